@@ -1,0 +1,98 @@
+//! Names of programs and maps: the function, the symbol in the object and the pin are one word.
+
+/// Programs attached to interfaces.
+pub mod program {
+    /// Ingress of the host end of a veth: everything a container sends.
+    pub const FROM_CONTAINER: &str = "from_container";
+    /// Egress of the host end of a veth: what the kernel itself sends to a container.
+    pub const TO_CONTAINER: &str = "to_container";
+    /// Ingress of an uplink.
+    pub const FROM_UPLINK: &str = "from_uplink";
+    /// Egress of an uplink.
+    pub const TO_UPLINK: &str = "to_uplink";
+    /// Removes idle flows; run by the agent through `BPF_PROG_TEST_RUN`, attached nowhere.
+    pub const COLLECT_FLOWS4: &str = "collect_flows4";
+    /// cgroup `bind4`: published ports are taken.
+    pub const BIND4: &str = "bind4";
+    /// cgroup `bind6`: published ports are taken.
+    pub const BIND6: &str = "bind6";
+}
+
+/// Maps, all pinned.
+pub mod map {
+    /// [`crate::abi::Endpoint`] by interface index below [`ENDPOINTS_LEN`].
+    pub const ENDPOINTS: &str = "ENDPOINTS";
+    /// [`crate::abi::Endpoint`] by interface index from [`ENDPOINTS_LEN`] on.
+    pub const ENDPOINTS_HI: &str = "ENDPOINTS_HI";
+    /// Entries of [`ENDPOINTS`].
+    pub const ENDPOINTS_LEN: u32 = 65_536;
+    /// [`crate::abi::Neighbour`] by [`crate::abi::NeighbourKey4`].
+    pub const NEIGHBOURS4: &str = "NEIGHBOURS4";
+    /// [`crate::abi::Network`] by network index.
+    pub const NETWORKS: &str = "NETWORKS";
+    /// Entries of [`NETWORKS`].
+    pub const NETWORKS_LEN: u32 = 4_096;
+    /// Generation (`u64`) by endpoint index.
+    pub const GENERATIONS: &str = "GENERATIONS";
+    /// Endpoint indices: 1 up to this, exclusive.
+    pub const ENDPOINT_INDICES: u32 = 65_536;
+    /// [`crate::abi::Local`] by address.
+    pub const LOCALS4: &str = "LOCALS4";
+    /// Tables of [`crate::abi::PortSlot`].
+    pub const PORTS: &str = "PORTS";
+    /// [`crate::abi::Rule`] by rule index.
+    pub const RULES: &str = "RULES";
+    /// Rule indices: 1 up to this, exclusive.
+    pub const RULES_LEN: u32 = 262_144;
+    /// [`crate::abi::Flow4`] by [`crate::abi::FlowKey4`].
+    pub const FLOWS4: &str = "FLOWS4";
+    /// [`crate::abi::FragmentPorts`] by [`crate::abi::FragmentKey`].
+    pub const FRAGMENTS4: &str = "FRAGMENTS4";
+    /// [`crate::abi::Subnet`] by prefix.
+    pub const SUBNETS4: &str = "SUBNETS4";
+    /// `u64` (1) by [`crate::abi::LinkKey`].
+    pub const LINKS: &str = "LINKS";
+    /// [`crate::abi::Uplink`] by interface index.
+    pub const UPLINKS: &str = "UPLINKS";
+    /// [`crate::abi::EndpointCounters`] by endpoint index, per CPU.
+    pub const ENDPOINT_STATS: &str = "ENDPOINT_STATS";
+    /// [`crate::abi::RuleCounters`] by rule index, per CPU.
+    pub const RULE_STATS: &str = "RULE_STATS";
+    /// [`crate::abi::Count`] by [`crate::abi::DropKey`], per CPU.
+    pub const DROPS: &str = "DROPS";
+    /// `u64` by [`crate::abi::Stat`], per CPU.
+    pub const STATS: &str = "STATS";
+    /// [`crate::abi::Event`] records.
+    pub const EVENTS: &str = "EVENTS";
+    /// Per-CPU token bucket of [`EVENTS`].
+    pub const EVENT_TOKENS: &str = "EVENT_TOKENS";
+    /// [`crate::abi::Config`] in slot 0.
+    pub const CONFIG: &str = "CONFIG";
+
+    /// Every map that is pinned.
+    pub const ALL: [&str; 21] = [
+        ENDPOINTS,
+        ENDPOINTS_HI,
+        NEIGHBOURS4,
+        NETWORKS,
+        GENERATIONS,
+        LOCALS4,
+        PORTS,
+        RULES,
+        FLOWS4,
+        FRAGMENTS4,
+        SUBNETS4,
+        LINKS,
+        UPLINKS,
+        ENDPOINT_STATS,
+        RULE_STATS,
+        DROPS,
+        STATS,
+        EVENTS,
+        EVENT_TOKENS,
+        CONFIG,
+        COLLECTED,
+    ];
+    /// Result of the last collection: see `datapath::collect`.
+    pub const COLLECTED: &str = "COLLECTED";
+}

@@ -1,0 +1,81 @@
+//! Published ports.
+//!
+//! `PORTS` is an array of tables, each an array of [`SLOTS`] slots: one read finds the rule of a
+//! published port however many there are. Table [`WILDCARD_TABLE`] holds what is published on every
+//! address; an address that a binding names has a table of its own, with the wildcard's rules merged
+//! in. Table [`ANY_TABLE`] holds every port published on any address, for the reservation on the host.
+
+use super::{Ip4, Port};
+
+/// Slots of a table: 65,536 ports of TCP, then those of UDP.
+pub const SLOTS: u32 = 2 * 65_536;
+/// Index of the table of ports published on every address of the host.
+pub const WILDCARD_TABLE: u32 = 0;
+/// Index of the table of ports published on any address.
+pub const ANY_TABLE: u32 = 1;
+/// Number of tables.
+pub const TABLES: u32 = 64;
+
+/// The slot of a port in its table, or none for a protocol that is not published.
+#[inline(always)]
+pub const fn slot(proto: u8, port: Port) -> Option<u32> {
+    match proto {
+        6 => Some(port.number() as u32),
+        17 => Some(65_536 + port.number() as u32),
+        _ => None,
+    }
+}
+
+/// One slot of a port table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortSlot {
+    /// Index in `RULES`; 0 is an empty slot.
+    pub rule: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<PortSlot>() == 8);
+
+/// A published range of ports. Map `RULES` (array by rule index; index 0 is never used).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// First port on the host, in host byte order.
+    pub host_base: u16,
+    /// First port in the container, in host byte order.
+    pub container_base: u16,
+    /// Number of ports.
+    pub count: u16,
+    /// IP protocol number; 0 marks an empty slot.
+    pub proto: u8,
+    /// Zero.
+    pub flags: u8,
+    /// Index of the network.
+    pub network: u32,
+    /// Index of the endpoint.
+    pub endpoint: u32,
+    /// Generation of that endpoint.
+    pub generation: u32,
+    /// The container's address.
+    pub ip4: Ip4,
+    /// The host address it is bound to; unspecified is every one.
+    pub host_ip4: Ip4,
+    /// Zero.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<Rule>() == 32 && align_of::<Rule>() == 4);
+
+impl Rule {
+    /// The container's port for a port of the host that the rule covers.
+    #[inline(always)]
+    pub const fn container_port(&self, host_port: Port) -> Port {
+        Port::new(self.container_base.wrapping_add(host_port.number().wrapping_sub(self.host_base)))
+    }
+
+    /// Whether the rule covers this port of the host.
+    #[inline(always)]
+    pub const fn covers(&self, host_port: Port) -> bool {
+        host_port.number().wrapping_sub(self.host_base) < self.count
+    }
+}

@@ -1,0 +1,72 @@
+//! Every map, on one screen. The agent sizes those marked so from the host's memory when it loads them.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    btf_maps::{
+        Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf,
+    },
+    macros::btf_map,
+};
+use bascule_common::abi::{
+    Config, Count, DropKey, Endpoint, EndpointCounters, Event, Flow4, FlowKey4, FragmentKey,
+    FragmentPorts, Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Network, PortSlot, Rule,
+    RuleCounters, Stat, Subnet, Uplink, names::map, service,
+};
+
+// Written by the agent alone, and grown as needed: not allocated beforehand.
+const SPARSE: usize = BPF_F_NO_PREALLOC as usize;
+// The agent writes port tables through a mapping of its own: 10,000 ports are one memset.
+const MAPPED: usize = BPF_F_MMAPABLE as usize;
+
+#[btf_map]
+pub static CONFIG: Array<Config, 1> = Array::new();
+#[btf_map]
+pub static ENDPOINTS: Array<Endpoint, { map::ENDPOINTS_LEN as usize }> = Array::new();
+#[btf_map]
+pub static ENDPOINTS_HI: HashMap<u32, Endpoint, 65_536, SPARSE> = HashMap::new();
+#[btf_map]
+pub static NEIGHBOURS4: HashMap<NeighbourKey4, Neighbour, 131_072, SPARSE> = HashMap::new();
+#[btf_map]
+pub static NETWORKS: Array<Network, { map::NETWORKS_LEN as usize }> = Array::new();
+#[btf_map]
+pub static GENERATIONS: Array<u64, { map::ENDPOINT_INDICES as usize }> = Array::new();
+#[btf_map]
+pub static LOCALS4: HashMap<Ip4, Local, 16_384, SPARSE> = HashMap::new();
+#[btf_map]
+pub static SUBNETS4: LpmTrie<Ip4, Subnet, 8_192> = LpmTrie::new();
+#[btf_map]
+pub static UPLINKS: HashMap<u32, Uplink, 4_096, SPARSE> = HashMap::new();
+#[btf_map]
+pub static LINKS: HashMap<LinkKey, u64, 65_536, SPARSE> = HashMap::new();
+#[btf_map]
+pub static PORTS: ArrayOfMaps<
+    Array<PortSlot, { service::SLOTS as usize }, MAPPED>,
+    { service::TABLES as usize },
+> = ArrayOfMaps::new();
+#[btf_map]
+pub static RULES: Array<Rule, { map::RULES_LEN as usize }> = Array::new();
+
+// Sized by the agent: two entries a flow. LRU, because a plain hash fills while the agent is away.
+#[btf_map]
+pub static FLOWS4: LruHashMap<FlowKey4, Flow4, 262_144> = LruHashMap::new();
+#[btf_map]
+pub static FRAGMENTS4: LruHashMap<FragmentKey, FragmentPorts, 8_192> = LruHashMap::new();
+
+#[btf_map]
+pub static ENDPOINT_STATS: PerCpuArray<EndpointCounters, { map::ENDPOINT_INDICES as usize }> =
+    PerCpuArray::new();
+// Sized by the agent.
+#[btf_map]
+pub static RULE_STATS: PerCpuArray<RuleCounters, { map::RULES_LEN as usize }> = PerCpuArray::new();
+#[btf_map]
+pub static DROPS: PerCpuHashMap<DropKey, Count, 65_536, SPARSE> = PerCpuHashMap::new();
+#[btf_map]
+pub static STATS: PerCpuArray<u64, { Stat::COUNT as usize }> = PerCpuArray::new();
+#[btf_map]
+pub static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
+/// Tokens left, and the coarse time of the last refill.
+#[btf_map]
+pub static EVENT_TOKENS: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
+/// Flows seen and removed by the last collection.
+#[btf_map]
+pub static COLLECTED: Array<[u64; 2], 1> = Array::new();
