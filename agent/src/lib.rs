@@ -1,1 +1,3 @@
 //! The control side of Bascule.
+
+pub mod api;

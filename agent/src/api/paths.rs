@@ -1,0 +1,95 @@
+//! Where the API answers: the one list of routes that the server and its clients build on.
+
+/// File name of the socket in the run directory.
+pub const SOCKET: &str = "bascule.sock";
+/// API version that the agent speaks by default.
+pub const API_VERSION: &str = "1.51";
+/// Oldest API version that it accepts as a prefix of the path.
+pub const MIN_API_VERSION: &str = "1.24";
+/// Version that it reports as the engine's.
+pub const ENGINE_VERSION: &str = concat!("28.5.2-bascule-", env!("CARGO_PKG_VERSION"));
+
+/// `GET`, `HEAD`: is anyone there.
+pub const PING: &str = "/_ping";
+/// `GET`: [`super::proto::Version`].
+pub const VERSION: &str = "/version";
+/// `GET`: list of [`super::proto::Network`].
+pub const NETWORKS: &str = "/networks";
+/// `POST` [`super::proto::NetworkCreate`]: [`super::proto::NetworkCreated`].
+pub const NETWORKS_CREATE: &str = "/networks/create";
+/// `POST`: [`super::proto::NetworksPruned`].
+pub const NETWORKS_PRUNE: &str = "/networks/prune";
+/// `GET`, with `all=1` for those that do not run: list of [`super::proto::ContainerSummary`].
+pub const CONTAINERS: &str = "/containers/json";
+/// `POST` [`super::proto::ContainerCreate`]: [`super::proto::ContainerCreated`].
+pub const BASCULE_CONTAINERS: &str = "/bascule/v1/containers";
+/// `GET`: [`super::proto::Status`].
+pub const STATUS: &str = "/bascule/v1/status";
+
+/// Returns the path of a network: `GET` [`super::proto::Network`], `DELETE`.
+pub fn network(reference: &str) -> String {
+    format!("/networks/{}", segment(reference))
+}
+
+/// Returns where to `POST` a [`super::proto::NetworkConnect`].
+pub fn network_connect(reference: &str) -> String {
+    format!("{}/connect", network(reference))
+}
+
+/// Returns where to `POST` a [`super::proto::NetworkDisconnect`].
+pub fn network_disconnect(reference: &str) -> String {
+    format!("{}/disconnect", network(reference))
+}
+
+/// Returns where to `GET` a [`super::proto::Container`].
+pub fn container_inspect(reference: &str) -> String {
+    format!("/containers/{}/json", segment(reference))
+}
+
+/// Returns the path of a container of ours: `DELETE`, with `force=1` for a running one.
+pub fn container(reference: &str) -> String {
+    format!("{BASCULE_CONTAINERS}/{}", segment(reference))
+}
+
+/// Returns where to `POST` for a start: [`super::proto::ContainerStarted`].
+pub fn container_start(reference: &str) -> String {
+    format!("{}/start", container(reference))
+}
+
+/// Returns where to `POST` for a stop; no content.
+pub fn container_stop(reference: &str) -> String {
+    format!("{}/stop", container(reference))
+}
+
+/// Returns where to `POST` the [`super::proto::ProcessStarted`] in a sandbox; no content.
+pub fn container_process(reference: &str) -> String {
+    format!("{}/process", container(reference))
+}
+
+/// Returns where to `GET` a list of [`super::proto::PublishedPort`].
+pub fn container_ports(reference: &str) -> String {
+    format!("{}/ports", container(reference))
+}
+
+/// Escapes what a path segment cannot hold.
+fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_cannot_leave_its_segment() {
+        assert_eq!(network_connect("../a b?"), "/networks/..%2Fa%20b%3F/connect");
+    }
+}
