@@ -1,1 +1,42 @@
-//! The harness of the tests that need a kernel.
+//! The harness of the tests that need a kernel: namespaces, the agent, traffic, captures.
+//!
+//! Every test makes its own network namespaces and directories, and all of them vanish with the
+//! test's process, however it ends: namespaces are held by file descriptors only, children die with
+//! the thread that started them, and mounts of dead processes are swept at the next start.
+//!
+//! - [`netns`] and [`topology`]: a host, its router, and the outside.
+//! - [`agent`]: the real binary in the host's namespace, with directories of its own.
+//! - [`traffic`]: servers, clients and bulk transfers; [`frame`]: frames by hand; [`capture`]: what
+//!   really was on a wire, with checksums verified independently of the code under test.
+//! - [`wait`]: conditions with deadlines, never sleeps for luck.
+//!
+//! What a test demands lives in `tests/<layer>/`, not here.
+
+pub mod agent;
+pub mod api;
+pub mod capture;
+pub mod checksum;
+pub mod container;
+pub mod dump;
+pub mod frame;
+pub mod metrics;
+pub mod netns;
+pub mod places;
+pub mod process;
+pub mod topology;
+pub mod traffic;
+pub mod wait;
+
+pub use agent::Agent;
+pub use container::Container;
+pub use netns::Netns;
+pub use topology::Topology;
+
+/// Fails loudly where the test cannot work: without root there is nothing to test.
+pub fn require_root() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "these tests make network namespaces and load eBPF programs: run them as root \
+         (`sudo -E cargo xtask test`)"
+    );
+}

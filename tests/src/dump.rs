@@ -1,0 +1,64 @@
+//! Everything that is known, for a test that failed.
+
+use std::{io::Write, time::Duration};
+
+use crate::{Agent, Netns, process};
+
+const LIMIT: Duration = Duration::from_secs(10);
+/// No more lines of a map than this: some have a quarter of a million entries.
+const LINES: usize = 60;
+
+/// Prints the state of an agent and its host to standard error.
+pub fn agent(agent: &Agent) {
+    let mut text = format!("\n===== agent in {} =====\n{}\n", agent.host.name(), agent.log());
+    for line in ["network ls", "container ls -a"] {
+        let out = agent.cli(line.split(' '));
+        text += &format!("----- bascule {line} -----\n{}{}", out.stdout, out.stderr);
+    }
+    text += &namespace(&agent.host);
+    for pin in agent.places.pins() {
+        let path = agent.places.bpffs().join(&pin);
+        // Arrays are mostly zeroes; hashes are what a test is about.
+        if ["ENDPOINT", "RULE", "NETWORKS", "GENERATIONS", "PORTS", "EVENT"]
+            .iter()
+            .any(|skip| pin.contains(skip))
+        {
+            continue;
+        }
+        let out = if pin.contains("maps/") {
+            run(&agent.host, &format!("bpftool map dump pinned {}", path.display()))
+        } else {
+            String::new()
+        };
+        text += &format!("----- pin {pin} -----\n{}\n", head(&out));
+    }
+    // The test harness captures prints of the test's own thread, and shows them with its failure.
+    let mut err = std::io::stderr().lock();
+    err.write_all(text.as_bytes()).ok();
+}
+
+/// Addresses, routes, neighbours and counters of a namespace.
+pub fn namespace(ns: &Netns) -> String {
+    let mut text = String::new();
+    for line in
+        ["ip -s addr", "ip route", "ip neigh", "bridge fdb", "ip rule", "tc -s filter show dev up0"]
+    {
+        text += &format!("----- {}: {line} -----\n{}", ns.name(), run(ns, line));
+    }
+    text
+}
+
+fn run(ns: &Netns, line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let Some(program) = words.next() else { return String::new() };
+    let out = process::run(ns.command(program).args(words), LIMIT);
+    out.stdout + &out.stderr
+}
+
+fn head(text: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().take(LINES).collect();
+    if text.lines().count() > LINES {
+        lines.push("...");
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,154 @@
+//! The world around a host: its router, an outside client behind it, and a neighbour on its segment.
+//!
+//! ```text
+//!   outside                router                         host
+//!   203.0.113.7/24 ── 203.0.113.254  198.51.100.254 ─┬─ 198.51.100.1/24 up0
+//!                                                    └─ 198.51.100.9/24 neighbour
+//! ```
+//! The router knows no container's address: what leaves the host untranslated gets no answer unless
+//! a test adds a route.
+
+use std::net::Ipv4Addr;
+
+use crate::{Netns, wait};
+
+/// Address of the host's uplink `up0`.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// Address of the router on the host's segment.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
+/// Address of a neighbour on the host's segment.
+pub const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
+/// Address of the outside client.
+pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+/// Address of the router on the client's segment.
+pub const ROUTER_OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 254);
+/// Name of the host's uplink.
+pub const UPLINK: &str = "up0";
+
+/// The namespaces of a test.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// The host: the agent lives here.
+    pub host: Netns,
+    /// Its router.
+    pub router: Netns,
+    /// A client behind the router.
+    pub outside: Netns,
+    /// A machine on the host's own segment.
+    pub neighbour: Netns,
+}
+
+impl Topology {
+    /// Makes all of it.
+    pub fn new() -> Self {
+        let topology = Self {
+            host: Netns::new("host"),
+            router: Netns::new("router"),
+            outside: Netns::new("outside"),
+            neighbour: Netns::new("neighbour"),
+        };
+        topology.segment();
+        topology.beyond();
+        // Whether the agent turns forwarding on is for tests to see.
+        topology.host.sysctl_set("net/ipv4/ip_forward", "0");
+        wait::wait_until("the outside answers the host", wait::SOON, || {
+            topology.host.try_sh(&format!("ping -c 1 -W 1 {OUTSIDE}")).ok()
+        });
+        topology
+    }
+
+    /// The host's segment: a switch in the router's namespace.
+    fn segment(&self) {
+        let router = &self.router;
+        router.sh("ip link add lan0 type bridge stp_state 0");
+        veth(&self.host, UPLINK, router, "lan1");
+        veth(&self.neighbour, "eth0", router, "lan2");
+        for port in ["lan1", "lan2"] {
+            router.sh(&format!("ip link set {port} master lan0"));
+        }
+        router.sh(&format!("ip addr add {ROUTER}/24 dev lan0"));
+        router.sh("ip link set lan0 up");
+        self.host.sh(&format!("ip addr add {HOST}/24 dev {UPLINK}"));
+        self.host.sh(&format!("ip route add default via {ROUTER}"));
+        self.neighbour.sh(&format!("ip addr add {NEIGHBOUR}/24 dev eth0"));
+        self.neighbour.sh(&format!("ip route add default via {ROUTER}"));
+        router.sysctl_set("net/ipv4/ip_forward", "1");
+        // The neighbour's packets to the host must not be "redirected" by the router's own advice.
+        router.sysctl_set("net/ipv4/conf/all/send_redirects", "0");
+        router.sysctl_set("net/ipv4/conf/lan0/send_redirects", "0");
+    }
+
+    fn beyond(&self) {
+        veth(&self.outside, "eth0", &self.router, "wan0");
+        self.router.sh(&format!("ip addr add {ROUTER_OUTSIDE}/24 dev wan0"));
+        self.outside.sh(&format!("ip addr add {OUTSIDE}/24 dev eth0"));
+        self.outside.sh(&format!("ip route add default via {ROUTER_OUTSIDE}"));
+    }
+
+    /// Makes the way to the outside narrower than the host's uplink.
+    pub fn narrow(&self, mtu: u32) {
+        self.router.sh(&format!("ip link set wan0 mtu {mtu}"));
+        self.outside.sh(&format!("ip link set eth0 mtu {mtu}"));
+    }
+
+    /// Has the router, and so the outside, know the way to a subnet behind the host.
+    pub fn route_to_host(&self, subnet: &str) {
+        self.router.sh(&format!("ip route replace {subnet} via {HOST}"));
+        self.neighbour.sh(&format!("ip route replace {subnet} via {HOST}"));
+    }
+}
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Makes a veth pair with both ends up.
+pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) {
+    a.sh(&format!(
+        "ip link add {a_name} type veth peer name {b_name} netns {}",
+        b.path().display()
+    ));
+    a.sh(&format!("ip link set {a_name} up"));
+    b.sh(&format!("ip link set {b_name} up"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddrV4;
+
+    use super::*;
+    use crate::{capture::Capture, traffic};
+
+    #[test]
+    fn everybody_reaches_everybody_who_has_a_route() {
+        let net = Topology::new();
+        let server = traffic::TcpServer::start(&net.outside, 80);
+        let seen_as = traffic::reaches(&net.host, SocketAddrV4::new(OUTSIDE, 80));
+        assert_eq!(*seen_as.ip(), HOST);
+        assert_eq!(server.peers().len(), 1);
+        let _udp = traffic::UdpServer::start(&net.host, 53);
+        let seen_as = traffic::exchange(&net.outside, SocketAddrV4::new(HOST, 53), 4000);
+        assert_eq!(*seen_as.ip(), OUTSIDE);
+        traffic::answers(&net.outside, NEIGHBOUR);
+        traffic::refused(&net.outside, SocketAddrV4::new(HOST, 81));
+        let flow =
+            traffic::iperf(&net.outside, 5201, &net.host, SocketAddrV4::new(OUTSIDE, 5201), 1, "");
+        assert!(flow.received > 1 << 20, "{flow:?}");
+    }
+
+    #[test]
+    fn without_offloads_every_checksum_on_the_wire_is_right() {
+        let net = Topology::new();
+        net.host.offloads_off(UPLINK);
+        net.router.offloads_off("lan1");
+        let capture = Capture::both_ways(&net.router, "lan1");
+        let _server = traffic::TcpServer::start(&net.neighbour, 80);
+        let _udp = traffic::UdpServer::start(&net.neighbour, 53);
+        traffic::reaches(&net.host, SocketAddrV4::new(NEIGHBOUR, 80));
+        traffic::exchange(&net.host, SocketAddrV4::new(NEIGHBOUR, 53), 100);
+        capture.wait_for("the datagram", |packet| packet.ports().is_some_and(|p| p.1 == 53));
+        assert!(capture.verify() > 4);
+    }
+}

@@ -1,0 +1,59 @@
+//! Real traffic between namespaces: servers, clients, bulk transfers, pings.
+
+pub mod bulk;
+pub mod tcp;
+pub mod udp;
+
+use std::net::Ipv4Addr;
+
+pub use bulk::{Flow, iperf};
+pub use tcp::{Conversation, TcpServer, reaches, refused, unreachable};
+pub use udp::{UdpServer, exchange};
+
+use crate::{Netns, process};
+
+/// What a ping saw.
+#[derive(Clone, Debug)]
+pub struct Ping {
+    /// Requests sent.
+    pub sent: u32,
+    /// Answers received.
+    pub received: u32,
+    /// Everything `ping` said.
+    pub text: String,
+}
+
+/// Pings an address so many times, five a second.
+pub fn ping(ns: &Netns, to: Ipv4Addr, count: u32) -> Ping {
+    ping_with(ns, to, count, "-i 0.2 -W 1")
+}
+
+/// Pings with more options.
+pub fn ping_with(ns: &Netns, to: Ipv4Addr, count: u32, options: &str) -> Ping {
+    let mut command = ns.command("ping");
+    command.args(["-n", "-c", &count.to_string()]).args(options.split_whitespace());
+    let out = process::run(command.arg(to.to_string()), process::LIMIT);
+    let text = out.stdout + &out.stderr;
+    let number = |word: &str| -> u32 {
+        text.lines()
+            .find(|line| line.contains("packets transmitted"))
+            .and_then(|line| line.split(", ").find(|part| part.contains(word)))
+            .and_then(|part| part.split(' ').next()?.parse().ok())
+            .unwrap_or(0)
+    };
+    Ping { sent: number("transmitted"), received: number("received"), text: text.clone() }
+}
+
+/// Demands that the address answers pings.
+#[track_caller]
+pub fn answers(ns: &Netns, to: Ipv4Addr) {
+    let ping = ping(ns, to, 2);
+    assert_eq!(ping.received, 2, "{} pings {to}: {}", ns.name(), ping.text);
+}
+
+/// Demands that the address does not answer pings.
+#[track_caller]
+pub fn does_not_answer(ns: &Netns, to: Ipv4Addr) {
+    let ping = ping_with(ns, to, 2, "-i 0.2 -W 0.5");
+    assert_eq!(ping.received, 0, "{} pings {to}: {}", ns.name(), ping.text);
+}
