@@ -1,3 +1,4 @@
 //! The control side of Bascule.
 
 pub mod api;
+pub mod model;

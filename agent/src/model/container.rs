@@ -1,0 +1,228 @@
+//! A container: a named network sandbox with its networks, addresses and ports.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    path::PathBuf,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ContainerId, EndpointId, Expose, Link, MacAddress, Name, NetworkId, PortRange, Proto,
+    PublishSpec,
+};
+
+/// A named network sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: Name,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Host name for its process.
+    pub hostname: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// The command that runs in it, for show.
+    pub command: Vec<String>,
+    /// Whether it goes when its process ends.
+    pub auto_remove: bool,
+    /// What it has of the network.
+    pub mode: Mode,
+    /// Where its network namespace comes from.
+    pub sandbox: Sandbox,
+    /// Its networks, in order of attachment.
+    pub attachments: Vec<Attachment>,
+    /// Ports to publish.
+    pub publish: Vec<PublishSpec>,
+    /// Whether exposed ports are published too.
+    pub publish_all: bool,
+    /// Exposed ports.
+    pub expose: BTreeSet<Expose>,
+    /// Links to other containers.
+    pub links: Vec<Link>,
+    /// What it is doing.
+    pub state: State,
+    /// When it was last started.
+    pub started_at: Option<Timestamp>,
+    /// When it last ended.
+    pub finished_at: Option<Timestamp>,
+    /// Exit code of its last process, where somebody told.
+    pub exit_code: Option<i32>,
+}
+
+/// What a container has of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Networks of ours.
+    Networks,
+    /// A namespace with nothing but `lo`.
+    None,
+    /// The agent's own namespace.
+    Host,
+}
+
+/// Where a container's network namespace comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sandbox {
+    /// The agent makes it at start and removes it at the end.
+    Own,
+    /// It is brought, by path.
+    Path(PathBuf),
+    /// It is brought, as the one of a process.
+    Process(i32),
+}
+
+/// A container's place on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The network.
+    pub network: NetworkId,
+    /// Address asked for.
+    pub static_ip: Option<Ipv4Addr>,
+    /// Ethernet address asked for.
+    pub static_mac: Option<MacAddress>,
+    /// Further names on the network.
+    pub aliases: Vec<String>,
+    /// Driver options, kept verbatim.
+    pub options: BTreeMap<String, String>,
+    /// Which network gives the default route: the highest, then the first.
+    pub priority: i64,
+    /// What it is while the container runs.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// A running container's place on a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// Its place in the data plane's arrays.
+    pub index: u32,
+    /// Generation of that place.
+    pub generation: u32,
+    /// The container's address.
+    pub ip: Ipv4Addr,
+    /// Its Ethernet address.
+    pub mac: MacAddress,
+    /// Interface in the container.
+    pub interface: String,
+    /// Interface on the host.
+    pub veth: String,
+}
+
+/// What a container is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It was never started.
+    Created,
+    /// It has a namespace.
+    Running(Running),
+    /// It had one.
+    Exited,
+}
+
+/// What a running container has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Which namespace it is; none until the first pass has brought it up.
+    pub namespace: Option<NamespaceId>,
+    /// Process that the client handed over, or whose namespace was brought.
+    pub process: Option<Process>,
+    /// Number of the next interface.
+    pub next_interface: u32,
+    /// What is published.
+    pub rules: Vec<PublishedRule>,
+}
+
+/// A network namespace, told from every other one that lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NamespaceId {
+    /// Device of the namespace file system.
+    pub device: u64,
+    /// Inode there.
+    pub inode: u64,
+}
+
+/// A process, told from a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// When it was started, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// A published range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedRule {
+    /// Its place in the data plane's arrays.
+    pub index: u32,
+    /// Host address; unspecified is every one.
+    pub host_ip: Ipv4Addr,
+    /// Ports of the host.
+    pub host: PortRange,
+    /// Ports of the container.
+    pub container: PortRange,
+    /// Protocol.
+    pub proto: Proto,
+}
+
+impl PublishedRule {
+    /// Tells whether two rules want the same port of the host.
+    pub fn clashes(&self, ip: Ipv4Addr, ports: PortRange, proto: Proto) -> bool {
+        self.proto == proto
+            && self.host.overlaps(ports)
+            && (self.host_ip == ip || self.host_ip.is_unspecified() || ip.is_unspecified())
+    }
+}
+
+impl Container {
+    /// Returns what it has while it runs.
+    pub const fn running(&self) -> Option<&Running> {
+        match &self.state {
+            State::Running(running) => Some(running),
+            State::Created | State::Exited => None,
+        }
+    }
+
+    /// Returns what it has while it runs, to change it.
+    pub const fn running_mut(&mut self) -> Option<&mut Running> {
+        match &mut self.state {
+            State::Running(running) => Some(running),
+            State::Created | State::Exited => None,
+        }
+    }
+
+    /// Returns its endpoints with their networks, in order of attachment.
+    pub fn endpoints(&self) -> impl Iterator<Item = (NetworkId, &Endpoint)> {
+        self.attachments.iter().filter_map(|a| Some((a.network, a.endpoint.as_ref()?)))
+    }
+
+    /// Returns its place on a network.
+    pub fn attachment(&self, network: NetworkId) -> Option<&Attachment> {
+        self.attachments.iter().find(|a| a.network == network)
+    }
+
+    /// Returns what the ports of a link to it are: exposed ones and those that are published.
+    pub fn served(&self) -> BTreeSet<Expose> {
+        let published = self.publish.iter().map(|p| Expose { ports: p.container, proto: p.proto });
+        self.expose.iter().copied().chain(published).collect()
+    }
+
+    /// Returns the word for its state.
+    pub const fn status(&self) -> &'static str {
+        match self.state {
+            State::Created => "created",
+            State::Running(_) => "running",
+            State::Exited => "exited",
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Everything the agent was asked for, in one value.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Attachment, Container, ContainerId, Endpoint, Network, NetworkId,
+    index::{Generations, IndexPool},
+};
+
+/// Everything the agent was asked for, with the numbers that were given out for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// Networks.
+    pub networks: BTreeMap<NetworkId, Network>,
+    /// Containers.
+    pub containers: BTreeMap<ContainerId, Container>,
+    /// Numbers.
+    pub indices: Indices,
+    /// Networks that are only names.
+    pub predefined: Predefined,
+}
+
+/// Numbers that were given out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Indices {
+    /// Of networks.
+    pub networks: IndexPool,
+    /// Of endpoints.
+    pub endpoints: IndexPool,
+    /// Of published ranges.
+    pub rules: IndexPool,
+    /// Generations of endpoint indices.
+    pub generations: Generations,
+    /// Port tables of host addresses that mappings name.
+    pub tables: BTreeMap<Ipv4Addr, u32>,
+    /// Dynamic host port that was given out last.
+    pub last_port: Option<u16>,
+}
+
+/// The networks `host` and `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predefined {
+    /// Id of `host`.
+    pub host: NetworkId,
+    /// Id of `none`.
+    pub none: NetworkId,
+    /// When they came to be.
+    pub created: Timestamp,
+}
+
+/// Sizes of the data plane's arrays, exclusive ends of the numbers.
+const NETWORKS: u32 = bascule_common::abi::names::map::NETWORKS_LEN;
+const ENDPOINTS: u32 = bascule_common::abi::names::map::ENDPOINT_INDICES;
+const RULES: u32 = bascule_common::abi::names::map::RULES_LEN;
+
+impl Desired {
+    /// Returns a wish for nothing; `generation` is drawn by lot.
+    pub const fn new(predefined: Predefined, generation: u32) -> Self {
+        Self {
+            networks: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            indices: Indices {
+                networks: IndexPool::new(NETWORKS),
+                endpoints: IndexPool::new(ENDPOINTS),
+                rules: IndexPool::new(RULES),
+                generations: Generations::new(generation),
+                tables: BTreeMap::new(),
+                last_port: None,
+            },
+            predefined,
+        }
+    }
+
+    /// Returns every place on a network, with its container.
+    pub fn attachments(
+        &self,
+        network: NetworkId,
+    ) -> impl Iterator<Item = (&Container, &Attachment)> {
+        self.containers.values().filter_map(move |c| Some((c, c.attachment(network)?)))
+    }
+
+    /// Returns the addresses of a network that containers hold, running or not.
+    pub fn addresses(&self, network: NetworkId) -> BTreeSet<Ipv4Addr> {
+        self.attachments(network)
+            .flat_map(|(_, a)| [a.static_ip, a.endpoint.as_ref().map(|e| e.ip)])
+            .flatten()
+            .collect()
+    }
+
+    /// Returns which place gives a container its default route and takes its published ports: the one
+    /// with the highest priority, then the first, of those that have a way out.
+    pub fn gateway<'a>(&self, container: &'a Container) -> Option<(NetworkId, &'a Endpoint)> {
+        let first = container
+            .attachments
+            .iter()
+            .filter(|a| a.endpoint.is_some())
+            .filter(|a| self.networks.get(&a.network).is_some_and(|n| !n.internal))
+            .reduce(|best, next| if next.priority > best.priority { next } else { best })?;
+        Some((first.network, first.endpoint.as_ref()?))
+    }
+
+    /// Returns the default network, where there is one.
+    pub fn default_network(&self) -> Option<&Network> {
+        self.networks.values().find(|n| n.predefined)
+    }
+}

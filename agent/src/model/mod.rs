@@ -1,0 +1,28 @@
+//! What the agent is asked to make so: pure types, whose constructors let nothing false in.
+//!
+//! No I/O, no kernel, no clock: everything here can be made and compared in a test.
+
+mod container;
+mod desired;
+mod id;
+pub mod index;
+pub mod ipam;
+mod link;
+mod mac;
+mod name;
+mod network;
+mod options;
+mod publish;
+
+pub use container::{
+    Attachment, Container, Endpoint, Mode, NamespaceId, Process, PublishedRule, Running, Sandbox,
+    State,
+};
+pub use desired::{Desired, Indices, Predefined};
+pub use id::{ContainerId, EndpointId, NetworkId, ParseIdError};
+pub use link::{Link, ParseLinkError};
+pub use mac::{MacAddress, ParseMacError};
+pub use name::{Name, ParseNameError};
+pub use network::Network;
+pub use options::{NetworkOptions, OptionError, keys};
+pub use publish::{Expose, ParsePortError, PortRange, Proto, PublishSpec};
