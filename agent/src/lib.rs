@@ -1,4 +1,5 @@
 //! The control side of Bascule.
 
 pub mod api;
+pub mod kernel;
 pub mod model;

@@ -1,0 +1,99 @@
+//! What follows from the routes and addresses of a host: pure.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::{IpNetwork, Ipv4Network};
+
+use super::{Address, Link, Route, Scope};
+
+/// The preferred IPv4 default route.
+pub fn default_route(routes: &[Route]) -> Option<&Route> {
+    routes
+        .iter()
+        .filter(|route| route.is_default() && route.destination.is_ipv4())
+        .min_by_key(|route| route.metric)
+}
+
+/// The MTU of the link of the default route: what a network gets if nothing else is said.
+pub fn mtu_of_default_route(links: &[Link], routes: &[Route]) -> Option<u32> {
+    let index = default_route(routes)?.link?;
+    links.iter().find(|link| link.index == index).map(|link| link.mtu)
+}
+
+/// The address that packets bear which leave by a link: the preferred source of its default route, or the
+/// one that the kernel would choose, a primary global address (of the gateway's subnet, if there is one).
+pub fn masquerade_source(link: u32, addresses: &[Address], routes: &[Route]) -> Option<Ipv4Addr> {
+    let route = routes
+        .iter()
+        .filter(|route| route.is_default() && route.destination.is_ipv4())
+        .filter(|route| route.link == Some(link))
+        .min_by_key(|route| route.metric);
+    if let Some(IpAddr::V4(source)) = route.and_then(|route| route.source) {
+        return Some(source);
+    }
+    let primary: Vec<Ipv4Network> = addresses
+        .iter()
+        .filter(|address| address.link == link && address.scope == Scope::Global)
+        .filter(|address| !address.secondary)
+        .filter_map(|address| match address.address {
+            IpNetwork::V4(address) => Some(address),
+            IpNetwork::V6(_) => None,
+        })
+        .collect();
+    let beside_gateway = match route.and_then(|route| route.gateway) {
+        Some(IpAddr::V4(gateway)) => primary.iter().find(|address| address.contains(gateway)),
+        _ => None,
+    };
+    beside_gateway.or(primary.first()).map(|address| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(destination: &str, link: u32, source: Option<&str>, metric: u32) -> Route {
+        let destination = destination.parse().unwrap();
+        let source = source.map(|source| source.parse().unwrap());
+        Route { destination, gateway: None, link: Some(link), source, metric }
+    }
+
+    fn address(link: u32, address: &str, secondary: bool) -> Address {
+        Address { link, address: address.parse().unwrap(), scope: Scope::Global, secondary }
+    }
+
+    #[test]
+    fn the_default_route_of_the_lowest_metric_counts() {
+        let routes = [
+            route("::/0", 7, None, 0),
+            route("0.0.0.0/0", 3, None, 600),
+            route("0.0.0.0/0", 2, None, 100),
+            route("10.0.0.0/8", 4, None, 0),
+        ];
+        assert_eq!(default_route(&routes).unwrap().link, Some(2));
+        assert_eq!(default_route(&routes[3..]), None);
+    }
+
+    #[test]
+    fn the_source_is_the_routes_preference_or_the_first_primary_address() {
+        let addresses = [
+            address(2, "fd00::1/64", false),
+            address(2, "198.51.100.9/24", true),
+            address(2, "198.51.100.2/24", false),
+            address(3, "203.0.113.1/24", false),
+        ];
+        let plain = [route("0.0.0.0/0", 2, None, 0)];
+        let told = [route("0.0.0.0/0", 2, Some("198.51.100.77"), 0)];
+        let source = |routes: &[Route]| masquerade_source(2, &addresses, routes);
+        assert_eq!(source(&plain), Some(Ipv4Addr::new(198, 51, 100, 2)));
+        assert_eq!(source(&told), Some(Ipv4Addr::new(198, 51, 100, 77)));
+        assert_eq!(masquerade_source(9, &addresses, &told), None);
+        let mut by_gateway = plain;
+        by_gateway[0].gateway = Some("192.0.2.1".parse().unwrap());
+        assert_eq!(source(&by_gateway), Some(Ipv4Addr::new(198, 51, 100, 2)));
+        by_gateway[0].gateway = Some("203.0.113.9".parse().unwrap());
+        assert_eq!(
+            masquerade_source(3, &addresses, &by_gateway),
+            Some(Ipv4Addr::new(203, 0, 113, 1))
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! Told when something changes. What changed exactly is found by looking.
+
+use std::{io, time::Duration};
+
+use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+
+use super::super::{
+    error::{OrRefuse, Result},
+    netns::Namespace,
+};
+
+const RTNLGRP_LINK: u32 = 1;
+const RTNLGRP_IPV4_IFADDR: u32 = 5;
+const RTNLGRP_IPV4_ROUTE: u32 = 7;
+const RTNLGRP_IPV6_IFADDR: u32 = 9;
+const RTNLGRP_IPV6_ROUTE: u32 = 11;
+/// Room for a burst: a thousand veths appear at once.
+const RECEIVE_BUFFER: usize = 4 << 20;
+const DATAGRAM: usize = 64 << 10;
+
+/// What kinds of things changed since the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// A link came, went or changed.
+    pub links: bool,
+    /// An address came or went.
+    pub addresses: bool,
+    /// A route came or went.
+    pub routes: bool,
+    /// Notifications were lost: everything has to be looked at.
+    pub resync: bool,
+}
+
+impl Change {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn note(&mut self, kind: u16) {
+        match kind {
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => self.links = true,
+            libc::RTM_NEWADDR | libc::RTM_DELADDR => self.addresses = true,
+            libc::RTM_NEWROUTE | libc::RTM_DELROUTE => self.routes = true,
+            _ => {}
+        }
+    }
+
+    /// Notes every message of a datagram.
+    fn note_all(&mut self, mut datagram: &[u8]) {
+        while let Some((header, _)) = datagram.split_first_chunk::<16>() {
+            let [l0, l1, l2, l3, k0, k1, ..] = *header;
+            let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
+            self.note(u16::from_ne_bytes([k0, k1]));
+            let next = length.next_multiple_of(4).max(header.len());
+            datagram = datagram.get(next..).unwrap_or_default();
+        }
+    }
+}
+
+/// A subscription to the changes of one network namespace.
+pub struct Watch {
+    socket: TokioSocket,
+    buffer: Vec<u8>,
+}
+
+impl Watch {
+    /// Subscribes to the calling thread's network namespace; needs a tokio runtime.
+    pub fn open() -> Result<Self> {
+        let mut socket = TokioSocket::new(NETLINK_ROUTE).or_refuse("open", "rtnetlink")?;
+        let groups = [
+            RTNLGRP_LINK,
+            RTNLGRP_IPV4_IFADDR,
+            RTNLGRP_IPV4_ROUTE,
+            RTNLGRP_IPV6_IFADDR,
+            RTNLGRP_IPV6_ROUTE,
+        ];
+        let mask = groups.iter().fold(0, |mask, group| mask | 1 << (group - 1));
+        let inner = socket.socket_mut();
+        // More than the limit for users is refused, and what is granted will do.
+        let _ = inner.set_rx_buf_sz(RECEIVE_BUFFER);
+        inner.bind(&SocketAddr::new(0, mask)).or_refuse("subscribe to", "rtnetlink")?;
+        Ok(Self { socket, buffer: Vec::with_capacity(DATAGRAM) })
+    }
+
+    /// Subscribes to another network namespace; needs a tokio runtime.
+    pub async fn open_in(namespace: &Namespace) -> Result<Self> {
+        let runtime = tokio::runtime::Handle::current();
+        namespace
+            .run(move || {
+                let _context = runtime.enter();
+                Self::open()
+            })
+            .await?
+    }
+
+    /// Waits for a change, then `settle` longer, and returns all that was heard of.
+    ///
+    /// Dropping the future loses nothing but the flags gathered so far; the caller then looks anyway.
+    pub async fn changed(&mut self, settle: Duration) -> Result<Change> {
+        let mut change = Change::default();
+        while change.is_empty() {
+            self.hear(&mut change).await?;
+        }
+        let end = tokio::time::Instant::now() + settle;
+        while let Ok(heard) = tokio::time::timeout_at(end, self.hear(&mut change)).await {
+            heard?;
+        }
+        Ok(change)
+    }
+
+    async fn hear(&mut self, change: &mut Change) -> Result<()> {
+        self.buffer.clear();
+        match self.socket.recv_from(&mut self.buffer).await {
+            Ok(_) => change.note_all(&self.buffer),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => change.resync = true,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).or_refuse("read from", "rtnetlink"),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(length: u32, kind: u16) -> Vec<u8> {
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.resize(16, 0);
+        bytes
+    }
+
+    #[test]
+    fn every_message_of_a_datagram_is_noted() {
+        let mut datagram = header(18, libc::RTM_NEWLINK);
+        datagram.extend([0; 4]);
+        datagram.extend(header(16, libc::RTM_DELROUTE));
+        let mut change = Change::default();
+        change.note_all(&datagram);
+        assert_eq!(change, Change { links: true, routes: true, ..Change::default() });
+    }
+
+    #[test]
+    fn a_malformed_datagram_ends_the_reading() {
+        for datagram in [header(0, 0), header(u32::MAX, libc::RTM_NEWADDR), vec![1; 7]] {
+            Change::default().note_all(&datagram);
+        }
+    }
+}

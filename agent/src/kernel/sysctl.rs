@@ -1,0 +1,165 @@
+//! Sysctls of the network, and how they are given back.
+//!
+//! `/proc/sys/net` shows the network namespace of the thread that opens it: call these on a thread of the
+//! right one ([`super::netns::Namespace::run`]). What is changed is written down first, as an [`Entry`] that
+//! the caller stores, so that it can be taken back after any crash.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::{Error, OrRefuse, Outcome, Result},
+    ports::PortSet,
+};
+
+/// Whether the host routes.
+pub const IP_FORWARD: &str = "net.ipv4.ip_forward";
+/// Ports that the kernel does not choose for a socket.
+pub const RESERVED_PORTS: &str = "net.ipv4.ip_local_reserved_ports";
+/// The longest value: every second port reserved. Linux answers only the first read of a file.
+const LONGEST: usize = 512 << 10;
+
+/// A change that was made, or is about to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The sysctl.
+    pub key: String,
+    /// Its value before; of a set of ports, those of others.
+    pub before: String,
+    /// What was written; of a set of ports, what was added.
+    pub ours: String,
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// It was taken back.
+    Done,
+    /// Nothing of it was left.
+    Already,
+    /// Someone changed the value since: it was left alone.
+    Foreign(String),
+}
+
+/// Reads a sysctl.
+pub fn read(key: &str) -> Result<String> {
+    let mut file = fs::File::open(path(key)).or_refuse("read sysctl", key)?;
+    let mut value = vec![0; LONGEST];
+    let length = file.read(&mut value).or_refuse("read sysctl", key)?;
+    value.truncate(length);
+    let text = String::from_utf8(value)
+        .map_err(|_| Error::unexpected("read sysctl", key, "its value is no text"))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Writes a sysctl.
+pub fn write(key: &str, value: &str) -> Result<()> {
+    let mut file =
+        fs::OpenOptions::new().write(true).open(path(key)).or_refuse("write sysctl", key)?;
+    // A value longer than a page is taken in parts, which the kernel joins.
+    file.write_all(format!("{value}\n").as_bytes()).or_refuse("write sysctl", key)
+}
+
+/// Finds out what setting a value would change; `None`: it is so already. To be stored before [`apply`].
+pub fn plan(key: &str, value: &str) -> Result<Option<Entry>> {
+    let before = read(key)?;
+    let entry = Entry { key: key.to_owned(), before, ours: value.to_owned() };
+    Ok((entry.before != value).then_some(entry))
+}
+
+/// A step from one reservation of ports to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// To be stored before [`reserve_ports`]: what was ours and what will be, so that a crash leaves nothing.
+    pub claim: Entry,
+    /// To be stored after it; often the same.
+    pub settled: Entry,
+}
+
+/// Finds out what reserving these ports for ourselves would change, given what is ours so far; `None`:
+/// nothing.
+pub fn plan_ports(so_far: Option<&Entry>, wanted: &PortSet) -> Result<Option<Step>> {
+    let current = ports_of(RESERVED_PORTS, &read(RESERVED_PORTS)?)?;
+    let ours = match so_far {
+        Some(entry) => ports_of(RESERVED_PORTS, &entry.ours)?,
+        None => PortSet::default(),
+    };
+    let others = current.minus(&ours);
+    let next = wanted.minus(&others);
+    if next == ours && others.union(&ours) == current {
+        return Ok(None);
+    }
+    let entry = |ours: &PortSet| Entry {
+        key: RESERVED_PORTS.to_owned(),
+        before: others.to_string(),
+        ours: ours.to_string(),
+    };
+    Ok(Some(Step { claim: entry(&ours.union(&next)), settled: entry(&next) }))
+}
+
+/// Makes a planned step.
+pub fn reserve_ports(step: &Step) -> Result<Outcome> {
+    let ports = |entry: &Entry| ports_of(RESERVED_PORTS, &entry.ours);
+    let current = ports_of(RESERVED_PORTS, &read(RESERVED_PORTS)?)?;
+    let next = current.minus(&ports(&step.claim)?).union(&ports(&step.settled)?);
+    if current == next {
+        return Ok(Outcome::Already);
+    }
+    write(RESERVED_PORTS, &next.to_string())?;
+    Ok(Outcome::Done)
+}
+
+/// Makes a planned change.
+pub fn apply(entry: &Entry) -> Result<Outcome> {
+    if read(&entry.key)? == entry.ours {
+        return Ok(Outcome::Already);
+    }
+    write(&entry.key, &entry.ours)?;
+    Ok(Outcome::Done)
+}
+
+/// Takes a change back, as far as it is still ours.
+pub fn restore(entry: &Entry) -> Result<Restored> {
+    let current = read(&entry.key)?;
+    if entry.key == RESERVED_PORTS {
+        let current = ports_of(&entry.key, &current)?;
+        let next = current.minus(&ports_of(&entry.key, &entry.ours)?);
+        if next == current {
+            return Ok(Restored::Already);
+        }
+        write(&entry.key, &next.to_string())?;
+        return Ok(Restored::Done);
+    }
+    if current == entry.before {
+        return Ok(Restored::Already);
+    }
+    if current != entry.ours {
+        return Ok(Restored::Foreign(current));
+    }
+    write(&entry.key, &entry.before)?;
+    Ok(Restored::Done)
+}
+
+fn ports_of(key: &str, text: &str) -> Result<PortSet> {
+    let surprise = || Error::unexpected("read sysctl", key, format!("{text:?} is no set of ports"));
+    PortSet::parse(text).ok_or_else(surprise)
+}
+
+fn path(key: &str) -> PathBuf {
+    PathBuf::from("/proc/sys").join(key.replace('.', "/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_a_path() {
+        assert_eq!(path(IP_FORWARD), PathBuf::from("/proc/sys/net/ipv4/ip_forward"));
+    }
+}
