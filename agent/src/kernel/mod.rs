@@ -3,6 +3,7 @@
 //! It carries out what it is told and reports what is there; it never decides. What may be touched at all
 //! is said by [`owned`].
 
+pub mod bpf;
 pub mod container;
 pub mod error;
 pub mod netlink;

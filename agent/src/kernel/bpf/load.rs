@@ -1,0 +1,345 @@
+//! Loads the object over the maps that are already pinned. Nothing that forwards is touched: programs are
+//! attached by `attach`, after the tables have been filled.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    programs::{Program as AyaProgram, ProgramError},
+};
+use bascule_common::abi::names::{map, program};
+use serde::Serialize;
+
+use super::{
+    BpfError,
+    bpffs::{Pins, entries, unpin},
+    error::pin,
+    layout::{self, Geometry},
+    object::OBJECT,
+    sizes::{Host, Memory, Sizes},
+    sys::{self, Kind},
+    tables::Tables,
+};
+
+/// Suffix of maps that are not in force yet. (A bpffs refuses names with dots.)
+const NEW: &str = "-new";
+/// How much of the verifier's log is worth reading: its end.
+const LOG_LINES: usize = 40;
+
+/// A program in the kernel.
+#[derive(Debug)]
+pub struct Program {
+    fd: OwnedFd,
+    /// Identifier, unique in the kernel.
+    pub id: u32,
+    /// Instructions that the verifier walked, where the kernel tells.
+    pub verified_instructions: Option<u32>,
+}
+
+/// The loaded programs, by name.
+#[derive(Debug, Default)]
+pub struct Programs {
+    programs: BTreeMap<String, Program>,
+}
+
+impl Programs {
+    /// The program of this name.
+    pub fn get(&self, name: &str) -> Result<&Program, BpfError> {
+        self.programs.get(name).ok_or_else(|| BpfError::NoProgram(name.into()))
+    }
+
+    /// Whether the object has a program of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.programs.contains_key(name)
+    }
+
+    /// Every program with its name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Program)> {
+        self.programs.iter().map(|(name, program)| (name.as_str(), program))
+    }
+}
+
+impl Program {
+    /// The program's descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// What became of a map at load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "fate")]
+pub enum Fate {
+    /// It was not there, and was made.
+    Created,
+    /// It was there, and its contents stay.
+    Kept,
+    /// It was there in another size than this host's; contents and size stay.
+    KeptWithSize {
+        /// Entries that it has.
+        entries: u32,
+        /// Entries that it would have been made with.
+        wanted: u32,
+    },
+    /// It was there in a layout that this version cannot use, and was made anew; its contents are lost.
+    Replaced {
+        /// What was there.
+        found: String,
+        /// What is there now.
+        wanted: String,
+    },
+}
+
+/// What loading did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// What became of each map.
+    pub maps: BTreeMap<&'static str, Fate>,
+    /// What the maps take.
+    pub memory: Memory,
+    /// Instructions that the verifier walked, by program.
+    pub verified_instructions: BTreeMap<String, Option<u32>>,
+}
+
+/// The data plane, loaded and not attached.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The programs.
+    pub programs: Programs,
+    /// The maps.
+    pub tables: Tables,
+    /// What was done.
+    pub report: Report,
+}
+
+/// Loads every program over the pinned maps, making those that are missing.
+pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, BpfError> {
+    load_object(OBJECT, pins, sizes)
+}
+
+/// Loads another object than the embedded one, for tests.
+pub fn load_object(object: &[u8], pins: &Pins, sizes: &Sizes) -> Result<Loaded, BpfError> {
+    forget_unfinished(pins)?;
+    let of_object = layout::of_object(object)?;
+    let mut wanted = layout::expected();
+    wanted.extend(of_object.iter().map(|(name, geometry)| (*name, *geometry)));
+    for (name, geometry) in &mut wanted {
+        geometry.max_entries = sizes.of(name).unwrap_or(geometry.max_entries);
+    }
+    let mut fates = BTreeMap::new();
+    for (name, geometry) in &mut wanted {
+        let fate = fate(pins, name, geometry, sizes)?;
+        if let Fate::KeptWithSize { entries, .. } = fate {
+            geometry.max_entries = entries;
+        }
+        fates.insert(*name, fate);
+    }
+    let outcome = make(object, pins, &of_object, &wanted, &fates).and_then(|programs| {
+        commit(pins, &fates)?;
+        Ok(programs)
+    });
+    let programs = match outcome {
+        Ok(programs) => programs,
+        Err(error) => {
+            forget_unfinished(pins)?;
+            return Err(error);
+        }
+    };
+    let report = Report {
+        maps: fates,
+        memory: Memory::of(&wanted, Host::read()),
+        verified_instructions: programs
+            .iter()
+            .map(|(name, program)| (name.to_owned(), program.verified_instructions))
+            .collect(),
+    };
+    Ok(Loaded { programs, tables: Tables::open(pins)?, report })
+}
+
+/// Compares a pin with what would be made. aya takes any pinned map as it is: this is the only check.
+fn fate(pins: &Pins, name: &str, wanted: &Geometry, sizes: &Sizes) -> Result<Fate, BpfError> {
+    let path = pins.map(name);
+    let fd = match sys::object_get(&path, Kind::Map) {
+        Ok(fd) => fd,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Fate::Created),
+        Err(error) => return Err(pin("open the map pinned at", &path)(error)),
+    };
+    let found =
+        Geometry::from(sys::map_info(&fd).map_err(pin("describe the map pinned at", &path))?);
+    Ok(if found == *wanted {
+        Fate::Kept
+    } else if found.same_layout(wanted) && sizes.of(name).is_some() {
+        Fate::KeptWithSize { entries: found.max_entries, wanted: wanted.max_entries }
+    } else {
+        Fate::Replaced { found: found.to_string(), wanted: wanted.to_string() }
+    })
+}
+
+fn is_new(fate: &Fate) -> bool {
+    matches!(fate, Fate::Created | Fate::Replaced { .. })
+}
+
+fn provisional(pins: &Pins, name: &str) -> PathBuf {
+    pins.map(&format!("{name}{NEW}"))
+}
+
+/// Makes the maps under provisional names, and loads all programs.
+fn make(
+    object: &[u8],
+    pins: &Pins,
+    of_object: &BTreeMap<&'static str, Geometry>,
+    wanted: &BTreeMap<&'static str, Geometry>,
+    fates: &BTreeMap<&'static str, Fate>,
+) -> Result<Programs, BpfError> {
+    let mut loader = EbpfLoader::new();
+    for (name, fate) in fates {
+        let path = if is_new(fate) { provisional(pins, name) } else { pins.map(name) };
+        if of_object.contains_key(name) {
+            loader.map_pin_path(name, path).map_max_entries(name, wanted[name].max_entries);
+        } else if is_new(fate) {
+            make_unreferenced(name, &wanted[name], &path)?;
+        }
+    }
+    let mut ebpf = loader.load(object).map_err(loading)?;
+    load_programs(&mut ebpf)
+}
+
+/// Makes a map that no program refers to, so that the agent finds all of them.
+fn make_unreferenced(name: &str, geometry: &Geometry, path: &Path) -> Result<(), BpfError> {
+    let create = |geometry: &Geometry, inner: Option<BorrowedFd<'_>>, name: &str| {
+        let Geometry { kind, key_size, value_size, max_entries, flags } = *geometry;
+        sys::map_create(kind, key_size, value_size, max_entries, flags, inner, name)
+            .map_err(pin("create the map for", path))
+    };
+    let template =
+        if name == map::PORTS { Some(create(&layout::PORT_TABLE, None, name)?) } else { None };
+    let fd = create(geometry, template.as_ref().map(|fd| fd.as_fd()), name)?;
+    sys::object_pin(&fd, path).map_err(pin("pin the map at", path))
+}
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, BpfError> {
+    let mut programs = BTreeMap::new();
+    for (name, program) in ebpf.programs_mut() {
+        match program {
+            AyaProgram::SchedClassifier(program) => program.load(),
+            AyaProgram::CgroupSockAddr(program) => program.load(),
+            _ => {
+                tracing::warn!(program = name, "the object has a program of a type not known here");
+                continue;
+            }
+        }
+        .map_err(|error| refused(name, error))?;
+        let object = |error: ProgramError| BpfError::Object(error.to_string());
+        let info = program.info().map_err(object)?;
+        let fd = program
+            .fd()
+            .map_err(object)?
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| BpfError::Object(error.to_string()))?;
+        programs.insert(
+            name.to_owned(),
+            Program { fd, id: info.id(), verified_instructions: info.verified_instruction_count() },
+        );
+    }
+    Ok(Programs { programs })
+}
+
+/// Puts the new maps in force, one rename each.
+fn commit(pins: &Pins, fates: &BTreeMap<&'static str, Fate>) -> Result<(), BpfError> {
+    for name in fates.iter().filter(|(_, fate)| is_new(fate)).map(|(name, _)| name) {
+        let from = provisional(pins, name);
+        fs::rename(&from, pins.map(name)).map_err(pin("put in force the map pinned at", &from))?;
+    }
+    Ok(())
+}
+
+/// Removes what a load left that did not come to its end.
+fn forget_unfinished(pins: &Pins) -> Result<(), BpfError> {
+    for path in entries(&pins.maps_dir())? {
+        if path.to_string_lossy().ends_with(NEW) {
+            unpin(&path)?;
+        }
+    }
+    Ok(())
+}
+
+const HINT: &str = "run as root, or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN";
+
+fn loading(error: EbpfError) -> BpfError {
+    match io_of(&error).map(io::Error::kind) {
+        Some(io::ErrorKind::PermissionDenied) => BpfError::Unavailable {
+            what: "creating a map",
+            source: io::ErrorKind::PermissionDenied.into(),
+            hint: HINT,
+        },
+        _ => BpfError::Object(chain(&error)),
+    }
+}
+
+fn refused(name: &str, error: ProgramError) -> BpfError {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+            BpfError::Verifier {
+                name: name.into(),
+                source: io_error,
+                log: lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"),
+            }
+        }
+        other => BpfError::Object(format!("program {name}: {}", chain(&other))),
+    }
+}
+
+fn io_of<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(io) = error.downcast_ref() {
+            return Some(io);
+        }
+        current = error.source();
+    }
+    None
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// What a collection found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Collected {
+    /// Entries seen.
+    pub seen: u64,
+    /// Entries removed.
+    pub removed: u64,
+}
+
+impl Loaded {
+    /// Removes idle connections, in the kernel.
+    pub fn collect(&self) -> Result<Collected, BpfError> {
+        collect(&self.programs, &self.tables)
+    }
+}
+
+/// Removes idle connections, in the kernel.
+pub fn collect(programs: &Programs, tables: &Tables) -> Result<Collected, BpfError> {
+    let run = programs.get(program::COLLECT_FLOWS4)?;
+    sys::program_test_run(run.fd(), &[0; 64])
+        .map_err(|source| BpfError::Run { program: program::COLLECT_FLOWS4, source })?;
+    let [seen, removed] = tables.collected()?;
+    Ok(Collected { seen, removed })
+}

@@ -1,0 +1,34 @@
+//! BPF: the object, its maps and programs in the kernel, and where they are attached.
+//!
+//! Nothing here decides: every function does what it is told, or says what there is. A start is
+//! [`Features::probe`], [`Pins::open`], [`load`], filling of the [`Tables`], and then [`Hooks`].
+
+mod attach;
+mod bpffs;
+mod cgroup;
+mod cleanup;
+mod clsact;
+mod error;
+mod features;
+mod layout;
+mod load;
+mod map;
+mod object;
+mod ports;
+mod sizes;
+mod sys;
+mod tables;
+
+pub use attach::{Attached, Attachment, Hook, Hooks, Mode, Side};
+pub use bpffs::Pins;
+pub use cgroup::{CgroupHook, find_cgroup};
+pub use cleanup::{Removed, cleanup};
+pub use error::BpfError;
+pub use features::Features;
+pub use layout::Geometry;
+pub use load::{Collected, Fate, Loaded, Program, Programs, Report, collect, load, load_object};
+pub use map::{CounterHash, CounterSlots, Hash, Slots, Table};
+pub use object::OBJECT;
+pub use ports::{PortKey, Ports};
+pub use sizes::{Host, MapMemory, Memory, Sizes, Wanted};
+pub use tables::{Endpoints, Flows, Prefix4, Tables};

@@ -1,0 +1,270 @@
+//! Every map of the data plane, typed. Reads and writes; what belongs in them is computed elsewhere.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
+
+use aya::Pod;
+use bascule_common::abi::{
+    Config, Count, DropKey, Endpoint, EndpointCounters, Flow4, FlowKey4, Ip4, LinkKey, Local,
+    Neighbour, NeighbourKey4, Network, Rule, RuleCounters, Subnet, Uplink, names::map,
+};
+use ipnetwork::Ipv4Network;
+
+use super::{
+    BpfError,
+    bpffs::Pins,
+    error::pin,
+    layout::Geometry,
+    map::{CounterHash, CounterSlots, Hash, Slots, Table},
+    ports::Ports,
+    sys::{self, Kind},
+};
+
+/// Key of `SUBNETS4`: a prefix as the kernel's tries want it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix4 {
+    /// Bits that count.
+    pub length: u32,
+    /// The address.
+    pub ip4: Ip4,
+}
+// SAFETY: repr(C), two fields of 4 bytes, no padding: any bytes are a value.
+unsafe impl Pod for Prefix4 {}
+
+impl From<Ipv4Network> for Prefix4 {
+    fn from(network: Ipv4Network) -> Self {
+        Self { length: network.prefix().into(), ip4: network.network().into() }
+    }
+}
+
+/// The endpoints by interface index: an array for the low ones, a hash for the rest.
+#[derive(Debug)]
+pub struct Endpoints {
+    low: Slots<Endpoint>,
+    high: Hash<u32, Endpoint>,
+}
+
+impl Table for Endpoints {
+    type Key = u32;
+    type Value = Endpoint;
+
+    fn all(&self) -> Result<BTreeMap<u32, Endpoint>, BpfError> {
+        let mut all = self.low.all()?;
+        all.append(&mut self.high.all()?);
+        Ok(all)
+    }
+
+    fn put(&self, ifindex: &u32, endpoint: &Endpoint) -> Result<(), BpfError> {
+        if *ifindex < map::ENDPOINTS_LEN {
+            self.low.put(ifindex, endpoint)
+        } else {
+            self.high.put(ifindex, endpoint)
+        }
+    }
+
+    fn remove(&self, ifindex: &u32) -> Result<bool, BpfError> {
+        if *ifindex < map::ENDPOINTS_LEN {
+            self.low.remove(ifindex)
+        } else {
+            self.high.remove(ifindex)
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        map::ENDPOINTS
+    }
+}
+
+/// The tracked connections; the data plane makes them, and the agent may end them.
+#[derive(Debug)]
+pub struct Flows {
+    map: Hash<FlowKey4, Flow4>,
+}
+
+impl Flows {
+    /// Entries that the table has room for.
+    pub fn capacity(&self) -> u32 {
+        self.map.geometry().max_entries
+    }
+
+    /// Counts the entries, by reading them all: tens of milliseconds where there are many.
+    pub fn count(&self) -> Result<usize, BpfError> {
+        let mut count = 0;
+        self.map.for_each(|_, _| count += 1)?;
+        Ok(count)
+    }
+
+    /// Calls `each` with every entry.
+    pub fn for_each(&self, each: impl FnMut(FlowKey4, Flow4)) -> Result<(), BpfError> {
+        self.map.for_each(each)
+    }
+
+    /// Writes an entry: for tests and for handing over connections.
+    pub fn put(&self, key: &FlowKey4, flow: &Flow4) -> Result<(), BpfError> {
+        self.map.put(key, flow)
+    }
+
+    /// Removes every entry that `ends` says true of; returns how many.
+    pub fn remove_where(
+        &self,
+        mut ends: impl FnMut(&FlowKey4, &Flow4) -> bool,
+    ) -> Result<usize, BpfError> {
+        let mut keys = Vec::new();
+        self.map.for_each(|key, flow| {
+            if ends(&key, &flow) {
+                keys.push(key);
+            }
+        })?;
+        self.map.remove_many(&keys)
+    }
+
+    /// Removes every entry of a published rule; returns how many.
+    pub fn remove_of_rule(&self, rule: u32) -> Result<usize, BpfError> {
+        self.remove_where(|_, flow| flow.rule == rule)
+    }
+
+    /// Removes every entry from or to an endpoint; returns how many.
+    pub fn remove_of_endpoint(&self, endpoint: u32) -> Result<usize, BpfError> {
+        self.remove_where(|_, flow| flow.from == endpoint || flow.to == endpoint)
+    }
+}
+
+/// Every map.
+#[derive(Debug)]
+pub struct Tables {
+    /// Slot 0 of `CONFIG`.
+    pub config: Slots<Config>,
+    /// Endpoints by interface index.
+    pub endpoints: Endpoints,
+    /// Where the addresses of a network live.
+    pub neighbours4: Hash<NeighbourKey4, Neighbour>,
+    /// Networks by index.
+    pub networks: Slots<Network>,
+    /// Generations by endpoint index.
+    pub generations: Slots<u64>,
+    /// Addresses of the host.
+    pub locals4: Hash<Ip4, Local>,
+    /// Subnets of ours.
+    pub subnets4: Hash<Prefix4, Subnet>,
+    /// Uplinks by interface index.
+    pub uplinks: Hash<u32, Uplink>,
+    /// Link rules.
+    pub links: Hash<LinkKey, u64>,
+    /// Published ports.
+    pub ports: Ports,
+    /// Published rules by index.
+    pub rules: Slots<Rule>,
+    /// Tracked connections.
+    pub flows4: Flows,
+    /// Traffic by endpoint index.
+    pub endpoint_counters: CounterSlots<EndpointCounters>,
+    /// Traffic by rule index.
+    pub rule_counters: CounterSlots<RuleCounters>,
+    /// Drops by endpoint, reason and direction.
+    pub drops: CounterHash<DropKey, Count>,
+    /// Counters of the whole, by [`bascule_common::abi::Stat`].
+    pub stats: CounterSlots<u64>,
+    collected: Slots<[u64; 2]>,
+    events: OwnedFd,
+}
+
+impl Tables {
+    /// Opens every map from its pin.
+    pub fn open(pins: &Pins) -> Result<Self, BpfError> {
+        let fd = |name: &'static str| {
+            let path = pins.map(name);
+            sys::object_get(&path, Kind::Map).map_err(pin("open the map pinned at", &path))
+        };
+        Ok(Self {
+            config: Slots::new(map::CONFIG, fd(map::CONFIG)?)?,
+            endpoints: Endpoints {
+                low: Slots::new(map::ENDPOINTS, fd(map::ENDPOINTS)?)?,
+                high: Hash::new(map::ENDPOINTS_HI, fd(map::ENDPOINTS_HI)?)?,
+            },
+            neighbours4: Hash::new(map::NEIGHBOURS4, fd(map::NEIGHBOURS4)?)?,
+            networks: Slots::new(map::NETWORKS, fd(map::NETWORKS)?)?,
+            generations: Slots::new(map::GENERATIONS, fd(map::GENERATIONS)?)?,
+            locals4: Hash::new(map::LOCALS4, fd(map::LOCALS4)?)?,
+            subnets4: Hash::new(map::SUBNETS4, fd(map::SUBNETS4)?)?,
+            uplinks: Hash::new(map::UPLINKS, fd(map::UPLINKS)?)?,
+            links: Hash::new(map::LINKS, fd(map::LINKS)?)?,
+            ports: Ports::new(fd(map::PORTS)?)?,
+            rules: Slots::new(map::RULES, fd(map::RULES)?)?,
+            flows4: Flows { map: Hash::new(map::FLOWS4, fd(map::FLOWS4)?)? },
+            endpoint_counters: CounterSlots::new(map::ENDPOINT_STATS, fd(map::ENDPOINT_STATS)?)?,
+            rule_counters: CounterSlots::new(map::RULE_STATS, fd(map::RULE_STATS)?)?,
+            drops: CounterHash::new(map::DROPS, fd(map::DROPS)?)?,
+            stats: CounterSlots::new(map::STATS, fd(map::STATS)?)?,
+            collected: Slots::new(map::COLLECTED, fd(map::COLLECTED)?)?,
+            events: fd(map::EVENTS)?,
+        })
+    }
+
+    /// Replaces the switches of the data plane.
+    pub fn put_config(&self, config: &Config) -> Result<(), BpfError> {
+        self.config.put(&0, config)
+    }
+
+    /// The switches as the data plane has them; none before the first time they are written.
+    pub fn config(&self) -> Result<Option<Config>, BpfError> {
+        Ok(self.config.all()?.get(&0).copied())
+    }
+
+    /// Makes everything that carries this endpoint index and an older generation void, at once.
+    pub fn set_generation(&self, endpoint: u32, generation: u64) -> Result<(), BpfError> {
+        self.generations.put(&endpoint, &generation)
+    }
+
+    /// Sets the counters of an endpoint index to zero: it has a new owner.
+    pub fn reset_endpoint_counters(&self, endpoint: u32) -> Result<(), BpfError> {
+        self.endpoint_counters.reset(endpoint)?;
+        let drops = self.drops.all()?;
+        let keys: Vec<_> = drops.into_keys().filter(|key| key.endpoint == endpoint).collect();
+        self.drops.remove_many(&keys).map(drop)
+    }
+
+    /// Sets the counters of a rule index to zero: it has a new owner.
+    pub fn reset_rule_counters(&self, rule: u32) -> Result<(), BpfError> {
+        self.rule_counters.reset(rule)
+    }
+
+    /// Entries seen and removed by the last collection.
+    pub fn collected(&self) -> Result<[u64; 2], BpfError> {
+        Ok(self.collected.get(0)?.unwrap_or_default())
+    }
+
+    /// The ring of events.
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// How full the hashes are that can fill up: entries in use and capacity, by map. The flows are
+    /// not among them: counting them reads the whole table.
+    pub fn pressure(&self) -> Result<BTreeMap<&'static str, (usize, u32)>, BpfError> {
+        fn of<K: Pod + Ord, V: Pod>(
+            name: &'static str,
+            map: &Hash<K, V>,
+        ) -> Result<(&'static str, (usize, u32)), BpfError> {
+            let mut count = 0;
+            map.for_each(|_, _| count += 1)?;
+            Ok((name, (count, map.geometry().max_entries)))
+        }
+        Ok(BTreeMap::from([
+            of(map::ENDPOINTS_HI, &self.endpoints.high)?,
+            of(map::NEIGHBOURS4, &self.neighbours4)?,
+            of(map::LOCALS4, &self.locals4)?,
+            of(map::SUBNETS4, &self.subnets4)?,
+            of(map::UPLINKS, &self.uplinks)?,
+            of(map::LINKS, &self.links)?,
+            (map::DROPS, (self.drops.all()?.len(), self.drops.geometry().max_entries)),
+        ]))
+    }
+
+    /// Geometry of the table of connections.
+    pub fn flows_geometry(&self) -> Geometry {
+        self.flows4.map.geometry()
+    }
+}
