@@ -1,3 +1,42 @@
-//! The project's own commands.
+//! The project's own commands, one file a verb. They know nothing of the code they build.
 
-fn main() {}
+mod build_ebpf;
+mod check;
+mod layering;
+mod licences;
+mod setup;
+mod sh;
+mod sources;
+mod toolchain;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The commands of the Bascule project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Installs what builds, tests and the demo need; does nothing when all of it is there
+    Setup(setup::Options),
+    /// Builds the eBPF object alone and prints where it is and how large
+    BuildEbpf,
+    /// Checks format, lints, layering, licences and documentation
+    Check,
+}
+
+fn main() -> ExitCode {
+    let result = match Command::parse() {
+        Command::Setup(options) => setup::run(&options),
+        Command::BuildEbpf => build_ebpf::run(),
+        Command::Check => check::run(),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            ui::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
