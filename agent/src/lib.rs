@@ -3,3 +3,4 @@
 pub mod api;
 pub mod kernel;
 pub mod model;
+pub mod state;

@@ -84,6 +84,8 @@ pub enum Sandbox {
 pub struct Attachment {
     /// The network.
     pub network: NetworkId,
+    /// Its name: the network may go while the container is not running.
+    pub network_name: Name,
     /// Address asked for.
     pub static_ip: Option<Ipv4Addr>,
     /// Ethernet address asked for.

@@ -1,0 +1,230 @@
+//! `Desired + Change -> Desired | Rejected`: every verb of the API, judged as a whole and then done.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use super::{Facts, Rejected, container, lifecycle, network};
+use crate::model::{
+    ContainerId, Desired, Expose, Link, MacAddress, Name, NamespaceId, NetworkId, Process,
+    PublishSpec, Sandbox,
+};
+
+/// What somebody wants to be different.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Make a network.
+    CreateNetwork(NetworkSpec),
+    /// Remove a network.
+    RemoveNetwork(String),
+    /// Remove every network that nobody is on.
+    PruneNetworks,
+    /// Put a container on a network.
+    Connect {
+        /// The network.
+        network: String,
+        /// The container.
+        container: String,
+        /// Wishes for its place there.
+        endpoint: EndpointSpec,
+    },
+    /// Take a container off a network.
+    Disconnect {
+        /// The network.
+        network: String,
+        /// The container.
+        container: String,
+        /// Whether it is fine if the container is not there.
+        force: bool,
+    },
+    /// Make a container.
+    CreateContainer(Box<ContainerSpec>),
+    /// Bring a container up.
+    Start(String),
+    /// Take a container down.
+    Stop {
+        /// The container.
+        container: String,
+        /// Exit code of its process, where somebody knows.
+        exit_code: Option<i32>,
+    },
+    /// Remove a container.
+    RemoveContainer {
+        /// The container.
+        container: String,
+        /// Whether it is taken down first.
+        force: bool,
+    },
+    /// Follow a process that was executed in a container.
+    Follow {
+        /// The container.
+        container: String,
+        /// The process.
+        process: Process,
+    },
+    /// Note that the first pass has brought a container up.
+    BroughtUp {
+        /// The container.
+        container: ContainerId,
+        /// Its namespace.
+        namespace: NamespaceId,
+    },
+    /// Have the default network, or have it not.
+    DefaultNetwork(bool),
+    /// Take down everything that ran before the machine was started again.
+    Rebooted,
+    /// Take down what was about to be brought up when the agent ended.
+    Recover,
+}
+
+/// Wishes for a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Its name.
+    pub name: String,
+    /// Its subnets; none chooses one.
+    pub subnets: Vec<SubnetSpec>,
+    /// Whether it has no way out.
+    pub internal: bool,
+    /// Driver options.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Wishes for a subnet, as text: the refusal lists everything that is wrong with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubnetSpec {
+    /// The subnet; empty chooses one.
+    pub subnet: String,
+    /// The part that dynamic addresses come from, or empty.
+    pub ip_range: String,
+    /// The gateway; empty takes the first address.
+    pub gateway: String,
+    /// Addresses that are never given out, by name.
+    pub auxiliary: BTreeMap<String, String>,
+}
+
+/// Wishes for a container's place on a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointSpec {
+    /// Static address.
+    pub ip: Option<Ipv4Addr>,
+    /// Ethernet address.
+    pub mac: Option<MacAddress>,
+    /// Further names on the network.
+    pub aliases: Vec<String>,
+    /// Links.
+    pub links: Vec<Link>,
+    /// Driver options.
+    pub options: BTreeMap<String, String>,
+    /// Which network gives the default route: the highest.
+    pub priority: i64,
+}
+
+/// Wishes for a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// Its name; none chooses one.
+    pub name: Option<Name>,
+    /// Networks in order of attachment; none is the default network.
+    pub networks: Vec<(String, EndpointSpec)>,
+    /// Ports to publish.
+    pub publish: Vec<PublishSpec>,
+    /// Whether exposed ports are published too.
+    pub publish_all: bool,
+    /// Exposed ports.
+    pub expose: Vec<Expose>,
+    /// Links.
+    pub links: Vec<Link>,
+    /// Host name; empty is the short id.
+    pub hostname: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Where the namespace comes from.
+    pub sandbox: Sandbox,
+    /// Whether it goes when its process ends.
+    pub auto_remove: bool,
+    /// The command, for show.
+    pub command: Vec<String>,
+}
+
+/// What a change came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It concerns this network.
+    Network(NetworkId),
+    /// It concerns this container, and the operator should know these things.
+    Container(ContainerId, Vec<String>),
+    /// These networks are gone.
+    Pruned(Vec<Name>),
+    /// Everything was so already.
+    Nothing,
+}
+
+/// Judges a change and returns what is to be then.
+pub fn apply(
+    desired: &Desired,
+    change: &Change,
+    facts: &mut Facts,
+) -> Result<(Desired, Outcome), Rejected> {
+    // Whatever is refused halfway leaves with the copy.
+    let mut next = desired.clone();
+    let outcome = match change {
+        Change::CreateNetwork(spec) => network::create(&mut next, spec, facts),
+        Change::RemoveNetwork(reference) => network::remove(&mut next, reference),
+        Change::PruneNetworks => Ok(network::prune(&mut next)),
+        Change::DefaultNetwork(wanted) => network::default(&mut next, *wanted, facts),
+        Change::CreateContainer(spec) => container::create(&mut next, spec, facts),
+        Change::RemoveContainer { container, force } => {
+            container::remove(&mut next, container, *force, facts)
+        }
+        Change::Connect { network, container, endpoint } => {
+            container::connect(&mut next, network, container, endpoint, facts)
+        }
+        Change::Disconnect { network, container, force } => {
+            container::disconnect(&mut next, network, container, *force)
+        }
+        Change::Start(reference) => lifecycle::start(&mut next, reference, facts),
+        Change::Stop { container, exit_code } => {
+            lifecycle::stop(&mut next, container, *exit_code, facts)
+        }
+        Change::Follow { container, process } => lifecycle::follow(&mut next, container, *process),
+        Change::BroughtUp { container, namespace } => {
+            lifecycle::brought_up(&mut next, *container, *namespace)
+        }
+        Change::Rebooted => Ok(lifecycle::take_down(&mut next, facts, |_| true)),
+        Change::Recover => Ok(lifecycle::take_down(&mut next, facts, |r| r.namespace.is_none())),
+    }?;
+    Ok((next, outcome))
+}
+
+/// Returns what is to be when a change could not be carried out: the objects as they were before, but
+/// never a generation that packets may already carry.
+pub fn revert(before: &Desired, after: &Desired) -> Desired {
+    let mut next = after.clone();
+    let kept = |desired: &Desired| -> Vec<_> {
+        desired
+            .containers
+            .values()
+            .flat_map(|c| c.endpoints().map(|(_, e)| e.id).collect::<Vec<_>>())
+            .collect()
+    };
+    let endpoints = kept(before);
+    let containers: Vec<_> = after.containers.keys().copied().collect();
+    for id in containers {
+        lifecycle::release_except(&mut next, id, &endpoints);
+    }
+    for (id, network) in &after.networks {
+        if !before.networks.contains_key(id) {
+            next.indices.networks.free(network.index);
+        }
+    }
+    let cursors: BTreeMap<_, _> =
+        after.networks.iter().map(|(id, n)| (*id, n.last_given)).collect();
+    next.networks.clone_from(&before.networks);
+    for (id, network) in &mut next.networks {
+        network.last_given = cursors.get(id).copied().flatten().or(network.last_given);
+    }
+    next.containers.clone_from(&before.containers);
+    lifecycle::forget_tables(&mut next);
+    next
+}

@@ -1,0 +1,274 @@
+//! Containers come and go, and so do their places on networks.
+
+use std::net::Ipv4Addr;
+
+use super::{
+    ContainerSpec, EndpointSpec, Facts, Kind, Outcome, Rejected,
+    find::{self, Found},
+    lifecycle,
+};
+use crate::model::{
+    Attachment, Container, ContainerId, Desired, Mode, Name, Network, NetworkId, Sandbox, State,
+    ipam,
+};
+
+/// Docker's words for what cannot be had together.
+const NO_HOST: &str =
+    "container cannot be disconnected from host network or connected to host network";
+const NO_NONE: &str = "container cannot be connected to multiple networks with one of the networks in private (none) mode";
+const SHARED: &str = "container sharing network namespace with another container or host cannot be connected to any other network";
+
+pub(super) fn create(
+    desired: &mut Desired,
+    spec: &ContainerSpec,
+    facts: &mut Facts,
+) -> Result<Outcome, Rejected> {
+    let id = loop {
+        let id = ContainerId::new((facts.entropy)());
+        if !desired.containers.contains_key(&id) {
+            break id;
+        }
+    };
+    let name = match &spec.name {
+        Some(name) => name_is_free(desired, name).map(|()| name.clone())?,
+        None => format!("sandbox-{}", id.prefix(8)).parse().map_err(Rejected::invalid)?,
+    };
+    let mut warnings = Vec::new();
+    let mode = mode(desired, &spec.networks)?;
+    if mode == Mode::Host && spec.sandbox != Sandbox::Own {
+        return Err(Rejected::invalid("a brought namespace cannot be the host's network as well"));
+    }
+    if mode != Mode::Networks && (!spec.publish.is_empty() || spec.publish_all) {
+        warnings.push("Published ports are discarded: the container is on no network".to_owned());
+    }
+    if let Some(brought) = &facts.brought {
+        lifecycle::may_bring(desired, None, brought)?;
+    }
+    let mut attachments: Vec<Attachment> = Vec::new();
+    if mode == Mode::Networks {
+        let default = [(find::BRIDGE.to_owned(), EndpointSpec::default())];
+        let wishes = if spec.networks.is_empty() { &default[..] } else { &spec.networks };
+        for (reference, endpoint) in wishes {
+            let network = bridge(desired, reference)?;
+            if attachments.iter().any(|a| a.network == network.id) {
+                return Err(twice(&name, network));
+            }
+            attachments.push(attachment(desired, network, endpoint)?);
+        }
+        // A service that nobody outside can reach is rarely what was meant.
+        let way_out = attachments
+            .iter()
+            .any(|a| desired.networks.get(&a.network).is_some_and(|n| !n.internal));
+        if !way_out && (!spec.publish.is_empty() || spec.publish_all) {
+            warnings.push(
+                "Published ports are discarded: every network of the container is internal"
+                    .to_owned(),
+            );
+        }
+    }
+    let links = spec
+        .links
+        .iter()
+        .chain(spec.networks.iter().flat_map(|(_, e)| &e.links))
+        .cloned()
+        .collect();
+    let container = Container {
+        id,
+        name,
+        created: facts.now,
+        hostname: if spec.hostname.is_empty() { id.short() } else { spec.hostname.clone() },
+        labels: spec.labels.clone(),
+        command: spec.command.clone(),
+        auto_remove: spec.auto_remove,
+        mode,
+        sandbox: spec.sandbox.clone(),
+        attachments,
+        publish: spec.publish.clone(),
+        publish_all: spec.publish_all,
+        expose: spec.expose.iter().copied().collect(),
+        links,
+        state: State::Created,
+        started_at: None,
+        finished_at: None,
+        exit_code: None,
+    };
+    desired.containers.insert(id, container);
+    Ok(Outcome::Container(id, warnings))
+}
+
+pub(super) fn remove(
+    desired: &mut Desired,
+    reference: &str,
+    force: bool,
+    facts: &Facts,
+) -> Result<Outcome, Rejected> {
+    let container = find::container(desired, reference)?;
+    let (id, name) = (container.id, container.name.clone());
+    if container.running().is_some() {
+        if !force {
+            return Err(Rejected::conflict(format!(
+                "cannot remove container \"/{name}\": container is running: stop the container before removing or force remove"
+            )));
+        }
+        lifecycle::exit(desired, id, None, facts);
+    }
+    desired.containers.remove(&id);
+    Ok(Outcome::Container(id, Vec::new()))
+}
+
+pub(super) fn connect(
+    desired: &mut Desired,
+    network: &str,
+    container: &str,
+    spec: &EndpointSpec,
+    facts: &mut Facts,
+) -> Result<Outcome, Rejected> {
+    let found = find::network(desired, network)?;
+    let target = find::container(desired, container)?;
+    let network = match (found, target.mode) {
+        (Found::Host(_), _) => return Err(Rejected::invalid(NO_HOST)),
+        (_, Mode::Host) => return Err(Rejected::invalid(SHARED)),
+        (Found::None(_), _) | (_, Mode::None) => return Err(Rejected::invalid(NO_NONE)),
+        (Found::Bridge(network), Mode::Networks) => network,
+    };
+    if target.attachment(network.id).is_some() {
+        return Err(twice(&target.name, network));
+    }
+    let attachment = attachment(desired, network, spec)?;
+    let (id, network) = (target.id, network.id);
+    if let Some(container) = desired.containers.get_mut(&id) {
+        container.attachments.push(attachment);
+        container.links.extend(spec.links.iter().cloned());
+    }
+    lifecycle::attach(desired, id, Some(network), facts)?;
+    Ok(Outcome::Container(id, Vec::new()))
+}
+
+pub(super) fn disconnect(
+    desired: &mut Desired,
+    network: &str,
+    container: &str,
+    force: bool,
+) -> Result<Outcome, Rejected> {
+    let target = match find::container(desired, container) {
+        // An endpoint without a container does not exist with us.
+        Err(error) if force && error.kind == Kind::NotFound => {
+            return find::network(desired, network).map(|_| Outcome::Nothing);
+        }
+        target => target?,
+    };
+    let id = target.id;
+    // The network itself may be gone from under a container that does not run.
+    let gone =
+        |a: &&Attachment| a.network_name.as_str() == network || a.network.to_string() == network;
+    let network_id = match find::network(desired, network) {
+        Ok(Found::Host(_)) => return Err(Rejected::invalid(NO_HOST)),
+        Ok(found) => found.id(),
+        Err(error) => target.attachments.iter().find(gone).map(|a| a.network).ok_or(error)?,
+    };
+    if target.attachment(network_id).is_none() {
+        return Err(Rejected::internal(format!(
+            "container {id} is not connected to network {network}"
+        )));
+    }
+    lifecycle::detach(desired, id, network_id);
+    Ok(Outcome::Container(id, Vec::new()))
+}
+
+fn twice(container: &Name, network: &Network) -> Rejected {
+    let name = &network.name;
+    Rejected::forbidden(format!("endpoint with name {container} already exists in network {name}"))
+}
+
+fn name_is_free(desired: &Desired, name: &Name) -> Result<(), Rejected> {
+    match desired.containers.values().find(|c| c.name == *name) {
+        None => Ok(()),
+        Some(holder) => Err(Rejected::conflict(format!(
+            "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
+            holder.id
+        ))),
+    }
+}
+
+/// Tells what a container has of the network; `host` and `none` stand alone.
+fn mode(desired: &Desired, networks: &[(String, EndpointSpec)]) -> Result<Mode, Rejected> {
+    let mut mode = Mode::Networks;
+    for (reference, _) in networks {
+        let (special, alone) = match find::network(desired, reference)? {
+            Found::Bridge(_) => continue,
+            Found::Host(_) => (Mode::Host, NO_HOST),
+            Found::None(_) => (Mode::None, NO_NONE),
+        };
+        if networks.len() > 1 {
+            return Err(Rejected::invalid(alone));
+        }
+        mode = special;
+    }
+    Ok(mode)
+}
+
+fn bridge<'a>(desired: &'a Desired, reference: &str) -> Result<&'a Network, Rejected> {
+    match find::network(desired, reference)? {
+        Found::Bridge(network) => Ok(network),
+        Found::Host(_) => Err(Rejected::invalid(NO_HOST)),
+        Found::None(_) => Err(Rejected::invalid(NO_NONE)),
+    }
+}
+
+fn attachment(
+    desired: &Desired,
+    network: &Network,
+    spec: &EndpointSpec,
+) -> Result<Attachment, Rejected> {
+    if network.predefined && spec.ip.is_some() {
+        return Err(Rejected::invalid(
+            "invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only",
+        ));
+    }
+    if network.predefined && !spec.aliases.is_empty() {
+        return Err(Rejected::invalid(
+            "network-scoped aliases are only supported for user-defined networks",
+        ));
+    }
+    if let Some(ip) = spec.ip {
+        address_is_free(desired, network, ip)?;
+    }
+    if let Some(mac) = spec.mac {
+        let mut others = desired.attachments(network.id);
+        let holds = |a: &Attachment| {
+            a.static_mac == Some(mac) || a.endpoint.as_ref().is_some_and(|e| e.mac == mac)
+        };
+        if mac == network.gateway_mac() || others.any(|(_, a)| holds(a)) {
+            return Err(Rejected::forbidden(format!(
+                "MAC address {mac} is already in use on network {}",
+                network.name
+            )));
+        }
+    }
+    Ok(Attachment {
+        network: network.id,
+        network_name: network.name.clone(),
+        static_ip: spec.ip,
+        static_mac: spec.mac,
+        aliases: spec.aliases.clone(),
+        options: spec.options.clone(),
+        priority: spec.priority,
+        endpoint: None,
+    })
+}
+
+fn address_is_free(desired: &Desired, network: &Network, ip: Ipv4Addr) -> Result<(), Rejected> {
+    if !network.subnet.contains(ip) {
+        return Err(Rejected::outside(ip));
+    }
+    let taken = ipam::is_edge(network.subnet, ip)
+        || network.gateway == ip
+        || desired.addresses(network.id).contains(&ip);
+    // An auxiliary address is kept from automatic choice only; who names it means it.
+    if taken { Err(Rejected::address_taken()) } else { Ok(()) }
+}
+
+/// Returns the network of an attachment, which must be there for the container to start.
+pub(super) fn network_of(desired: &Desired, id: NetworkId) -> Result<&Network, Rejected> {
+    desired.networks.get(&id).ok_or_else(|| Rejected::no_network(&id.to_string()))
+}

@@ -1,0 +1,91 @@
+//! What a change needs to know of the world, gathered before it is judged.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use ipnetwork::Ipv4Network;
+use jiff::Timestamp;
+
+use crate::model::{NamespaceId, PortRange, Proto};
+
+/// What a change needs to know of the world.
+pub struct Facts {
+    /// The time.
+    pub now: Timestamp,
+    /// Gives random bytes.
+    pub entropy: Box<dyn FnMut() -> [u8; 32] + Send>,
+    /// Interfaces of the agent's namespace, with their addresses.
+    pub interfaces: BTreeMap<String, Vec<Ipv4Network>>,
+    /// Destinations of its routes, default routes excepted.
+    pub routes: Vec<Ipv4Network>,
+    /// Ports that processes of the host hold.
+    pub held: BTreeSet<(Proto, Ipv4Addr, u16)>,
+    /// MTU of networks that ask for none.
+    pub mtu: u16,
+    /// The brought namespace that the change concerns, or why it cannot be had.
+    pub brought: Option<Result<Brought, String>>,
+}
+
+/// A namespace that is brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brought {
+    /// Which it is.
+    pub id: NamespaceId,
+    /// Whether the agent lives in it.
+    pub is_agents: bool,
+    /// Its interfaces.
+    pub interfaces: BTreeSet<String>,
+}
+
+impl Facts {
+    /// Returns the first port of a range that a process of the host holds.
+    pub fn holder(&self, ip: Ipv4Addr, ports: PortRange, proto: Proto) -> Option<u16> {
+        let clash = |held: &Ipv4Addr| *held == ip || held.is_unspecified() || ip.is_unspecified();
+        self.held
+            .range((proto, Ipv4Addr::UNSPECIFIED, 0)..=(proto, Ipv4Addr::BROADCAST, u16::MAX))
+            .filter(|(_, held, port)| clash(held) && (ports.first()..=ports.last()).contains(port))
+            .map(|&(_, _, port)| port)
+            .min()
+    }
+
+    /// Returns whether an address is one of the host's.
+    pub fn is_local(&self, ip: Ipv4Addr) -> bool {
+        ip.is_unspecified()
+            || ip.is_loopback()
+            || self.interfaces.values().flatten().any(|n| n.ip() == ip)
+    }
+
+    /// Returns whether an interface of this name exists.
+    pub fn has_interface(&self, name: &str) -> bool {
+        self.interfaces.contains_key(name)
+    }
+}
+
+#[cfg(test)]
+impl Facts {
+    /// Returns a world with one interface, and a source of ids that never repeats.
+    pub fn sample() -> Self {
+        let mut count = 0_u64;
+        let entropy = move || {
+            count += 1;
+            let mut bytes = [0x11; 32];
+            // The first bytes make names; the last ones tell ids apart as well.
+            bytes[..8].copy_from_slice(&(count << 32 | count).to_le_bytes());
+            bytes
+        };
+        Self {
+            now: Timestamp::UNIX_EPOCH,
+            entropy: Box::new(entropy),
+            interfaces: BTreeMap::from([
+                ("lo".to_owned(), vec!["127.0.0.1/8".parse().unwrap()]),
+                ("eth0".to_owned(), vec!["192.0.2.7/24".parse().unwrap()]),
+            ]),
+            routes: vec!["192.0.2.0/24".parse().unwrap()],
+            held: BTreeSet::new(),
+            mtu: 1500,
+            brought: None,
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What was asked for: how it may change ([`change`]), and where it is kept ([`store`]).
+
+pub mod change;
+mod container;
+pub mod crash;
+mod facts;
+pub mod find;
+mod lifecycle;
+mod network;
+mod rejected;
+
+pub use change::{Change, ContainerSpec, EndpointSpec, NetworkSpec, Outcome, SubnetSpec};
+pub use facts::{Brought, Facts};
+pub use lifecycle::{brings, rules};
+pub use rejected::{Kind, Rejected};
+
+#[cfg(test)]
+mod tests;

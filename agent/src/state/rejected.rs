@@ -1,0 +1,134 @@
+//! Why a change is refused: Docker's texts in one place, each with its HTTP status.
+
+use std::net::Ipv4Addr;
+
+use ipnetwork::Ipv4Network;
+
+use crate::model::{PortRange, Proto};
+
+/// What kind of refusal it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The request makes no sense.
+    Invalid,
+    /// It makes sense, and is not allowed.
+    Forbidden,
+    /// It names what is not there.
+    NotFound,
+    /// It clashes with what is there.
+    Conflict,
+    /// It could not be done.
+    Internal,
+    /// There is no room for it.
+    Unavailable,
+}
+
+/// A change that is refused, and changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejected {
+    /// What kind of refusal it is.
+    pub kind: Kind,
+    /// Why, in one sentence.
+    pub message: String,
+}
+
+impl Rejected {
+    /// Makes a refusal.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// Refuses what makes no sense.
+    pub fn invalid(message: impl ToString) -> Self {
+        Self::new(Kind::Invalid, message.to_string())
+    }
+
+    /// Refuses what is not allowed.
+    pub fn forbidden(message: impl ToString) -> Self {
+        Self::new(Kind::Forbidden, message.to_string())
+    }
+
+    /// Refuses what clashes.
+    pub fn conflict(message: impl ToString) -> Self {
+        Self::new(Kind::Conflict, message.to_string())
+    }
+
+    /// Reports what could not be done.
+    pub fn internal(message: impl ToString) -> Self {
+        Self::new(Kind::Internal, message.to_string())
+    }
+
+    /// Returns the HTTP status.
+    pub const fn status(&self) -> u16 {
+        match self.kind {
+            Kind::Invalid => 400,
+            Kind::Forbidden => 403,
+            Kind::NotFound => 404,
+            Kind::Conflict => 409,
+            Kind::Internal => 500,
+            Kind::Unavailable => 503,
+        }
+    }
+
+    pub(super) fn no_network(reference: &str) -> Self {
+        Self::new(Kind::NotFound, format!("network {reference} not found"))
+    }
+
+    pub(super) fn no_container(reference: &str) -> Self {
+        Self::new(Kind::NotFound, format!("No such container: {reference}"))
+    }
+
+    pub(super) fn ambiguous(what: &str, reference: &str, matches: usize) -> Self {
+        Self::invalid(format!(
+            "{what} {reference} is ambiguous ({matches} matches found based on ID prefix)"
+        ))
+    }
+
+    pub(super) fn pool_overlaps() -> Self {
+        Self::forbidden("invalid pool request: Pool overlaps with other one on this address space")
+    }
+
+    pub(super) fn outside(address: Ipv4Addr) -> Self {
+        Self::invalid(format!("no configured subnet contains IP address {address}"))
+    }
+
+    pub(super) fn address_taken() -> Self {
+        Self::forbidden("Address already in use")
+    }
+
+    pub(super) fn no_address(network: &str, subnet: Ipv4Network) -> Self {
+        Self::new(
+            Kind::Unavailable,
+            format!(
+                "no available IPv4 addresses on this network's address pools: {network} ({subnet})"
+            ),
+        )
+    }
+
+    pub(super) fn exhausted(what: &str, limit: u32) -> Self {
+        Self::new(Kind::Unavailable, format!("too many {what}: {limit} are the most there can be"))
+    }
+
+    /// Wraps a driver's refusal of a port as libnetwork does.
+    pub(super) fn port(container: &str, endpoint: &str, why: impl std::fmt::Display) -> Self {
+        Self::internal(format!(
+            "driver failed programming external connectivity on endpoint {container} ({endpoint}): {why}"
+        ))
+    }
+}
+
+/// Returns libnetwork's text for a port of ours that is taken.
+pub(super) fn port_allocated(ip: Ipv4Addr, port: u16) -> String {
+    format!("Bind for {ip}:{port} failed: port is already allocated")
+}
+
+/// Returns the text for a port that the host does not give.
+pub(super) fn port_refused(ip: Ipv4Addr, port: u16, proto: Proto, why: &str) -> String {
+    format!("failed to bind host port {ip}:{port}/{proto}: {why}")
+}
+
+/// Returns the text for a mapping for which no free port is left.
+pub(super) fn no_ports(ip: Ipv4Addr, container: PortRange, proto: Proto) -> String {
+    format!("no {} free ports in a row are left on {ip} for {container}/{proto}", container.count())
+}
