@@ -1,12 +1,15 @@
 //! The project's own commands, one file a verb. They know nothing of the code they build.
 
+mod budget;
 mod build_ebpf;
 mod check;
 mod layering;
 mod licences;
+mod loader;
 mod setup;
 mod sh;
 mod sources;
+mod test;
 mod toolchain;
 mod ui;
 
@@ -22,6 +25,10 @@ enum Command {
     Setup(setup::Options),
     /// Builds the eBPF object alone and prints where it is and how large
     BuildEbpf,
+    /// Prints what the eBPF programs cost, and fails if they grew past xtask/budget.toml
+    Budget(budget::Options),
+    /// Runs all tests, layer by layer; most layers need root
+    Test(test::Options),
     /// Checks format, lints, layering, licences and documentation
     Check,
 }
@@ -30,6 +37,8 @@ fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Setup(options) => setup::run(&options),
         Command::BuildEbpf => build_ebpf::run(),
+        Command::Budget(options) => budget::run(&options),
+        Command::Test(options) => test::run(&options),
         Command::Check => check::run(),
     };
     match result {

@@ -1,0 +1,228 @@
+//! `cargo xtask test`: every layer of the tests, with the time each takes.
+//!
+//! `unit` needs nothing but the compiler. `budget` loads the programs. The other layers are test
+//! binaries of the package in `tests/`, found by their directories, and need root.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{budget, setup, sh, ui};
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Layers to run; all of them by default
+    layers: Vec<String>,
+    /// The long form: more cases, more rounds
+    #[arg(long)]
+    full: bool,
+    /// Only names of layers
+    #[arg(long)]
+    list: bool,
+}
+
+/// Tells the tests that they may take their time.
+const FULL: &str = "BASCULE_TEST_FULL";
+/// Layers that cheap ones come first in; any other comes after these.
+const ORDER: [&str; 9] =
+    ["unit", "abi", "packet", "verifier", "budget", "kernel", "bpf", "netns", "agent"];
+/// Layers that are not directories in `tests/tests`.
+const BUILT_IN: [&str; 2] = ["unit", "budget"];
+
+/// How a layer went.
+struct Report {
+    layer: String,
+    passed: usize,
+    failed: usize,
+    took: Duration,
+}
+
+/// Runs them, and says how it went.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let known = layers()?;
+    if options.list {
+        for layer in known {
+            ui::line(&layer);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen = choose(&known, &options.layers)?;
+    let root = nix::unistd::geteuid().is_root();
+    if let Some(layer) = chosen.iter().find(|layer| *layer != "unit")
+        && !root
+    {
+        bail!(
+            "the layer `{layer}` makes network namespaces and loads eBPF programs: run this as root \
+             (`sudo -E env PATH=\"$PATH\" cargo xtask test`), or `cargo xtask test unit` as you are"
+        );
+    }
+    setup::ready()?;
+    let since = Instant::now();
+    build(&chosen)?;
+    let built = since.elapsed();
+    let mut reports = Vec::new();
+    for layer in &chosen {
+        ui::step(&format!("layer {layer}"));
+        reports.push(layer_report(layer, options.full));
+    }
+    Ok(summary(built, &reports))
+}
+
+/// All layers, in the order in which they run.
+fn layers() -> Result<Vec<String>> {
+    let mut names: Vec<String> = BUILT_IN.map(str::to_owned).into();
+    let dir = sh::root().join("tests/tests");
+    if dir.is_dir() {
+        for entry in fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))? {
+            let path = entry?.path();
+            if path.join("main.rs").exists()
+                && let Some(name) = path.file_name().and_then(|name| name.to_str())
+            {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    names.sort_by_key(|name| {
+        (ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len()), name.clone())
+    });
+    Ok(names)
+}
+
+/// The layers asked for, in the order in which they run.
+fn choose(known: &[String], asked: &[String]) -> Result<Vec<String>> {
+    if let Some(unknown) = asked.iter().find(|name| !known.contains(name)) {
+        bail!("there is no layer `{unknown}`; there are: {}", known.join(", "));
+    }
+    let wanted = |name: &&String| asked.is_empty() || asked.contains(name);
+    Ok(known.iter().filter(wanted).cloned().collect())
+}
+
+/// Builds everything at once, so that a layer's time is that of its tests.
+fn build(chosen: &[String]) -> Result<()> {
+    ui::step("build (some minutes the first time)");
+    let since = Instant::now();
+    sh::run(sh::command("cargo").args(["build", "--package", "bascule"]))?;
+    if chosen.iter().any(|layer| layer == "unit") {
+        sh::run(sh::command("cargo").args(unit()).arg("--no-run"))?;
+    }
+    if chosen.iter().any(|layer| !BUILT_IN.contains(&layer.as_str())) {
+        sh::run(sh::command("cargo").args(["test", "--no-run", "--package", "bascule-tests"]))?;
+    }
+    ui::good(&ui::took(since.elapsed()));
+    Ok(())
+}
+
+/// Arguments for what runs on the host alone.
+fn unit() -> [&'static str; 6] {
+    ["test", "--workspace", "--exclude", "bascule-tests", "--exclude", "bascule-ebpf"]
+}
+
+/// Runs a layer. A layer that cannot run counts as a failure, and the next one has its turn.
+fn layer_report(layer: &str, full: bool) -> Report {
+    let since = Instant::now();
+    let (passed, failed) = match run_layer(layer, full) {
+        Ok(counts) => counts,
+        Err(error) => {
+            ui::bad(&format!("{error:#}"));
+            (0, 1)
+        }
+    };
+    Report { layer: layer.to_owned(), passed, failed, took: since.elapsed() }
+}
+
+fn run_layer(layer: &str, full: bool) -> Result<(usize, usize)> {
+    if layer == "budget" {
+        let code = budget::run(&budget::Options::default())?;
+        return Ok(if code == ExitCode::SUCCESS { (1, 0) } else { (0, 1) });
+    }
+    let mut command = sh::command("cargo");
+    if layer == "unit" {
+        command.args(unit()).arg("--no-fail-fast");
+    } else {
+        command.args(["test", "--package", "bascule-tests", "--test", layer]);
+    }
+    command.env("BASCULE_BIN", sh::target_dir().join("debug/bascule"));
+    if full {
+        command.env(FULL, "1");
+    }
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run `{}`", sh::words(&command)))?;
+    let (mut passed, mut failed) = (0, 0);
+    if let Some(out) = child.stdout.take() {
+        for line in BufReader::new(out).lines() {
+            let line = line?;
+            if let Some((good, bad)) = result(&line) {
+                passed += good;
+                failed += bad;
+            }
+            if !is_noise(&line) {
+                ui::line(&line);
+            }
+        }
+    }
+    let status = child.wait()?;
+    // A binary that dies without a result, or does not build, is one failure more than it counted.
+    if !status.success() && failed == 0 {
+        ui::bad(&format!("`{}` ended with {status}", sh::words(&command)));
+        failed = 1;
+    }
+    Ok((passed, failed))
+}
+
+/// The counts in a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
+fn result(line: &str) -> Option<(usize, usize)> {
+    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let count = |what: &str| {
+        counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok())
+    };
+    Some((count("passed")?, count("failed")?))
+}
+
+/// What a test binary says even when it has nothing to say.
+fn is_noise(line: &str) -> bool {
+    line.is_empty() || line == "running 0 tests" || line.contains(" 0 passed; 0 failed; 0 ignored")
+}
+
+fn summary(built: Duration, reports: &[Report]) -> ExitCode {
+    ui::step("summary");
+    ui::line(&format!("    {:<12} {:>7} {:>7} {:>12}", "layer", "passed", "failed", "time"));
+    ui::line(&format!("    {:<12} {:>7} {:>7} {:>12}", "(build)", "", "", ui::took(built)));
+    for report in reports {
+        let Report { layer, passed, failed, took } = report;
+        ui::line(&format!("    {layer:<12} {passed:>7} {failed:>7} {:>12}", ui::took(*took)));
+    }
+    let passed: usize = reports.iter().map(|report| report.passed).sum();
+    let failed: usize = reports.iter().map(|report| report.failed).sum();
+    ui::line(&format!("{passed} passed, {failed} failed"));
+    if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_counted_and_other_lines_are_not() {
+        let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out";
+        assert_eq!(result(line), Some((3, 2)));
+        assert_eq!(result("test s1_networks ... ok"), None);
+    }
+
+    #[test]
+    fn a_layer_that_does_not_exist_is_refused_with_those_that_do() {
+        let known = ["unit".to_owned(), "netns".to_owned()];
+        let error = choose(&known, &["nets".to_owned()]).expect_err("no such layer");
+        assert!(error.to_string().contains("unit, netns"), "{error}");
+        assert_eq!(choose(&known, &["netns".to_owned()]).expect("a layer"), ["netns"]);
+        assert_eq!(choose(&known, &[]).expect("all"), known);
+    }
+}
