@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -16,6 +16,11 @@ use super::{
     super::error::{Outcome, Result},
     Netlink,
 };
+
+/// Every IPv4 destination; unwrapped while compiling.
+const ANY4: IpNetwork = IpNetwork::V4(Ipv4Network::new_checked(Ipv4Addr::UNSPECIFIED, 0).unwrap());
+/// Every IPv6 destination.
+const ANY6: IpNetwork = IpNetwork::V6(Ipv6Network::new_checked(Ipv6Addr::UNSPECIFIED, 0).unwrap());
 
 /// A unicast route of the main table; one of several next hops is a route of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +40,7 @@ pub struct Route {
 impl Route {
     /// The default route by a gateway.
     pub fn default_by(gateway: IpAddr, link: u32) -> Self {
-        let destination = if gateway.is_ipv4() { any4() } else { any6() };
+        let destination = if gateway.is_ipv4() { ANY4 } else { ANY6 };
         Self { destination, gateway: Some(gateway), link: Some(link), source: None, metric: 0 }
     }
 
@@ -83,14 +88,6 @@ pub(super) fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-fn any4() -> IpNetwork {
-    IpNetwork::V4(Ipv4Addr::UNSPECIFIED.into())
-}
-
-fn any6() -> IpNetwork {
-    IpNetwork::V6(Ipv6Addr::UNSPECIFIED.into())
-}
-
 fn by(route: &Route) -> String {
     route.gateway.map_or_else(String::new, |gateway| format!(" by {gateway}"))
 }
@@ -122,8 +119,8 @@ fn routes_of(message: RouteNetlinkMessage) -> Vec<Route> {
     let header = &message.header;
     let mut table = u32::from(header.table);
     let any = match header.address_family {
-        AddressFamily::Inet => any4(),
-        AddressFamily::Inet6 => any6(),
+        AddressFamily::Inet => ANY4,
+        AddressFamily::Inet6 => ANY6,
         _ => return Vec::new(),
     };
     let mut route = Route { destination: any, gateway: None, link: None, source: None, metric: 0 };

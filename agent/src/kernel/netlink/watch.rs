@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::super::{
     error::{OrRefuse, Result},
@@ -15,7 +16,7 @@ const RTNLGRP_IPV4_ROUTE: u32 = 7;
 const RTNLGRP_IPV6_IFADDR: u32 = 9;
 const RTNLGRP_IPV6_ROUTE: u32 = 11;
 /// Room for a burst: a thousand veths appear at once.
-const RECEIVE_BUFFER: usize = 4 << 20;
+const RECEIVE_BUFFER: usize = 1 << 20;
 const DATAGRAM: usize = 64 << 10;
 
 /// What kinds of things changed since the last look.
@@ -77,8 +78,8 @@ impl Watch {
         ];
         let mask = groups.iter().fold(0, |mask, group| mask | 1 << (group - 1));
         let inner = socket.socket_mut();
-        // More than the limit for users is refused, and what is granted will do.
-        let _ = inner.set_rx_buf_sz(RECEIVE_BUFFER);
+        // Without the right to it the default has to do: notifications are lost earlier, and that is told.
+        let _ = setsockopt(inner, sockopt::RcvBufForce, &RECEIVE_BUFFER);
         inner.bind(&SocketAddr::new(0, mask)).or_refuse("subscribe to", "rtnetlink")?;
         Ok(Self { socket, buffer: Vec::with_capacity(DATAGRAM) })
     }
