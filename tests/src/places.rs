@@ -79,6 +79,8 @@ impl Places {
             .iter()
             .filter_map(|path| path.strip_prefix(&base).ok())
             .map(|path| path.display().to_string())
+            // The kernel's own, in the root of every bpffs.
+            .filter(|name| name != "maps.debug" && name != "progs.debug")
             .collect();
         names.sort();
         names

@@ -185,7 +185,8 @@ fn mount_bpffs(point: &Path) -> io::Result<()> {
 /// Whether this process sees other mounts than the first process does: then a mount of ours is ours alone.
 fn in_private_mounts() -> bool {
     let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
-    match (of("self"), of("1")) {
+    // The first process may be out of bounds for all but the fully privileged; kthreadd never is.
+    match (of("thread-self"), of("1").or_else(|_| of("2"))) {
         (Ok(own), Ok(first)) => own != first,
         _ => false,
     }

@@ -1,0 +1,47 @@
+//! The room `kernel::bpf` on the real kernel: loading over pins, attaching, swapping, tables, cleaning up.
+//! What the programs do with packets is other layers' affair.
+
+mod attach;
+mod pins;
+mod tables;
+
+use bascule::kernel::bpf::{Features, Host, Loaded, Pins, Sizes, Wanted, load};
+use bascule_tests::places::Places;
+
+/// Small maps: tests run many at once.
+fn sizes() -> Sizes {
+    let wanted =
+        Wanted { connections: Some(1_024), counted_rules: Some(4_096), event_bytes: Some(1 << 16) };
+    Sizes::new(Host { memory: 1 << 30, cpus: 2 }, wanted)
+}
+
+/// An agent's view of its pins, loaded.
+struct Plane {
+    places: Places,
+    pins: Pins,
+    loaded: Loaded,
+}
+
+impl Plane {
+    fn new() -> Self {
+        bascule_tests::require_root();
+        let places = Places::new();
+        let pins = Pins::open(&places.bpffs()).expect("pins");
+        let loaded = load(&pins, &sizes()).expect("load");
+        Self { places, pins, loaded }
+    }
+
+    /// What a restart does: loads again over the same pins.
+    fn reload(&mut self) {
+        self.loaded = load(&self.pins, &sizes()).expect("load again");
+    }
+}
+
+#[test]
+fn this_kernel_has_all_that_is_needed() {
+    bascule_tests::require_root();
+    let features = Features::probe().expect("probe");
+    features.check().expect("check");
+    assert!(features.cgroup_bind(), "{features:?}");
+    assert!(features.to_string().contains("TCX"), "{features}");
+}
