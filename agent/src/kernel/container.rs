@@ -63,9 +63,27 @@ pub async fn set_loopback_up(inside: &Netlink) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Whether a container's end of a veth is what it shall be; more addresses and routes do no harm.
+pub fn is_configured(found: &Inside, wanted: &Interface) -> bool {
+    let Ok(link) = end_of(&found.links, wanted) else { return false };
+    let has = |address: &IpNetwork| {
+        found.addresses.iter().any(|one| one.link == link.index && one.address == *address)
+    };
+    let leads = |gateway: IpAddr| {
+        found.routes.iter().any(|route| {
+            route.is_default() && route.gateway == Some(gateway) && route.link == Some(link.index)
+        })
+    };
+    link.name == wanted.name
+        && link.mac == Some(wanted.mac)
+        && link.mtu == wanted.mtu
+        && link.up
+        && wanted.addresses.iter().all(has)
+        && wanted.gateway.is_none_or(leads)
+        && found.links.iter().all(|link| link.up || !link.loopback)
+}
+
 /// Makes a container's end of a veth what it shall be, whatever part of it is so already.
-///
-/// Addresses that it has and shall not have go; link-local ones stay.
 pub async fn configure(inside: &Netlink, wanted: &Interface) -> Result<u32> {
     let found = observe(inside).await?;
     let link = end_of(&found.links, wanted)?;
@@ -83,11 +101,6 @@ pub async fn configure(inside: &Netlink, wanted: &Interface) -> Result<u32> {
         inside.set_mtu(index, wanted.mtu).await?;
     }
     let present = || found.addresses.iter().filter(|address| address.link == index);
-    for stale in present().filter(|address| address.scope == super::netlink::Scope::Global) {
-        if !wanted.addresses.contains(&stale.address) {
-            inside.delete_address(index, stale.address).await?;
-        }
-    }
     for address in &wanted.addresses {
         if !present().any(|found| found.address == *address) {
             inside.add_address(index, *address).await?;

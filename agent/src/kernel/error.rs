@@ -21,7 +21,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel refused.
-    #[error("cannot {action} {object}: {}{}", describe(*errno), reason(*errno, detail))]
+    #[error("cannot {action} {object}: {}{}", describe(*errno), reason(action, *errno, detail))]
     Refused {
         /// What was being done: a verb, perhaps with a noun.
         action: &'static str,
@@ -116,8 +116,9 @@ fn describe(errno: Errno) -> String {
     errno.desc().to_lowercase()
 }
 
-fn reason(errno: Errno, detail: &Option<String>) -> String {
+fn reason(action: &str, errno: Errno, detail: &Option<String>) -> String {
     let hint = match errno {
+        Errno::EPERM if action.contains("namespace") => Some("needs CAP_SYS_ADMIN"),
         Errno::EPERM => Some("needs CAP_NET_ADMIN"),
         Errno::EACCES => Some("needs root"),
         Errno::ENOBUFS | Errno::ENOMEM => Some("the kernel is out of memory for this"),
@@ -142,6 +143,8 @@ mod tests {
             error.to_string(),
             "cannot create veth bsc1234abcd: operation not permitted (needs CAP_NET_ADMIN)"
         );
+        let error = Error::refused("create network namespace", "/run/x", Errno::EPERM).to_string();
+        assert!(error.ends_with("operation not permitted (needs CAP_SYS_ADMIN)"), "{error}");
         let error = Error::Foreign { action: "create", object: "bridge br-0123456789ab".into() };
         assert_eq!(
             error.to_string(),

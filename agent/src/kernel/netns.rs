@@ -164,7 +164,7 @@ impl AsFd for Namespace {
 /// Makes a directory ready for pins, as `ip netns` does: a mount of its own that is shared, so that a pin
 /// removed here vanishes in every mount namespace.
 pub fn prepare_directory(directory: &Path) -> Result<()> {
-    const ACTION: &str = "prepare";
+    const ACTION: &str = "prepare namespace directory";
     let name = directory.display().to_string();
     fs::create_dir_all(directory).or_refuse(ACTION, &name)?;
     let share = || {
@@ -185,12 +185,12 @@ pub fn prepare_directory(directory: &Path) -> Result<()> {
 /// Takes away what [`prepare_directory`] made, and the directory if it is empty.
 pub fn release_directory(directory: &Path) -> Result<Outcome> {
     let name = directory.display().to_string();
-    let unmounted = unmount(directory).or_refuse("release", &name)?;
+    let unmounted = unmount(directory).or_refuse("release namespace directory", &name)?;
     match fs::remove_dir(directory) {
         Ok(()) => Ok(Outcome::Done),
         Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(unmounted),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(unmounted),
-        Err(error) => Err(error).or_refuse("release", name),
+        Err(error) => Err(error).or_refuse("release namespace directory", name),
     }
 }
 
@@ -274,6 +274,27 @@ pub fn publish(directory: &Path, name: &str, target: &Path) -> Result<Published>
         }
         Err(error) => Err(error).or_refuse(ACTION, link.display().to_string()),
     }
+}
+
+/// The names that lead to a pin below another directory, and to which: ours, whatever a store says.
+pub fn published(directory: &Path, pins: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).or_refuse("list", directory.display().to_string()),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.or_refuse("list", directory.display().to_string())?;
+        let Ok(target) = fs::read_link(entry.path()) else { continue };
+        let (Ok(name), true) = (entry.file_name().into_string(), target.parent() == Some(pins))
+        else {
+            continue;
+        };
+        found.push((name, target));
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Removes a name that [`publish`] made; one that leads elsewhere is left alone.

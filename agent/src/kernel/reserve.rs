@@ -10,7 +10,7 @@ use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_sock_diag::{
-    AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, SockDiagMessage, TCP_ESTABLISHED,
+    AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, SockDiagMessage,
     inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
@@ -164,7 +164,7 @@ fn dump(socket: &Socket, protocol: Protocol, family: u8, found: &mut Vec<Holder>
                 .map_err(|error| Error::unexpected("read from", "sock_diag", error.to_string()))?;
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                    found.extend(holder_of(protocol, &response));
+                    found.push(holder_of(protocol, &response));
                 }
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(error) => {
@@ -203,19 +203,16 @@ fn request(protocol: Protocol, family: u8) -> Vec<u8> {
     bytes
 }
 
-fn holder_of(protocol: Protocol, response: &InetResponse) -> Option<Holder> {
+fn holder_of(protocol: Protocol, response: &InetResponse) -> Holder {
     let header = &response.header;
-    if protocol == Protocol::Tcp && header.state == TCP_ESTABLISHED {
-        return None;
-    }
     let only_v6 = response.nlas.iter().any(|nla| matches!(nla, Nla::SkV6Only(true)));
-    Some(Holder {
+    Holder {
         protocol,
         address: header.socket_id.source_address,
         port: header.socket_id.source_port,
         only_v6,
         inode: header.inode,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -150,8 +150,10 @@ fn ports_of(key: &str, text: &str) -> Result<PortSet> {
     PortSet::parse(text).ok_or_else(surprise)
 }
 
+/// A key with slashes is a path already: names of interfaces may have dots.
 fn path(key: &str) -> PathBuf {
-    PathBuf::from("/proc/sys").join(key.replace('.', "/"))
+    let relative = if key.contains('/') { key.to_owned() } else { key.replace('.', "/") };
+    PathBuf::from("/proc/sys").join(relative)
 }
 
 #[cfg(test)]
@@ -161,5 +163,7 @@ mod tests {
     #[test]
     fn a_key_is_a_path() {
         assert_eq!(path(IP_FORWARD), PathBuf::from("/proc/sys/net/ipv4/ip_forward"));
+        let dotted = "net/ipv4/conf/eth0.7/rp_filter";
+        assert_eq!(path(dotted), PathBuf::from("/proc/sys").join(dotted));
     }
 }

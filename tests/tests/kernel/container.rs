@@ -30,10 +30,10 @@ fn interface(host_index: u32) -> Interface {
 async fn attach(host: &Netns, inside: &Netns) -> u32 {
     let (bridge, veth) = (Bridge::of(&id('a')), Veth::of(&id('b'), inside));
     let netlink = Netlink::open_in(&namespace(host)).await.unwrap();
-    let (master, _) = netlink.create_bridge(&bridge.new(1500)).await.unwrap();
+    let (master, _) = netlink.create_bridge(&bridge.wanted(1500)).await.unwrap();
     netlink.add_address(master, "10.200.0.1/24".parse().unwrap()).await.unwrap();
     netlink.set_up(master, true).await.unwrap();
-    let (port, _) = netlink.create_veth(&veth.new()).await.unwrap();
+    let (port, _) = netlink.create_veth(&veth.wanted()).await.unwrap();
     netlink.set_master(port, Some(master)).await.unwrap();
     let flags = PortFlags { learning: false, unicast_flood: false, hairpin: false };
     netlink.set_port_flags(port, flags).await.unwrap();
@@ -50,11 +50,14 @@ fn s67_the_far_end_becomes_eth0_and_carries_traffic() {
     block_on(async {
         let port = attach(&host, &inside).await;
         let within = Netlink::open_in(&namespace(&inside)).await.unwrap();
+        let bare = container::observe(&within).await.unwrap();
+        assert!(!container::is_configured(&bare, &interface(port)));
         let index = container::configure(&within, &interface(port)).await.unwrap();
         let first = container::observe(&within).await.unwrap();
         let again = container::configure(&within, &interface(port)).await.unwrap();
         assert_eq!(again, index);
         let second = container::observe(&within).await.unwrap();
+        assert!(container::is_configured(&second, &interface(port)));
         assert_eq!(
             (first.addresses, first.routes),
             (second.addresses.clone(), second.routes.clone())
@@ -86,8 +89,14 @@ fn what_is_half_set_up_or_has_changed_is_set_right() {
         inside.sh("ip addr add 10.200.0.77/24 dev bspbbbbbbbb");
         let within = Netlink::open_in(&namespace(&inside)).await.unwrap();
         container::configure(&within, &interface(port)).await.unwrap();
-        assert_eq!(inside.addresses("eth0"), [("10.200.0.2".parse().unwrap(), 24)]);
+        let addresses: Vec<_> = inside.addresses("eth0").into_iter().map(|(ip, _)| ip).collect();
+        let added = [77, 2].map(|last| std::net::Ipv4Addr::new(10, 200, 0, last));
+        assert_eq!(addresses, added, "what someone added inside stays");
         inside.sh("ip link set eth0 address 02:00:00:00:00:09 mtu 1200 down");
+        assert!(!container::is_configured(
+            &container::observe(&within).await.unwrap(),
+            &interface(port)
+        ));
         container::configure(&within, &interface(port)).await.unwrap();
         assert_eq!(inside.mac("eth0"), Veth::MAC);
         assert!(inside.sh("ip route").contains("default via 10.200.0.1 dev eth0"));

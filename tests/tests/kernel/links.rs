@@ -17,9 +17,12 @@ fn a_bridge_is_made_marked_and_made_again() {
     let new = Bridge::of(&id('a'));
     block_on(async {
         let netlink = Netlink::open_in(&namespace(&host)).await.unwrap();
-        let (index, outcome) = netlink.create_bridge(&new.new(1400)).await.unwrap();
+        let (index, outcome) = netlink.create_bridge(&new.wanted(1400)).await.unwrap();
         assert_eq!(outcome, Outcome::Done);
-        assert_eq!(netlink.create_bridge(&new.new(1400)).await.unwrap(), (index, Outcome::Already));
+        assert_eq!(
+            netlink.create_bridge(&new.wanted(1400)).await.unwrap(),
+            (index, Outcome::Already)
+        );
 
         let links = netlink.links().await.unwrap();
         let bridge = links.iter().find(|link| link.name == "br-aaaaaaaaaaaa").unwrap();
@@ -48,7 +51,7 @@ fn a_foreign_bridge_of_the_same_name_is_never_touched() {
         let before = host.sh("ip -d link show br-aaaaaaaaaaaa");
         block_on(async {
             let netlink = Netlink::open_in(&namespace(&host)).await.unwrap();
-            let error = netlink.create_bridge(&new.new(1400)).await.unwrap_err();
+            let error = netlink.create_bridge(&new.wanted(1400)).await.unwrap_err();
             assert!(matches!(error, Error::Foreign { .. }), "{error}");
         });
         assert_eq!(host.sh("ip -d link show br-aaaaaaaaaaaa"), before);
@@ -62,8 +65,8 @@ fn an_mtu_given_stays_when_the_last_port_goes() {
     let (bridge, veth) = (Bridge::of(&id('a')), Veth::of(&id('b'), &inside));
     block_on(async {
         let netlink = Netlink::open_in(&namespace(&host)).await.unwrap();
-        let (master, _) = netlink.create_bridge(&bridge.new(1400)).await.unwrap();
-        let (port, _) = netlink.create_veth(&veth.new()).await.unwrap();
+        let (master, _) = netlink.create_bridge(&bridge.wanted(1400)).await.unwrap();
+        let (port, _) = netlink.create_veth(&veth.wanted()).await.unwrap();
         netlink.set_mtu(port, 1300).await.unwrap();
         netlink.set_master(port, Some(master)).await.unwrap();
         netlink.delete_link(port).await.unwrap();
@@ -77,9 +80,9 @@ fn s67_a_veth_is_made_with_its_far_end_elsewhere() {
     let new = Veth::of(&id('b'), &inside);
     block_on(async {
         let netlink = Netlink::open_in(&namespace(&host)).await.unwrap();
-        let (index, outcome) = netlink.create_veth(&new.new()).await.unwrap();
+        let (index, outcome) = netlink.create_veth(&new.wanted()).await.unwrap();
         assert_eq!(outcome, Outcome::Done);
-        assert_eq!(netlink.create_veth(&new.new()).await.unwrap(), (index, Outcome::Already));
+        assert_eq!(netlink.create_veth(&new.wanted()).await.unwrap(), (index, Outcome::Already));
 
         let near = netlink.link_named("bscbbbbbbbb").await.unwrap().unwrap();
         let owned = mark().recognise(&near.name, near.alias.as_deref(), near.mac);
@@ -108,9 +111,9 @@ fn what_an_agent_left_half_made_is_taken_over() {
         let netlink = Netlink::open_in(&namespace(&host)).await.unwrap();
         let near = netlink.link_named(&veth.name).await.unwrap().unwrap();
         assert_eq!(mark().recognise(&near.name, None, near.mac), Some(Owned::HalfMade));
-        let (_, outcome) = netlink.create_veth(&veth.new()).await.unwrap();
+        let (_, outcome) = netlink.create_veth(&veth.wanted()).await.unwrap();
         assert_eq!(outcome, Outcome::Already);
-        let (_, outcome) = netlink.create_bridge(&bridge.new(1400)).await.unwrap();
+        let (_, outcome) = netlink.create_bridge(&bridge.wanted(1400)).await.unwrap();
         assert_eq!(outcome, Outcome::Already);
         let made = netlink.link_named(&bridge.name).await.unwrap().unwrap();
         assert_eq!((made.mac, made.alias), (Some(Bridge::MAC), Some(bridge.alias.clone())));
@@ -125,8 +128,8 @@ fn a_port_is_told_how_to_forward_and_where_an_address_is() {
     let address: IpAddr = "10.200.0.2".parse().unwrap();
     block_on(async {
         let netlink = Netlink::open_in(&namespace(&host)).await.unwrap();
-        let (master, _) = netlink.create_bridge(&bridge.new(1500)).await.unwrap();
-        let (port, _) = netlink.create_veth(&veth.new()).await.unwrap();
+        let (master, _) = netlink.create_bridge(&bridge.wanted(1500)).await.unwrap();
+        let (port, _) = netlink.create_veth(&veth.wanted()).await.unwrap();
         let error = netlink.set_port_flags(port, flags).await.unwrap_err();
         assert!(error.to_string().starts_with("cannot set up bridge port"), "{error}");
         netlink.set_master(port, Some(master)).await.unwrap();
@@ -163,7 +166,7 @@ fn addresses_and_routes_are_added_read_and_deleted() {
     let bridge = Bridge::of(&id('a'));
     block_on(async {
         let netlink = Netlink::open_in(&namespace(&host)).await.unwrap();
-        let (index, _) = netlink.create_bridge(&bridge.new(1390)).await.unwrap();
+        let (index, _) = netlink.create_bridge(&bridge.wanted(1390)).await.unwrap();
         netlink.set_up(index, true).await.unwrap();
         let (four, six) = ("10.200.0.1/24".parse().unwrap(), "fd00:b::1/64".parse().unwrap());
         for address in [four, six] {
@@ -215,11 +218,40 @@ fn the_kernels_own_words_are_part_of_an_error() {
     let bridge = Bridge::of(&id('a'));
     block_on(async {
         let netlink = Netlink::open_in(&namespace(&host)).await.unwrap();
-        let (index, _) = netlink.create_bridge(&bridge.new(1500)).await.unwrap();
+        let (index, _) = netlink.create_bridge(&bridge.wanted(1500)).await.unwrap();
         let error = netlink.set_mtu(index, 7).await.unwrap_err().to_string();
         assert!(
             error.starts_with(&format!("cannot set the MTU of link {index}: invalid argument ("))
         );
         assert!(error.contains("mtu"), "{error}");
+    });
+}
+
+#[test]
+fn a_table_of_many_parts_is_read_whole_while_it_changes() {
+    let (host, inside) = (Netns::new("many"), Netns::new("inside"));
+    let many = 300;
+    block_on(async {
+        let netlink = Netlink::open_in(&namespace(&host)).await.unwrap();
+        for number in 0..many {
+            let veth =
+                Veth::of(&format!("{number:064x}").chars().rev().collect::<String>(), &inside);
+            netlink.create_veth(&veth.wanted()).await.unwrap();
+        }
+        let changing = {
+            let host = host.clone();
+            std::thread::spawn(move || {
+                for _ in 0..20 {
+                    host.sh("ip link add passing type bridge");
+                    host.sh("ip link del passing");
+                }
+            })
+        };
+        while !changing.is_finished() {
+            let links = netlink.links().await.unwrap();
+            let veths = links.iter().filter(|link| link.kind == LinkKind::Veth).count();
+            assert_eq!(veths, many);
+        }
+        changing.join().unwrap();
     });
 }

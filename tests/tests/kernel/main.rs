@@ -48,7 +48,7 @@ impl Bridge {
         Self { name: owned::bridge_name(network), alias: mark().bridge_alias(network) }
     }
 
-    fn new(&self, mtu: u32) -> NewBridge<'_> {
+    fn wanted(&self, mtu: u32) -> NewBridge<'_> {
         let birth_mac = mark().birth_mac(&self.name);
         NewBridge { name: &self.name, birth_mac, mac: Self::MAC, mtu, alias: &self.alias }
     }
@@ -74,7 +74,7 @@ impl Veth {
         }
     }
 
-    fn new(&self) -> NewVeth<'_> {
+    fn wanted(&self) -> NewVeth<'_> {
         NewVeth {
             name: &self.name,
             birth_mac: mark().birth_mac(&self.name),

@@ -120,6 +120,11 @@ fn a_name_for_ip_netns_is_made_if_free_and_removed_if_ours() {
     assert_eq!(fs::read_link(names.join("web")).unwrap(), ours);
     assert_eq!(netns::unpublish(&names, "web", ours).unwrap(), Outcome::Done);
     assert_eq!(netns::unpublish(&names, "web", ours).unwrap(), Outcome::Already);
+    assert_eq!(netns::publish(&names, "web", ours).unwrap(), Published::Made);
+    let found = [("web".to_owned(), ours.to_owned())];
+    assert_eq!(netns::published(&names, Path::new("/nonexistent")).unwrap(), found);
+    assert_eq!(netns::published(&names, Path::new("/nonexistent/ours")).unwrap(), []);
+    assert_eq!(netns::published(ours, ours).unwrap(), []);
     fs::write(names.join("db"), "").unwrap();
     assert_eq!(netns::publish(&names, "db", ours).unwrap(), Published::Taken);
     assert_eq!(netns::unpublish(&names, "db", ours).unwrap(), Outcome::Already);

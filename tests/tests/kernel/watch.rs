@@ -27,6 +27,10 @@ fn a_burst_of_changes_is_one_notification() {
         let change = changed(&mut watch).await;
         assert!(change.links && change.addresses && change.routes, "{change:?}");
         assert!(!change.resync);
+        host.sh("ip link add two type bridge");
+        let dropped = tokio::time::timeout(SETTLE / 5, watch.changed(LIMIT)).await;
+        assert!(dropped.is_err(), "dropped while it gathered");
+        assert_eq!(changed(&mut watch).await, Change { links: true, ..Change::default() });
         host.sh("ip route add 203.0.113.0/24 dev one");
         assert_eq!(changed(&mut watch).await, Change { routes: true, ..Change::default() });
     });
@@ -39,7 +43,7 @@ fn lost_notifications_are_told_and_the_next_are_heard() {
     block_on(async {
         let mut watch = Watch::open_in(&namespace(&host)).await.unwrap();
         let netlink = Netlink::open_in(&namespace(&host)).await.unwrap();
-        let (index, _) = netlink.create_bridge(&bridge.new(1500)).await.unwrap();
+        let (index, _) = netlink.create_bridge(&bridge.wanted(1500)).await.unwrap();
         for round in 0..4000 {
             netlink.set_mtu(index, 1400 + round % 2).await.unwrap();
         }

@@ -17,6 +17,8 @@ pub use neighbours::{FdbEntry, Neighbour};
 pub use routes::Route;
 pub use watch::{Change, Watch};
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage,
@@ -32,7 +34,9 @@ use super::{
 };
 
 /// How often a dump that changed while it was read is read again.
-const DUMP_ATTEMPTS: usize = 8;
+const DUMP_ATTEMPTS: u32 = 20;
+/// How much longer each attempt waits for things to calm down.
+const DUMP_PAUSE: Duration = Duration::from_millis(2);
 /// Attribute of an error message: the kernel's own words.
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
@@ -118,10 +122,11 @@ impl Netlink {
         table: &'static str,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>> {
-        for _ in 0..DUMP_ATTEMPTS {
+        for attempt in 1..=DUMP_ATTEMPTS {
             if let Some(found) = self.dump_once(table, message.clone()).await? {
                 return Ok(found);
             }
+            tokio::time::sleep(DUMP_PAUSE * attempt).await;
         }
         Err(Error::unexpected("read", table, "it changes faster than it can be read"))
     }

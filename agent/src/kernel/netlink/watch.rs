@@ -4,6 +4,7 @@ use std::{io, time::Duration};
 
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 use nix::sys::socket::{setsockopt, sockopt};
+use tokio::time::{Instant, timeout_at};
 
 use super::super::{
     error::{OrRefuse, Result},
@@ -63,6 +64,7 @@ impl Change {
 pub struct Watch {
     socket: TokioSocket,
     buffer: Vec<u8>,
+    heard: Change,
 }
 
 impl Watch {
@@ -81,7 +83,8 @@ impl Watch {
         // Without the right to it the default has to do: notifications are lost earlier, and that is told.
         let _ = setsockopt(inner, sockopt::RcvBufForce, &RECEIVE_BUFFER);
         inner.bind(&SocketAddr::new(0, mask)).or_refuse("subscribe to", "rtnetlink")?;
-        Ok(Self { socket, buffer: Vec::with_capacity(DATAGRAM) })
+        let buffer = Vec::with_capacity(DATAGRAM);
+        Ok(Self { socket, buffer, heard: Change::default() })
     }
 
     /// Subscribes to another network namespace; needs a tokio runtime.
@@ -97,24 +100,27 @@ impl Watch {
 
     /// Waits for a change, then `settle` longer, and returns all that was heard of.
     ///
-    /// Dropping the future loses nothing but the flags gathered so far; the caller then looks anyway.
+    /// Dropping the future loses nothing: the next call returns what was heard so far.
     pub async fn changed(&mut self, settle: Duration) -> Result<Change> {
-        let mut change = Change::default();
-        while change.is_empty() {
-            self.hear(&mut change).await?;
+        while self.heard.is_empty() {
+            self.hear().await?;
         }
-        let end = tokio::time::Instant::now() + settle;
-        while let Ok(heard) = tokio::time::timeout_at(end, self.hear(&mut change)).await {
-            heard?;
+        let end = Instant::now() + settle;
+        // The clock is asked too: a socket that is never empty would not let the timer fire.
+        while Instant::now() < end {
+            match timeout_at(end, self.hear()).await {
+                Ok(heard) => heard?,
+                Err(_) => break,
+            }
         }
-        Ok(change)
+        Ok(std::mem::take(&mut self.heard))
     }
 
-    async fn hear(&mut self, change: &mut Change) -> Result<()> {
+    async fn hear(&mut self) -> Result<()> {
         self.buffer.clear();
         match self.socket.recv_from(&mut self.buffer).await {
-            Ok(_) => change.note_all(&self.buffer),
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => change.resync = true,
+            Ok(_) => self.heard.note_all(&self.buffer),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.heard.resync = true,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error).or_refuse("read from", "rtnetlink"),
         }
