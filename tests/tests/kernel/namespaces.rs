@@ -97,15 +97,19 @@ fn what_is_no_network_namespace_is_refused() {
     assert!(error.is_absent(), "{error}");
 }
 
+fn panics() {
+    panic!("of the test");
+}
+
 #[test]
 fn work_is_done_inside_on_a_thread_that_ends() {
     let ns = namespace(&Netns::new("work"));
     let inside = block_on(ns.run(|| Namespace::current().unwrap().identity().unwrap())).unwrap();
     assert_eq!(inside, ns.identity().unwrap());
     assert_ne!(Namespace::current().unwrap().identity().unwrap(), inside);
-    let panicked = block_on(ns.run(|| panic!("of the test"))).map(|()| ());
+    let panicked = block_on(ns.run(panics));
     assert!(panicked.is_err());
-    assert!(ns.run_blocking(|| panic!("of the test")).map(|()| ()).is_err());
+    assert!(ns.run_blocking(panics).is_err());
 }
 
 #[test]
