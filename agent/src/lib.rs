@@ -4,3 +4,4 @@ pub mod api;
 pub mod kernel;
 pub mod model;
 pub mod state;
+pub mod telemetry;

@@ -4,6 +4,7 @@
 mod attach;
 mod pins;
 mod tables;
+mod telemetry;
 
 use bascule::kernel::bpf::{Features, Host, Loaded, Pins, Sizes, Wanted, load};
 use bascule_tests::places::Places;

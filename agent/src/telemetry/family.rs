@@ -1,0 +1,188 @@
+//! Every metric that is read from the data plane: its name, help and labels, in one table.
+
+use prometheus::{
+    core::Desc,
+    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+/// A metric's fixed part.
+pub(super) struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    labels: &'static [&'static str],
+}
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+) -> Family {
+    Family { name, help, kind: MetricType::COUNTER, labels }
+}
+
+const fn gauge(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Family {
+    Family { name, help, kind: MetricType::GAUGE, labels }
+}
+
+const ENDPOINT: &[&str] = &["network", "container", "endpoint", "direction"];
+const ENDPOINT_DROP: &[&str] = &["network", "container", "endpoint", "direction", "reason"];
+const PORT: &[&str] = &["network", "container", "host_ip", "host_port", "proto", "direction"];
+
+pub(super) const ENDPOINT_BYTES: Family = counter(
+    "bascule_endpoint_bytes_total",
+    "Bytes that the data plane carried for an endpoint, from the IP header on.",
+    ENDPOINT,
+);
+pub(super) const ENDPOINT_PACKETS: Family = counter(
+    "bascule_endpoint_packets_total",
+    "Packets that the data plane carried for an endpoint; of a GSO packet, its segments.",
+    ENDPOINT,
+);
+pub(super) const ENDPOINT_DROPS: Family = counter(
+    "bascule_endpoint_drops_total",
+    "Packets of an endpoint that were dropped, by reason.",
+    ENDPOINT_DROP,
+);
+pub(super) const ENDPOINT_DROP_BYTES: Family = counter(
+    "bascule_endpoint_drop_bytes_total",
+    "Bytes of an endpoint that were dropped, by reason.",
+    ENDPOINT_DROP,
+);
+pub(super) const HOST_DROPS: Family = counter(
+    "bascule_host_drops_total",
+    "Packets of no endpoint that were dropped, by reason.",
+    &["direction", "reason"],
+);
+pub(super) const HOST_DROP_BYTES: Family = counter(
+    "bascule_host_drop_bytes_total",
+    "Bytes of no endpoint that were dropped, by reason.",
+    &["direction", "reason"],
+);
+pub(super) const PORT_BYTES: Family = counter(
+    "bascule_port_bytes_total",
+    "Bytes through a published port or range; in is towards the container.",
+    PORT,
+);
+pub(super) const PORT_PACKETS: Family = counter(
+    "bascule_port_packets_total",
+    "Packets through a published port or range; in is towards the container.",
+    PORT,
+);
+pub(super) const PORT_CONNECTIONS: Family = counter(
+    "bascule_port_connections_total",
+    "Connections that were opened through a published port or range.",
+    &["network", "container", "host_ip", "host_port", "proto"],
+);
+pub(super) const CONNTRACK_CAPACITY: Family =
+    gauge("bascule_conntrack_capacity", "Entries that the connection table has room for.", &[]);
+pub(super) const CONNTRACK_OPENED: Family = counter(
+    "bascule_conntrack_opened_total",
+    "Connections that were entered in the connection table.",
+    &[],
+);
+pub(super) const CONNTRACK_ADOPTED: Family = counter(
+    "bascule_conntrack_adopted_total",
+    "Connections that had lost one of their two entries and got it back.",
+    &[],
+);
+pub(super) const NAT_PORT_EXHAUSTED: Family = counter(
+    "bascule_nat_port_exhausted_total",
+    "Connections that found no free port to be masqueraded with.",
+    &[],
+);
+pub(super) const EVENTS_LOST: Family = counter(
+    "bascule_events_lost_total",
+    "Events that were not reported: the ring was full, or the rate limit reached.",
+    &[],
+);
+pub(super) const HANDOVERS: Family = counter(
+    "bascule_kernel_handovers_total",
+    "Packets that were left to the kernel's own bridge or stack, by reason.",
+    &["reason"],
+);
+pub(super) const MAP_PRESSURE: Family = gauge(
+    "bascule_map_pressure_ratio",
+    "Share of a map's entries that is in use, from 0 to 1.",
+    &["map"],
+);
+pub(super) const PROGRAM_INFO: Family = gauge(
+    "bascule_program_info",
+    "A program that is attached: always 1.",
+    &["iface", "hook", "mode", "program"],
+);
+pub(super) const NETWORK_INFO: Family =
+    gauge("bascule_network_info", "A network: always 1.", &["network", "id", "subnet", "bridge"]);
+pub(super) const NETWORK_IPS_IN_USE: Family = gauge(
+    "bascule_network_ips_in_use",
+    "Addresses of a network that are taken, the gateway's included.",
+    &["network"],
+);
+pub(super) const NETWORK_IPS_AVAILABLE: Family =
+    gauge("bascule_network_ips_available", "Addresses of a network that are free.", &["network"]);
+
+/// All of them.
+pub(super) const ALL: [Family; 20] = [
+    ENDPOINT_BYTES,
+    ENDPOINT_PACKETS,
+    ENDPOINT_DROPS,
+    ENDPOINT_DROP_BYTES,
+    HOST_DROPS,
+    HOST_DROP_BYTES,
+    PORT_BYTES,
+    PORT_PACKETS,
+    PORT_CONNECTIONS,
+    CONNTRACK_CAPACITY,
+    CONNTRACK_OPENED,
+    CONNTRACK_ADOPTED,
+    NAT_PORT_EXHAUSTED,
+    EVENTS_LOST,
+    HANDOVERS,
+    MAP_PRESSURE,
+    PROGRAM_INFO,
+    NETWORK_INFO,
+    NETWORK_IPS_IN_USE,
+    NETWORK_IPS_AVAILABLE,
+];
+
+impl Family {
+    /// The registry's description.
+    pub(super) fn desc(&self) -> prometheus::Result<Desc> {
+        let labels = self.labels.iter().map(|label| (*label).to_owned()).collect();
+        Desc::new(self.name.into(), self.help.into(), labels, Default::default())
+    }
+
+    /// The family with its samples; values of labels in the order of the table.
+    pub(super) fn with(
+        &self,
+        samples: impl IntoIterator<Item = (Vec<String>, f64)>,
+    ) -> MetricFamily {
+        let mut family = MetricFamily::default();
+        family.set_name(self.name.into());
+        family.set_help(self.help.into());
+        family.set_field_type(self.kind);
+        family.set_metric(samples.into_iter().map(|(values, v)| self.sample(values, v)).collect());
+        family
+    }
+
+    fn sample(&self, values: Vec<String>, value: f64) -> Metric {
+        debug_assert_eq!(values.len(), self.labels.len(), "labels of {}", self.name);
+        let pairs = self.labels.iter().zip(values).map(|(name, value)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).into());
+            pair.set_value(value);
+            pair
+        });
+        let mut metric = Metric::from_label(pairs.collect());
+        if self.kind == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        metric
+    }
+}

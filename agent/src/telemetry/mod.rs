@@ -1,0 +1,17 @@
+//! What the agent tells of itself and of the data plane: metrics, events, logs.
+//!
+//! Reads maps, writes nothing, decides nothing. Indices become names by a snapshot of [`Names`] that the
+//! control side publishes.
+
+mod collector;
+mod events;
+mod family;
+pub mod log;
+mod metrics;
+mod names;
+mod serve;
+
+pub use events::{DropEvent, Events, EventsError};
+pub use metrics::Metrics;
+pub use names::{EndpointName, Names, NetworkName, ProgramName, RuleName, SharedNames};
+pub use serve::{ServeError, bind, serve};

@@ -1,0 +1,91 @@
+//! The names behind the numbers of the data plane, as they were at the last pass.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+/// An endpoint's names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointName {
+    /// Its id, shortened to 12 digits.
+    pub endpoint: String,
+    /// Its container's name.
+    pub container: String,
+    /// Its network's name.
+    pub network: String,
+}
+
+/// A published range's names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleName {
+    /// Its container's name.
+    pub container: String,
+    /// Its network's name.
+    pub network: String,
+    /// The host's address that it is bound to, `0.0.0.0` for all.
+    pub host_ip: String,
+    /// The host's port, or ports as `8000-8999`.
+    pub host_port: String,
+    /// `tcp` or `udp`.
+    pub proto: String,
+}
+
+/// A network's names and numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkName {
+    /// Its name.
+    pub network: String,
+    /// Its id, shortened to 12 digits.
+    pub id: String,
+    /// Its subnet.
+    pub subnet: String,
+    /// Its bridge.
+    pub bridge: String,
+    /// Addresses that are taken, the gateway's included.
+    pub ips_in_use: u64,
+    /// Addresses that are free.
+    pub ips_available: u64,
+}
+
+/// A program at work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProgramName {
+    /// Interface, or path of the cgroup.
+    pub iface: String,
+    /// `ingress`, `egress`, or the cgroup's hook.
+    pub hook: String,
+    /// `tcx`, `clsact` or `cgroup`.
+    pub mode: String,
+    /// The program.
+    pub program: String,
+}
+
+/// Everything that has a name, by its index in the data plane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Endpoints.
+    pub endpoints: BTreeMap<u32, EndpointName>,
+    /// Published ranges.
+    pub rules: BTreeMap<u32, RuleName>,
+    /// Networks.
+    pub networks: BTreeMap<u32, NetworkName>,
+    /// Programs.
+    pub programs: Vec<ProgramName>,
+}
+
+/// The current names: replaced as a whole by whoever knows them, read by everyone.
+#[derive(Clone, Debug, Default)]
+pub struct SharedNames(Arc<RwLock<Arc<Names>>>);
+
+impl SharedNames {
+    /// Puts newer names in force.
+    pub fn publish(&self, names: Names) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+    }
+
+    /// The names now in force.
+    pub fn get(&self) -> Arc<Names> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
