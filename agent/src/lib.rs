@@ -3,5 +3,6 @@
 pub mod api;
 pub mod kernel;
 pub mod model;
+pub mod plan;
 pub mod state;
 pub mod telemetry;

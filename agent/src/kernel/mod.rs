@@ -15,6 +15,7 @@ pub mod netlink;
 pub mod netns;
 pub mod owned;
 pub mod ports;
+pub mod process;
 pub mod reserve;
 pub mod sysctl;
 

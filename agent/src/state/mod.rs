@@ -8,6 +8,7 @@ pub mod find;
 mod lifecycle;
 mod network;
 mod rejected;
+pub mod store;
 
 pub use change::{Change, ContainerSpec, EndpointSpec, NetworkSpec, Outcome, SubnetSpec};
 pub use facts::{Brought, Facts};

@@ -1,0 +1,205 @@
+//! Containers: their namespaces, veths, and what is inside.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bascule_common::abi::{NeighbourKey4, names::program};
+use ipnetwork::Ipv4Network;
+
+use super::{
+    Action, FdbEntry, Hook, Inside, Link, Name, Neighbour, Owner, Planned, Sandbox, Side, Subject,
+    action::ConfigureInterface, contents::with_prefix, diff::View, host,
+};
+use crate::model::{self, Container, Desired, Endpoint, Mode, Network};
+
+/// Plans everything about containers that is not in a map.
+pub(super) fn containers(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
+    for container in desired.containers.values() {
+        if container.running().is_none() || container.mode == Mode::Host {
+            continue;
+        }
+        let subject = Subject::Container(container.id);
+        if let Some(sandbox) = observed.sandboxes.get(&container.id)
+            && ready(container, sandbox, &mut |action| plan.push(Planned { subject, action }))
+        {
+            for (network, endpoint) in container.endpoints() {
+                if let Some(network) = desired.networks.get(&network) {
+                    let place = Place {
+                        desired,
+                        observed,
+                        container,
+                        network,
+                        endpoint,
+                        inside: sandbox.inside.as_ref(),
+                    };
+                    place.plan(plan);
+                }
+            }
+        }
+    }
+    neighbours(desired, observed, plan);
+    strays(desired, observed, plan);
+}
+
+/// Plans a container's namespace; tells whether it is there.
+fn ready(container: &Container, sandbox: &Sandbox, push: &mut impl FnMut(Action)) -> bool {
+    let own = container.sandbox == model::Sandbox::Own;
+    if sandbox.namespace.is_none() {
+        // One that was brought and is gone takes its container down; it is not made again.
+        if own && container.running().is_some_and(|r| r.namespace.is_none()) {
+            push(Action::CreateSandbox(container.id));
+        }
+        return false;
+    }
+    if own && sandbox.name == Name::Free {
+        push(Action::PublishName { container: container.id, name: container.name.to_string() });
+    }
+    if own && sandbox.inside.as_ref().is_some_and(|inside| !inside.loopback_up) {
+        push(Action::LoopbackUp(container.id));
+    }
+    true
+}
+
+/// A container's place on a network.
+struct Place<'a> {
+    desired: &'a Desired,
+    observed: &'a View<'a>,
+    container: &'a Container,
+    network: &'a Network,
+    endpoint: &'a Endpoint,
+    inside: Option<&'a Inside>,
+}
+
+impl Place<'_> {
+    fn plan(&self, plan: &mut Vec<Planned>) {
+        let subject = Subject::Container(self.container.id);
+        let bridge = self.observed.bridges.get(&self.network.id).copied();
+        let link =
+            self.observed.veths.get(&self.endpoint.id).and_then(|i| self.observed.links.get(i));
+        let Some(link) = link else {
+            let action = Action::CreateVeth {
+                container: self.container.id,
+                endpoint: self.endpoint.id,
+                name: self.endpoint.veth.clone(),
+                mac: self.endpoint.mac.octets(),
+                mtu: self.network.mtu.into(),
+            };
+            return plan.push(Planned { subject, action });
+        };
+        let index = link.index;
+        for (side, program) in
+            [(Side::Ingress, program::FROM_CONTAINER), (Side::Egress, program::TO_CONTAINER)]
+        {
+            host::attach(self.observed, Hook { ifindex: index, side }, program, subject, plan);
+        }
+        let mut push = |action| plan.push(Planned { subject, action });
+        if let Some(bridge) = bridge.filter(|b| link.master != Some(*b)) {
+            push(Action::Enslave { index, bridge });
+        }
+        if !link.quiet {
+            push(Action::Quiet { index });
+        }
+        if link.mtu != u32::from(self.network.mtu) {
+            push(Action::SetMtu { index, mtu: self.network.mtu.into() });
+        }
+        if let Some(inside) = self.inside {
+            self.interface(inside, link, &mut push);
+        }
+        if !link.up {
+            push(Action::SetUp { index, name: link.name.clone() });
+        }
+    }
+
+    /// Plans the container's end, where it is not what it shall be.
+    fn interface(&self, inside: &Inside, link: &Link, push: &mut impl FnMut(Action)) {
+        let endpoint = self.endpoint;
+        let Some(address) = with_prefix(endpoint.ip, self.network) else { return };
+        let leads_out =
+            self.desired.gateway(self.container).is_some_and(|(_, first)| first.id == endpoint.id);
+        let gateway = leads_out.then_some(self.network.gateway);
+        let settled = inside.interfaces.get(&endpoint.interface).is_some_and(|found| {
+            found.peer == Some(link.index)
+                && found.up
+                && found.mac == endpoint.mac.octets()
+                && found.mtu == u32::from(self.network.mtu)
+                && found.addresses == BTreeSet::<Ipv4Network>::from([address])
+                && (gateway.is_none() || found.gateway == gateway)
+        });
+        if !settled {
+            push(Action::Configure(Box::new(ConfigureInterface {
+                container: self.container.id,
+                endpoint: endpoint.id,
+                host_index: link.index,
+                name: endpoint.interface.clone(),
+                mac: endpoint.mac.octets(),
+                mtu: self.network.mtu.into(),
+                address,
+                gateway,
+            })));
+        }
+    }
+}
+
+/// Plans the forwarding entries and neighbours of our bridges: the host reaches containers without asking.
+fn neighbours(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
+    let (mut fdb, mut neighbours) = (BTreeMap::new(), BTreeMap::new());
+    let View { bridges, veths, .. } = observed;
+    for container in desired.containers.values() {
+        for (network, endpoint) in container.endpoints() {
+            let (Some(&port), Some(&link)) = (veths.get(&endpoint.id), bridges.get(&network))
+            else {
+                continue;
+            };
+            let (subject, mac) = (Subject::Container(container.id), endpoint.mac.octets());
+            // An entry can be set only once the veth is a port of the bridge.
+            if observed.links.get(&port).is_some_and(|l| l.master == Some(link)) {
+                fdb.insert(FdbEntry { port, mac }, subject);
+            }
+            neighbours.insert(Neighbour { link, ip: endpoint.ip, mac }, subject);
+        }
+    }
+    let ours = |entry: &&FdbEntry| {
+        observed.links.get(&entry.port).is_some_and(|l| matches!(l.owner, Owner::Endpoint(_)))
+    };
+    let host = |action| Planned { subject: Subject::Host, action };
+    let gone = observed.fdb.iter().filter(ours).filter(|e| !fdb.contains_key(e));
+    plan.extend(gone.map(|entry| host(Action::DeleteFdb(*entry))));
+    // What else is on a bridge of ours may be the operator's: only what the data plane knew was ours.
+    let index = |link: u32| {
+        let network = bridges.iter().find(|(_, bridge)| **bridge == link).map(|(id, _)| id);
+        network.and_then(|id| desired.networks.get(id)).map(|n| n.index)
+    };
+    let ours = |n: &&Neighbour| {
+        let key = index(n.link).map(|network| NeighbourKey4 { network, ip4: n.ip.into() });
+        key.is_some_and(|key| observed.contents.neighbours.contains_key(&key))
+    };
+    let gone = observed.neighbours.iter().filter(|n| !neighbours.contains_key(n)).filter(ours);
+    plan.extend(gone.map(|neighbour| host(Action::DeleteNeighbour(*neighbour))));
+    let set = |(entry, subject)| Planned { subject, action: Action::SetFdb(entry) };
+    plan.extend(fdb.into_iter().filter(|(e, _)| !observed.fdb.contains(e)).map(set));
+    let set = |(neighbour, subject)| Planned { subject, action: Action::SetNeighbour(neighbour) };
+    plan.extend(neighbours.into_iter().filter(|(n, _)| !observed.neighbours.contains(n)).map(set));
+}
+
+/// Plans the removal of what is ours and nobody wants.
+fn strays(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
+    let subject = Subject::Host;
+    let endpoints: BTreeSet<_> = desired
+        .containers
+        .values()
+        .flat_map(|c| c.endpoints().map(|(_, e)| e.id).collect::<Vec<_>>())
+        .collect();
+    for link in observed.links.values() {
+        let wanted = match link.owner {
+            Owner::Foreign => true,
+            Owner::Network(id) => desired.networks.contains_key(&id),
+            Owner::Endpoint(id) => endpoints.contains(&id),
+            Owner::HalfMade => false,
+        };
+        if !wanted {
+            let action = Action::DeleteLink { index: link.index, name: link.name.clone() };
+            plan.push(Planned { subject, action });
+        }
+    }
+    let sandboxes = observed.stray_sandboxes.iter().cloned();
+    plan.extend(sandboxes.map(|name| Planned { subject, action: Action::RemoveSandbox(name) }));
+}

@@ -1,0 +1,128 @@
+//! The plan as a whole.
+
+use std::collections::BTreeMap;
+
+use bascule_common::abi::Config;
+
+use super::{
+    Action, Contents, Entry, Observed, Owner, Planned, Subject, containers, contents::holders,
+    host, order,
+};
+use crate::model::{ContainerId, Desired, EndpointId, Mode, NetworkId};
+
+/// What the operator has set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Switches of the data plane.
+    pub config: Config,
+    /// Names of interfaces that lead out, with `*` and `?`; none is every one.
+    pub uplinks: Vec<String>,
+}
+
+impl Settings {
+    /// Tells whether an interface may lead out.
+    pub fn is_uplink(&self, name: &str) -> bool {
+        self.uplinks.is_empty()
+            || self.uplinks.iter().any(|glob| matches(glob.as_bytes(), name.as_bytes()))
+    }
+}
+
+fn matches(glob: &[u8], name: &[u8]) -> bool {
+    match (glob, name) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => {
+            (0..=name.len()).any(|at| name.get(at..).is_some_and(|n| matches(rest, n)))
+        }
+        ([b'?', glob @ ..], [_, name @ ..]) => matches(glob, name),
+        ([g, glob @ ..], [n, name @ ..]) => g == n && matches(glob, name),
+        _ => false,
+    }
+}
+
+/// Returns what leads from what is there towards what is desired, in order.
+pub fn diff(desired: &Desired, observed: &Observed, settings: &Settings) -> Vec<Planned> {
+    let mut plan = Vec::new();
+    let view = &View::of(observed);
+    let wanted = Contents::desired(desired, view, settings);
+    let subjects = Subjects::of(desired);
+    let entry =
+        |entry: Entry| Planned { subject: subjects.of_entry(&entry), action: Action::Map(entry) };
+    plan.extend(observed.contents.towards(&wanted).into_iter().map(entry));
+    host::networks(desired, view, &mut plan);
+    host::hooks(view, settings, &mut plan);
+    containers::containers(desired, view, &mut plan);
+    order::sorted(plan)
+}
+
+/// Returns the running containers whose namespace is gone, or another's.
+pub fn vanished(desired: &Desired, observed: &Observed) -> Vec<ContainerId> {
+    let gone = |container: &&crate::model::Container| {
+        let Some(namespace) = container.running().and_then(|r| r.namespace) else { return false };
+        let seen = observed.sandboxes.get(&container.id);
+        container.mode != Mode::Host
+            && seen.is_some_and(|sandbox| sandbox.namespace != Some(namespace))
+    };
+    desired.containers.values().filter(gone).map(|c| c.id).collect()
+}
+
+/// Whose entries of maps are.
+struct Subjects {
+    endpoints: BTreeMap<u32, ContainerId>,
+    networks: BTreeMap<u32, NetworkId>,
+}
+
+impl Subjects {
+    fn of(desired: &Desired) -> Self {
+        let networks = desired.networks.values().map(|n| (n.index, n.id)).collect();
+        Self { endpoints: holders(desired), networks }
+    }
+
+    fn of_entry(&self, entry: &Entry) -> Subject {
+        let endpoint = |index: u32| {
+            self.endpoints.get(&index).map_or(Subject::Host, |id| Subject::Container(*id))
+        };
+        let network = |index: u32| {
+            self.networks.get(&index).map_or(Subject::Host, |id| Subject::Network(*id))
+        };
+        match entry {
+            Entry::Generation(index, _) => endpoint(*index),
+            Entry::Endpoint(_, Some(value)) => endpoint(value.endpoint),
+            Entry::Neighbour(_, Some(value)) => endpoint(value.endpoint),
+            Entry::Rule(_, Some(value)) => endpoint(value.endpoint),
+            Entry::Link(key, Some(_)) => endpoint(key.from),
+            Entry::Network(index, Some(_)) => network(*index),
+            Entry::Subnet(_, Some(value)) => network(value.network),
+            _ => Subject::Host,
+        }
+    }
+}
+
+/// What was observed, with our interfaces found by what they are for.
+pub(super) struct View<'a> {
+    observed: &'a Observed,
+    /// Bridges, by network.
+    pub(super) bridges: BTreeMap<NetworkId, u32>,
+    /// Host ends of veths, by endpoint.
+    pub(super) veths: BTreeMap<EndpointId, u32>,
+}
+
+impl<'a> View<'a> {
+    fn of(observed: &'a Observed) -> Self {
+        let (mut bridges, mut veths) = (BTreeMap::new(), BTreeMap::new());
+        for link in observed.links.values() {
+            match link.owner {
+                Owner::Network(id) => drop(bridges.insert(id, link.index)),
+                Owner::Endpoint(id) => drop(veths.insert(id, link.index)),
+                Owner::Foreign | Owner::HalfMade => {}
+            }
+        }
+        Self { observed, bridges, veths }
+    }
+}
+
+impl std::ops::Deref for View<'_> {
+    type Target = Observed;
+    fn deref(&self) -> &Observed {
+        self.observed
+    }
+}

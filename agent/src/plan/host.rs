@@ -1,0 +1,127 @@
+//! The host's own side: which interfaces lead out, which addresses are its own, and the bridges.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bascule_common::abi::{Ip4, Local, Uplink, names::program};
+
+use super::{
+    Action, Address, Hook, Link, Observed, Owner, Planned, Settings, Side, Subject,
+    contents::with_prefix, diff::View,
+};
+use crate::model::{Desired, Network};
+
+/// Returns the interfaces that lead out of the host.
+pub(super) fn uplinks<'a>(
+    observed: &'a Observed,
+    settings: &'a Settings,
+) -> impl Iterator<Item = &'a Link> {
+    observed.links.values().filter(|link| {
+        let free = link.owner == Owner::Foreign && !link.loopback && link.master.is_none();
+        free && settings.is_uplink(&link.name)
+    })
+}
+
+pub(super) fn uplink(link: &Link) -> Uplink {
+    Uplink {
+        masquerade4: link.source.map_or(Ip4::UNSPECIFIED, Ip4::from),
+        mtu: link.mtu,
+        flags: if link.ethernet { 0 } else { Uplink::LAYER3 },
+        mac: link.mac,
+        pad: 0,
+    }
+}
+
+/// Returns the host's addresses and the broadcast addresses of its subnets.
+pub(super) fn locals(desired: &Desired, observed: &Observed) -> BTreeMap<Ip4, Local> {
+    let mut locals = BTreeMap::new();
+    for Address { link, address } in &observed.addresses {
+        if address.prefix() < 31 {
+            let broadcast = Local { table: 0, flags: Local::BROADCAST };
+            locals.entry(address.broadcast().into()).or_insert(broadcast);
+        }
+        let ours = observed.links.get(link).is_some_and(|l| matches!(l.owner, Owner::Network(_)));
+        let table = desired.indices.tables.get(&address.ip()).copied().unwrap_or(0);
+        let flags = if ours { Local::GATEWAY } else { 0 };
+        locals.insert(address.ip().into(), Local { table, flags });
+    }
+    // Every address of 127.0.0.0/8 is the host's.
+    for (ip, &table) in desired.indices.tables.iter().filter(|(ip, _)| ip.is_loopback()) {
+        locals.insert((*ip).into(), Local { table, flags: 0 });
+    }
+    locals
+}
+
+/// Plans the bridges of networks.
+pub(super) fn networks(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
+    for network in desired.networks.values() {
+        let subject = Subject::Network(network.id);
+        let mut push = |action| plan.push(Planned { subject, action });
+        match observed.bridges.get(&network.id).and_then(|index| observed.links.get(index)) {
+            Some(link) => bridge(network, link, observed, &mut push),
+            None => push(Action::CreateBridge {
+                network: network.id,
+                name: network.bridge.clone(),
+                mac: network.gateway_mac().octets(),
+                mtu: network.mtu.into(),
+            }),
+        }
+    }
+}
+
+fn bridge(network: &Network, link: &Link, observed: &Observed, push: &mut impl FnMut(Action)) {
+    let index = link.index;
+    let mac = network.gateway_mac().octets();
+    if link.mac != mac {
+        push(Action::SetMac { index, mac });
+    }
+    if link.mtu != u32::from(network.mtu) {
+        push(Action::SetMtu { index, mtu: network.mtu.into() });
+    }
+    let wanted = with_prefix(network.gateway, network);
+    let found = || observed.addresses.iter().filter(|a| a.link == index).map(|a| a.address);
+    // Further addresses may be the operator's; only one that is in the way of the gateway's goes.
+    for address in found().filter(|a| Some(*a) != wanted && a.ip() == network.gateway) {
+        push(Action::DeleteAddress { index, address });
+    }
+    if let Some(address) = wanted.filter(|wanted| !found().any(|a| a == *wanted)) {
+        push(Action::AddAddress { index, address });
+    }
+    if !link.up {
+        push(Action::SetUp { index, name: link.name.clone() });
+    }
+}
+
+/// Plans the programs of uplinks, and their removal where an interface leads out no more.
+pub(super) fn hooks(observed: &Observed, settings: &Settings, plan: &mut Vec<Planned>) {
+    let subject = Subject::Host;
+    for link in uplinks(observed, settings) {
+        for (side, program) in
+            [(Side::Ingress, program::FROM_UPLINK), (Side::Egress, program::TO_UPLINK)]
+        {
+            attach(observed, Hook { ifindex: link.index, side }, program, subject, plan);
+        }
+    }
+    let leading_out: BTreeSet<_> = uplinks(observed, settings).map(|l| l.index).collect();
+    let wanted = |hook: &Hook| {
+        let link = observed.links.get(&hook.ifindex);
+        let ours = link.is_some_and(|l| matches!(l.owner, Owner::Endpoint(_) | Owner::HalfMade));
+        ours || leading_out.contains(&hook.ifindex)
+    };
+    let stale = observed.hooks.keys().filter(|hook| !wanted(hook));
+    plan.extend(stale.map(|hook| Planned { subject, action: Action::Detach(*hook) }));
+}
+
+/// Plans a program for a hook, unless it is there.
+pub(super) fn attach(
+    observed: &Observed,
+    hook: Hook,
+    program: &'static str,
+    subject: Subject,
+    plan: &mut Vec<Planned>,
+) {
+    let there =
+        observed.hooks.get(&hook).is_some_and(|state| state.current && state.program == program);
+    if !there {
+        plan.push(Planned { subject, action: Action::Attach { hook, program } });
+    }
+}

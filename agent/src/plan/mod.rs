@@ -1,0 +1,25 @@
+//! What has to be done: pure functions from what is desired and what is there to a list of actions.
+//!
+//! Some things can only be said once others exist (an endpoint's entry names the index of its veth), so a
+//! pass is made of rounds: observe, plan, execute, until the plan is empty. An interrupted round is no
+//! different from one that has not begun.
+
+mod action;
+mod containers;
+mod contents;
+mod diff;
+#[cfg(test)]
+mod fake;
+mod host;
+mod observed;
+mod order;
+#[cfg(test)]
+mod tests;
+
+pub use action::{Action, Entry, Planned, Subject};
+pub use contents::Contents;
+pub use diff::{Settings, diff, vanished};
+pub use observed::{
+    Address, FdbEntry, Hook, HookState, Inside, Interface, Link, Name, Neighbour, Observed, Owner,
+    Sandbox, Side,
+};

@@ -1,0 +1,175 @@
+//! What is there, as far as it concerns us.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use bascule_common::abi::Mac;
+use ipnetwork::Ipv4Network;
+
+use super::Contents;
+use crate::model::{ContainerId, EndpointId, NamespaceId, NetworkId};
+
+/// Everything that was observed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// Interfaces of the agent's namespace, by index.
+    pub links: BTreeMap<u32, Link>,
+    /// Their IPv4 addresses.
+    pub addresses: Vec<Address>,
+    /// Forwarding entries of bridges of ours that somebody set.
+    pub fdb: BTreeSet<FdbEntry>,
+    /// Permanent neighbours on bridges of ours.
+    pub neighbours: BTreeSet<Neighbour>,
+    /// Where programs of ours are attached.
+    pub hooks: BTreeMap<Hook, HookState>,
+    /// What the maps hold.
+    pub contents: Contents,
+    /// Namespaces of running containers.
+    pub sandboxes: BTreeMap<ContainerId, Sandbox>,
+    /// Namespaces of ours that no running container has, by the name of their pin.
+    pub stray_sandboxes: BTreeSet<String>,
+}
+
+/// An interface of the agent's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Whether it is up.
+    pub up: bool,
+    /// Whether it is the loopback device.
+    pub loopback: bool,
+    /// Whether its frames have an Ethernet header.
+    pub ethernet: bool,
+    /// Its MTU.
+    pub mtu: u32,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// The bridge, bond or VRF that it is a port of.
+    pub master: Option<u32>,
+    /// Whether the bridge neither learns from it nor floods to it.
+    pub quiet: bool,
+    /// The address that packets bear which leave by it.
+    pub source: Option<Ipv4Addr>,
+}
+
+/// Whose an interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Not ours: never touched.
+    Foreign,
+    /// The bridge of a network of ours.
+    Network(NetworkId),
+    /// The host end of an endpoint of ours.
+    Endpoint(EndpointId),
+    /// Ours, but its making was cut short.
+    HalfMade,
+}
+
+/// An IPv4 address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// The interface.
+    pub link: u32,
+    /// The address with its prefix.
+    pub address: Ipv4Network,
+}
+
+/// A forwarding entry of a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FdbEntry {
+    /// The port's interface.
+    pub port: u32,
+    /// The Ethernet address behind it.
+    pub mac: Mac,
+}
+
+/// A neighbour of a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Neighbour {
+    /// The bridge.
+    pub link: u32,
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// Its Ethernet address.
+    pub mac: Mac,
+}
+
+/// A place for one program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hook {
+    /// The interface.
+    pub ifindex: u32,
+    /// Which side of it.
+    pub side: Side,
+}
+
+/// Which packets of an interface a hook sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// Those that come in by it.
+    Ingress,
+    /// Those that go out of it.
+    Egress,
+}
+
+/// What sits on a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookState {
+    /// Name of the program.
+    pub program: String,
+    /// Whether it is the one that this process has loaded.
+    pub current: bool,
+}
+
+/// A running container's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Which it is; none where there is none.
+    pub namespace: Option<NamespaceId>,
+    /// What `ip netns` knows it by.
+    pub name: Name,
+    /// What is inside; none where nobody looked.
+    pub inside: Option<Inside>,
+}
+
+/// State of the name that `ip netns` would know a namespace by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// It leads to the namespace, or is not wanted.
+    Settled,
+    /// It is free.
+    Free,
+}
+
+/// What is inside a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inside {
+    /// Whether the loopback device is up.
+    pub loopback_up: bool,
+    /// Its other interfaces, by name.
+    pub interfaces: BTreeMap<String, Interface>,
+}
+
+/// An interface in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Index of the other end of the veth, in the agent's namespace.
+    pub peer: Option<u32>,
+    /// Whether it is up.
+    pub up: bool,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Its MTU.
+    pub mtu: u32,
+    /// Its IPv4 addresses.
+    pub addresses: BTreeSet<Ipv4Network>,
+    /// Gateway of a default route by it.
+    pub gateway: Option<Ipv4Addr>,
+}

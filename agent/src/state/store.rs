@@ -1,0 +1,308 @@
+//! The store: what was asked for, on disk. One transaction a commit, so that a crash leaves the state
+//! before it or the state after it. The only writer of files in this room.
+
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::crash::crash_point;
+use crate::model::{Desired, Indices, Predefined};
+
+/// Version of everything that is written here; a store of a newer one is refused.
+const SCHEMA: u32 = 1;
+/// File name in the state directory.
+const FILE: &str = "bascule.redb";
+
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+const NETWORKS: TableDefinition<&str, &[u8]> = TableDefinition::new("networks");
+const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
+const SYSCTLS: TableDefinition<&str, &[u8]> = TableDefinition::new("sysctls");
+
+/// Why the store cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refuses.
+    #[error("cannot {action} the store {}: {source}", path.display())]
+    Database {
+        /// What was being done.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<redb::Error>,
+    },
+    /// Something in it does not read.
+    #[error("the store {} is damaged: {what}: {source}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What.
+        what: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// It was written by a newer version.
+    #[error("the store {} has schema {found}; this version reads up to {SCHEMA}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+    },
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+    path: PathBuf,
+}
+
+/// What a store held when it was opened.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What was asked for; none in a new store.
+    pub desired: Option<Desired>,
+    /// Boot of the machine that it was last written in.
+    pub boot_id: Option<String>,
+}
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+impl Store {
+    /// Opens the store of a state directory, or makes it.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let path = directory.join(FILE);
+        let failed = |source: redb::Error| StoreError::Database {
+            action: "open",
+            path: path.clone(),
+            source: Box::new(source),
+        };
+        let database = Database::create(&path).map_err(|e| failed(e.into()))?;
+        let store = Self { database, path };
+        store.write(|transaction| {
+            for table in [META, NETWORKS, CONTAINERS, SYSCTLS] {
+                transaction.open_table(table)?;
+            }
+            Ok(())
+        })?;
+        match store.get::<u32>(META, "schema")? {
+            None => store.put(META, "schema", &SCHEMA)?,
+            Some(found) if found > SCHEMA => {
+                return Err(StoreError::Newer { path: store.path, found });
+            }
+            Some(_) => {}
+        }
+        Ok(store)
+    }
+
+    /// Reads everything.
+    pub fn load(&self) -> Result<Loaded> {
+        let boot_id = self.get(META, "boot_id")?;
+        let indices: Option<Indices> = self.get(META, "indices")?;
+        let predefined: Option<Predefined> = self.get(META, "predefined")?;
+        let (Some(indices), Some(predefined)) = (indices, predefined) else {
+            return Ok(Loaded { desired: None, boot_id });
+        };
+        let networks = self.all(NETWORKS)?;
+        let containers = self.all(CONTAINERS)?;
+        let desired = Desired {
+            networks: networks.into_iter().map(|n: crate::model::Network| (n.id, n)).collect(),
+            containers: containers
+                .into_iter()
+                .map(|c: crate::model::Container| (c.id, c))
+                .collect(),
+            indices,
+            predefined,
+        };
+        Ok(Loaded { desired: Some(desired), boot_id })
+    }
+
+    /// Writes what differs between two states, all or nothing; without a first one, everything.
+    pub fn commit(&self, before: Option<&Desired>, after: &Desired) -> Result<()> {
+        crash_point();
+        self.write(|transaction| {
+            let mut meta = transaction.open_table(META)?;
+            if before.is_none_or(|b| b.indices != after.indices) {
+                meta.insert("indices", encode(&after.indices).as_slice())?;
+            }
+            if before.is_none_or(|b| b.predefined != after.predefined) {
+                meta.insert("predefined", encode(&after.predefined).as_slice())?;
+            }
+            let none = Default::default();
+            let mut table = transaction.open_table(NETWORKS)?;
+            let was = before.map_or(&none, |b| &b.networks);
+            for id in was.keys().filter(|id| !after.networks.contains_key(id)) {
+                table.remove(id.to_string().as_str())?;
+            }
+            for (id, network) in after.networks.iter().filter(|(id, n)| was.get(id) != Some(n)) {
+                table.insert(id.to_string().as_str(), encode(network).as_slice())?;
+            }
+            let none = Default::default();
+            let mut table = transaction.open_table(CONTAINERS)?;
+            let was = before.map_or(&none, |b| &b.containers);
+            for id in was.keys().filter(|id| !after.containers.contains_key(id)) {
+                table.remove(id.to_string().as_str())?;
+            }
+            for (id, container) in after.containers.iter().filter(|(id, c)| was.get(id) != Some(c))
+            {
+                table.insert(id.to_string().as_str(), encode(container).as_slice())?;
+            }
+            Ok(())
+        })?;
+        crash_point();
+        Ok(())
+    }
+
+    /// Notes the boot of the machine.
+    pub fn set_boot_id(&self, boot_id: &str) -> Result<()> {
+        self.put(META, "boot_id", &boot_id)
+    }
+
+    /// Reads the journal of changed sysctls.
+    pub fn sysctls<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        self.all(SYSCTLS)
+    }
+
+    /// Writes an entry of that journal, before or after the change.
+    pub fn put_sysctl<T: Serialize>(&self, key: &str, entry: &T) -> Result<()> {
+        self.put(SYSCTLS, key, entry)
+    }
+
+    fn failed<E: Into<redb::Error>>(&self, action: &'static str) -> impl Fn(E) -> StoreError {
+        move |source| StoreError::Database {
+            action,
+            path: self.path.clone(),
+            source: Box::new(source.into()),
+        }
+    }
+
+    fn write(
+        &self,
+        work: impl FnOnce(&redb::WriteTransaction) -> std::result::Result<(), redb::Error>,
+    ) -> Result<()> {
+        let transaction = self.database.begin_write().map_err(self.failed("write"))?;
+        work(&transaction).map_err(self.failed("write"))?;
+        transaction.commit().map_err(self.failed("write"))
+    }
+
+    fn put<T: Serialize>(
+        &self,
+        table: TableDefinition<&str, &[u8]>,
+        key: &str,
+        value: &T,
+    ) -> Result<()> {
+        crash_point();
+        self.write(|transaction| {
+            transaction.open_table(table)?.insert(key, encode(value).as_slice())?;
+            Ok(())
+        })
+    }
+
+    fn get<T: DeserializeOwned>(
+        &self,
+        table: TableDefinition<&str, &[u8]>,
+        key: &str,
+    ) -> Result<Option<T>> {
+        let transaction = self.database.begin_read().map_err(self.failed("read"))?;
+        let table = transaction.open_table(table).map_err(self.failed("read"))?;
+        let Some(found) = table.get(key).map_err(self.failed("read"))? else { return Ok(None) };
+        self.decode(key, found.value()).map(Some)
+    }
+
+    fn all<T: DeserializeOwned>(&self, table: TableDefinition<&str, &[u8]>) -> Result<Vec<T>> {
+        let transaction = self.database.begin_read().map_err(self.failed("read"))?;
+        let table = transaction.open_table(table).map_err(self.failed("read"))?;
+        let mut all = Vec::new();
+        for row in table.iter().map_err(self.failed("read"))? {
+            let (key, value) = row.map_err(self.failed("read"))?;
+            all.push(self.decode(key.value(), value.value())?);
+        }
+        Ok(all)
+    }
+
+    fn decode<T: DeserializeOwned>(&self, what: &str, bytes: &[u8]) -> Result<T> {
+        serde_json::from_slice(bytes).map_err(|source| StoreError::Damaged {
+            path: self.path.clone(),
+            what: what.to_owned(),
+            source,
+        })
+    }
+}
+
+/// Encodes what always can be: types of ours with text for keys.
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+/// Returns the file of the store, for those who remove it.
+pub fn file(directory: &Path) -> PathBuf {
+    directory.join(FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::{
+        model::NetworkId,
+        state::{Change, ContainerSpec, Facts, change},
+    };
+
+    fn container(name: &str) -> Change {
+        let spec = ContainerSpec {
+            name: Some(name.parse().unwrap()),
+            networks: Vec::new(),
+            publish: vec!["127.0.0.1:8080-8081:80-81/udp".parse().unwrap()],
+            publish_all: false,
+            expose: vec!["80".parse().unwrap()],
+            links: vec!["db".parse().unwrap()],
+            hostname: String::new(),
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            sandbox: crate::model::Sandbox::Own,
+            auto_remove: false,
+            command: vec!["sleep".into()],
+        };
+        Change::CreateContainer(Box::new(spec))
+    }
+
+    #[test]
+    fn what_was_committed_is_loaded_and_what_was_removed_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut facts = Facts::sample();
+        let predefined = Predefined {
+            host: NetworkId::new([1; 32]),
+            none: NetworkId::new([2; 32]),
+            created: Timestamp::UNIX_EPOCH,
+        };
+        let mut desired = Desired::new(predefined, 7);
+        let store = Store::open(directory.path()).unwrap();
+        assert!(store.load().unwrap().desired.is_none());
+        store.commit(None, &desired).unwrap();
+        for change in [
+            Change::DefaultNetwork(true),
+            container("c1"),
+            container("c2"),
+            Change::Start("c1".into()),
+            Change::RemoveContainer { container: "c2".into(), force: false },
+        ] {
+            let (next, _) = change::apply(&desired, &change, &mut facts).unwrap();
+            store.commit(Some(&desired), &next).unwrap();
+            desired = next;
+        }
+        store.set_boot_id("boot").unwrap();
+        drop(store);
+        let loaded = Store::open(directory.path()).unwrap().load().unwrap();
+        assert_eq!(loaded.desired, Some(desired));
+        assert_eq!(loaded.boot_id.as_deref(), Some("boot"));
+    }
+
+    #[test]
+    fn a_store_of_a_newer_version_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        Store::open(directory.path()).unwrap().put(META, "schema", &(SCHEMA + 1)).unwrap();
+        assert!(matches!(Store::open(directory.path()), Err(StoreError::Newer { .. })));
+    }
+}
