@@ -27,9 +27,9 @@ impl Followed {
         };
         // SAFETY: the kernel has just made this descriptor for us alone; it is close-on-exec.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let fd = AsyncFd::register_with_interest(fd, Interest::READABLE)
-            .map_err(std::io::Error::from)
-            .or_refuse("follow", object())?;
+        // SAFETY: the OwnedFd is what AsyncFd keeps, so the descriptor stays open as long as it is asked.
+        let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        let fd = registered.map_err(io::Error::from).or_refuse("follow", object())?;
         Ok(Self { fd })
     }
 
