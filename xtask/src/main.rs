@@ -3,6 +3,7 @@
 mod budget;
 mod build_ebpf;
 mod check;
+mod demo;
 mod layering;
 mod licences;
 mod loader;
@@ -29,6 +30,8 @@ enum Command {
     Budget(budget::Options),
     /// Runs all tests, layer by layer; most layers need root
     Test(test::Options),
+    /// Shows Bascule at work between network namespaces, and checks what it shows; needs root
+    Demo(demo::Options),
     /// Checks format, lints, layering, licences and documentation
     Check,
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::BuildEbpf => build_ebpf::run(),
         Command::Budget(options) => budget::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Demo(options) => demo::run(&options),
         Command::Check => check::run(),
     };
     match result {

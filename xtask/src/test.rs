@@ -1,7 +1,8 @@
 //! `cargo xtask test`: every layer of the tests, with the time each takes.
 //!
-//! `unit` needs nothing but the compiler. `budget` loads the programs. The other layers are test
-//! binaries of the package in `tests/`, found by their directories, and need root.
+//! `unit` needs nothing but the compiler. `budget` loads the programs, `harness` tests what the other
+//! layers stand on: test binaries of the package in `tests/`, found by their directories. All but
+//! `unit` need root.
 
 use std::{
     fs,
@@ -30,10 +31,10 @@ pub struct Options {
 /// Tells the tests that they may take their time.
 const FULL: &str = "BASCULE_TEST_FULL";
 /// Layers that cheap ones come first in; any other comes after these.
-const ORDER: [&str; 9] =
-    ["unit", "abi", "packet", "verifier", "budget", "kernel", "bpf", "netns", "agent"];
+const ORDER: [&str; 10] =
+    ["unit", "abi", "budget", "verifier", "packet", "harness", "kernel", "bpf", "netns", "agent"];
 /// Layers that are not directories in `tests/tests`.
-const BUILT_IN: [&str; 2] = ["unit", "budget"];
+const BUILT_IN: [&str; 3] = ["unit", "budget", "harness"];
 
 /// How a layer went.
 struct Report {
@@ -111,7 +112,7 @@ fn build(chosen: &[String]) -> Result<()> {
     if chosen.iter().any(|layer| layer == "unit") {
         sh::run(sh::command("cargo").args(unit()).arg("--no-run"))?;
     }
-    if chosen.iter().any(|layer| !BUILT_IN.contains(&layer.as_str())) {
+    if chosen.iter().any(|layer| layer != "unit" && layer != "budget") {
         sh::run(sh::command("cargo").args(["test", "--no-run", "--package", "bascule-tests"]))?;
     }
     ui::good(&ui::took(since.elapsed()));
@@ -142,11 +143,11 @@ fn run_layer(layer: &str, full: bool) -> Result<(usize, usize)> {
         return Ok(if code == ExitCode::SUCCESS { (1, 0) } else { (0, 1) });
     }
     let mut command = sh::command("cargo");
-    if layer == "unit" {
-        command.args(unit()).arg("--no-fail-fast");
-    } else {
-        command.args(["test", "--package", "bascule-tests", "--test", layer]);
-    }
+    match layer {
+        "unit" => command.args(unit()).arg("--no-fail-fast"),
+        "harness" => command.args(["test", "--package", "bascule-tests", "--lib"]),
+        layer => command.args(["test", "--package", "bascule-tests", "--test", layer]),
+    };
     command.env("BASCULE_BIN", sh::target_dir().join("debug/bascule"));
     if full {
         command.env(FULL, "1");
