@@ -9,3 +9,8 @@
 #![cfg_attr(not(any(feature = "user", feature = "testing", test)), no_std)]
 
 pub mod abi;
+pub mod datapath;
+pub mod io;
+#[cfg(any(feature = "testing", test))]
+pub mod testing;
+pub mod wire;

@@ -3,36 +3,82 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
+mod collect;
+#[cfg(target_arch = "bpf")]
+mod emit;
+#[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod reserve;
+#[cfg(target_arch = "bpf")]
+mod skb;
+#[cfg(target_arch = "bpf")]
+mod tables;
 
 #[cfg(target_arch = "bpf")]
 mod programs {
-    use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
+    use aya_ebpf::{
+        bindings::TC_ACT_UNSPEC,
+        macros::{cgroup_sock_addr, classifier},
+        programs::{SockAddrContext, TcContext},
+    };
+    use bascule_common::{abi::Direction, datapath};
 
-    use crate::maps;
+    use crate::{
+        collect, emit, reserve,
+        skb::{Host, Skb},
+        tables::Maps,
+    };
 
+    /// Everything a container sends: ingress of the host end of its veth.
     #[classifier]
-    pub fn from_container(_ctx: TcContext) -> i32 {
-        if let Some(c) = maps::STATS.get_ptr_mut(7) {
-            unsafe { *c += 1 };
-        }
-        TC_ACT_UNSPEC
+    pub fn from_container(ctx: TcContext) -> i32 {
+        let mut skb = Skb::new(&ctx);
+        let outcome = datapath::from_container(&mut skb, &Maps, &Host::new(&ctx));
+        emit::finish(&mut skb, Direction::Out, outcome)
     }
+
+    /// What the kernel itself sends to a container: egress of the host end of its veth.
     #[classifier]
-    pub fn to_container(_ctx: TcContext) -> i32 {
-        TC_ACT_UNSPEC
+    pub fn to_container(ctx: TcContext) -> i32 {
+        let mut skb = Skb::new(&ctx);
+        let outcome = datapath::to_container(&skb, &Maps);
+        emit::finish(&mut skb, Direction::In, outcome)
     }
+
+    /// What arrives from outside: ingress of an uplink.
     #[classifier]
-    pub fn from_uplink(_ctx: TcContext) -> i32 {
-        TC_ACT_UNSPEC
+    pub fn from_uplink(ctx: TcContext) -> i32 {
+        let mut skb = Skb::new(&ctx);
+        let outcome = datapath::from_uplink(&mut skb, &Maps, &Host::new(&ctx));
+        emit::finish(&mut skb, Direction::In, outcome)
     }
+
+    /// What the kernel forwarded out: egress of an uplink.
     #[classifier]
-    pub fn to_uplink(_ctx: TcContext) -> i32 {
-        TC_ACT_UNSPEC
+    pub fn to_uplink(ctx: TcContext) -> i32 {
+        let mut skb = Skb::new(&ctx);
+        let outcome = datapath::to_uplink(&mut skb, &Maps, &Host::new(&ctx));
+        emit::finish(&mut skb, Direction::Out, outcome)
     }
+
+    /// Removes idle flows; run by the agent, attached nowhere.
     #[classifier]
     pub fn collect_flows4(_ctx: TcContext) -> i32 {
+        collect::flows4();
         TC_ACT_UNSPEC
+    }
+
+    /// Published ports are taken.
+    #[cgroup_sock_addr(bind4)]
+    pub fn bind4(ctx: SockAddrContext) -> i32 {
+        reserve::bind4(&ctx)
+    }
+
+    /// Published ports are taken, also by way of IPv6 sockets that accept IPv4.
+    #[cgroup_sock_addr(bind6)]
+    pub fn bind6(ctx: SockAddrContext) -> i32 {
+        reserve::bind6(&ctx)
     }
 }
 

@@ -12,6 +12,7 @@ use bascule_common::abi::{
     FragmentPorts, Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Network, PortSlot, Rule,
     RuleCounters, Stat, Subnet, Uplink, names::map, service,
 };
+use bascule_common::datapath::conntrack::Entries;
 
 // Written by the agent alone, and grown as needed: not allocated beforehand.
 const SPARSE: usize = BPF_F_NO_PREALLOC as usize;
@@ -70,3 +71,6 @@ pub static EVENT_TOKENS: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
 /// Flows seen and removed by the last collection.
 #[btf_map]
 pub static COLLECTED: Array<[u64; 2], 1> = Array::new();
+/// Room for the two entries of a flow while it is opened.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<Entries, 1> = PerCpuArray::new();

@@ -1,0 +1,420 @@
+//! Flows: finding, following, opening.
+//!
+//! Nothing here depends on a flow being remembered: ports are chosen by hash, so that a flow whose entries
+//! the table evicted finds its own mapping again; a flow whose endpoint is gone is dead at that instant,
+//! because its generation does not match.
+
+use crate::{
+    abi::{Action, Config, DropReason, Endpoint, Flow4, FlowKey4, Ip4, Port, Stat, state},
+    datapath::{
+        parse::{Kind, View},
+        verdict::Verdict,
+    },
+    io::{Inserted, Kernel, Route, Step, Tables},
+    wire::{proto, tcp},
+};
+
+/// Seconds, about, of a flow's activity after which the other entry is touched too, so that the LRU keeps
+/// both or neither.
+const TOUCH_PEER: u32 = 8;
+
+/// Ports tried for a flow before it is refused.
+const ATTEMPTS: u32 = 32;
+
+/// The tuple that an entry rewrites `key` to.
+#[inline(always)]
+pub const fn rewritten(key: &FlowKey4, flow: &Flow4) -> FlowKey4 {
+    FlowKey4 {
+        src: flow.src,
+        dst: flow.dst,
+        src_port: flow.src_port,
+        dst_port: flow.dst_port,
+        proto: key.proto,
+        pad: 0,
+        zone: key.zone,
+    }
+}
+
+/// Whether both of the flow's endpoints are still those that it was opened for.
+#[inline(always)]
+pub fn is_current<T: Tables>(tables: &T, flow: &Flow4) -> bool {
+    (flow.from == 0 || tables.generation(flow.from) == flow.from_generation)
+        && (flow.to == 0 || tables.generation(flow.to) == flow.to_generation)
+}
+
+/// The live entry of a tuple.
+#[inline(always)]
+pub fn find<T: Tables>(tables: &T, key: &FlowKey4) -> Option<Flow4> {
+    let flow = tables.flow(key)?;
+    is_current(tables, &flow).then_some(flow)
+}
+
+/// Whether an entry has been idle for longer than its state allows. Collection decides by this; packets
+/// do not, because an entry that is still there is still right.
+#[inline(always)]
+pub fn is_idle(config: &Config, proto: u8, flow: &Flow4, now: u32) -> bool {
+    let times = &config.timeouts;
+    let bits = flow.state;
+    let closed = state::FIN_ORIGINAL | state::FIN_REPLY;
+    let limit = match proto {
+        proto::TCP if bits & state::RESET != 0 => times.tcp_reset,
+        proto::TCP if bits & closed == closed => times.tcp_closing,
+        proto::TCP if bits & state::ESTABLISHED != 0 => times.tcp_established,
+        proto::TCP => times.tcp_opening,
+        proto::UDP if bits & state::REPLIED != 0 => times.udp_replied,
+        proto::UDP => times.udp,
+        proto::ICMP => times.icmp,
+        _ => times.other,
+    };
+    now.wrapping_sub(flow.last_seen) > limit
+}
+
+/// Whether a finished connection's entry may give its place to a new flow.
+#[inline(always)]
+fn is_finished(flow: &Flow4) -> bool {
+    let closed = state::FIN_ORIGINAL | state::FIN_REPLY;
+    flow.state & state::RESET != 0 || flow.state & closed == closed
+}
+
+/// Follows a packet of a flow: its state, its age, its route. Answers the entry as it now is, or none if
+/// the flow is over because its masquerade address left the host.
+#[inline(always)]
+pub fn follow<T: Tables, K: Kernel>(
+    tables: &T,
+    kernel: &K,
+    view: &View,
+    flow: Flow4,
+    bridge: u32,
+) -> Option<Flow4> {
+    let (clear, set) = transition(view, flow.state);
+    let now = kernel.now();
+    if flow.last_seen == now && flow.state & clear == 0 && flow.state & set == set {
+        return Some(flow);
+    }
+    refresh(tables, kernel, &view.key, flow, Change { clear, set, now, bridge })
+}
+
+/// What [`refresh`] applies.
+struct Change {
+    clear: u8,
+    set: u8,
+    now: u32,
+    bridge: u32,
+}
+
+/// The rare part of [`follow`]: at most once a second for each entry, and when the state changes.
+#[inline(always)]
+fn refresh<T: Tables, K: Kernel>(
+    tables: &T,
+    kernel: &K,
+    key: &FlowKey4,
+    mut flow: Flow4,
+    change: Change,
+) -> Option<Flow4> {
+    let Change { clear, set, now, bridge } = change;
+    let changed = flow.state & clear != 0 || flow.state & set != set;
+    let aged = flow.last_seen != now;
+    let leaves = flow.action == Action::Leave as u8;
+    let peer = rewritten(key, &flow).reversed();
+    if aged && leaves && flow.src != key.src && tables.local(flow.src).is_none() {
+        tables.remove_flow(&peer);
+        tables.remove_flow(key);
+        return None;
+    }
+    flow.state = (flow.state & !clear) | set;
+    flow.last_seen = now;
+    if changed || (aged && now % TOUCH_PEER == 0) {
+        tables.touch_flow(&peer, now, clear, set);
+    }
+    // The way out is looked up anew about once a second, so that flows follow the host's routes even
+    // while no agent runs.
+    if aged
+        && leaves
+        && bridge != 0
+        && let Route::Via { ifindex, next_hop } = kernel.route(bridge, flow.src, flow.dst)
+        && let Some(uplink) = tables.uplink(ifindex)
+    {
+        flow.ifindex = ifindex;
+        flow.next_hop = next_hop;
+        flow.mtu = uplink.mtu as u16;
+        tables.replace_flow(key, &flow);
+    } else {
+        tables.touch_flow(key, now, clear, set);
+    }
+    Some(flow)
+}
+
+/// What a packet does to the state of its flow: bits to clear, bits to set.
+#[inline(always)]
+fn transition(view: &View, current: u8) -> (u8, u8) {
+    let is_reply = current & state::IS_REPLY != 0;
+    let mut set = if is_reply { state::REPLIED } else { 0 };
+    let mut clear = 0;
+    if view.key.proto == proto::TCP && view.kind == Kind::Ports {
+        let flags = view.tcp_flags;
+        if flags & tcp::RST != 0 {
+            set |= state::RESET;
+        } else if flags & tcp::SYN != 0 {
+            // The tuple is used again: the mapping stays, the connection is a new one.
+            clear |= state::RESET | state::FIN_ORIGINAL | state::FIN_REPLY | state::ESTABLISHED;
+        } else {
+            if flags & tcp::FIN != 0 {
+                set |= if is_reply { state::FIN_REPLY } else { state::FIN_ORIGINAL };
+            }
+            if !is_reply && current & state::REPLIED != 0 {
+                set |= state::ESTABLISHED;
+            }
+        }
+    }
+    (clear, set)
+}
+
+/// The verdict of an entry.
+#[inline(always)]
+pub fn verdict(flow: &Flow4) -> Verdict {
+    if flow.action == Action::Deliver as u8 {
+        Verdict::deliver(flow.ifindex)
+    } else if flow.action == Action::Leave as u8 {
+        Verdict::leave(flow.ifindex, flow.next_hop)
+    } else {
+        Verdict::PASS
+    }
+}
+
+/// The two entries of a flow to be opened.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Entries {
+    /// For the tuple as it arrives; its source port may still change.
+    pub forward: Flow4,
+    /// For the answers.
+    pub reply: Flow4,
+}
+
+/// How a flow is to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// The tuple as it arrives.
+    pub key: FlowKey4,
+    /// The masquerade range must hold the source port; else it is kept if it is free.
+    pub masquerade: bool,
+    /// Table of `PORTS` of the source address; a port that is published there is not used.
+    pub table: u32,
+}
+
+/// Enters both entries of a flow, choosing the source port. The exclusive insertion of the answers' entry
+/// is the allocator. Fills in the fields of both entries that follow from the choice.
+#[inline(always)]
+pub fn open<T: Tables, K: Kernel>(
+    tables: &T,
+    kernel: &K,
+    opening: Opening,
+    entries: T::Scratch,
+) -> Result<(), DropReason> {
+    let config = tables.config().ok_or(DropReason::AgentNotReady)?;
+    let now = kernel.now();
+    let key = opening.key;
+    let mut entries = entries;
+    entries.forward.last_seen = now;
+    // In the past: the first answer looks its way out up.
+    entries.reply.last_seen = now.wrapping_sub(1);
+    entries.reply.src = key.dst;
+    entries.reply.dst = key.src;
+    entries.reply.src_port = key.dst_port;
+    entries.reply.dst_port = key.src_port;
+    entries.reply.state = state::IS_REPLY;
+    let choice = Choice::new(&config, &key, opening.masquerade);
+    let mut search =
+        Search { tables, kernel, now, choice, opening, entries, end: Inserted::Exists };
+    kernel.repeat(ATTEMPTS, &mut search);
+    match search.end {
+        Inserted::Yes => {
+            tables.count(Stat::FlowsOpened);
+            Ok(())
+        }
+        Inserted::Full => Err(DropReason::CtTableFull),
+        Inserted::Exists => {
+            tables.count(Stat::PortsExhausted);
+            Err(DropReason::NatPortExhausted)
+        }
+    }
+}
+
+/// The search for a free source port.
+struct Search<'a, T: Tables, K> {
+    tables: &'a T,
+    kernel: &'a K,
+    now: u32,
+    choice: Choice,
+    opening: Opening,
+    entries: T::Scratch,
+    end: Inserted,
+}
+
+impl<T: Tables, K: Kernel> Step for Search<'_, T, K> {
+    #[inline(always)]
+    fn step(&mut self, round: u32) -> bool {
+        let Some(port) = self.choice.port(round) else { return false };
+        self.entries.forward.src_port = port;
+        let reply_key = rewritten(&self.opening.key, &self.entries.forward).reversed();
+        if self.choice.translates(round) && self.is_taken(&reply_key) {
+            return true;
+        }
+        self.end = self.enter(&reply_key);
+        self.end == Inserted::Exists
+    }
+}
+
+impl<T: Tables, K: Kernel> Search<'_, T, K> {
+    /// Whether something of the host's own would meet the answers: a published port, or a socket.
+    #[inline(always)]
+    fn is_taken(&self, reply: &FlowKey4) -> bool {
+        let published = crate::abi::service::slot(reply.proto, reply.dst_port)
+            .is_some_and(|slot| self.tables.published(self.opening.table, slot) != 0);
+        published || self.kernel.socket(reply)
+    }
+
+    /// Enters both entries under the answers' tuple, taking it over from a flow that is over.
+    #[inline(always)]
+    fn enter(&self, reply_key: &FlowKey4) -> Inserted {
+        let (tables, key, entries) = (self.tables, &self.opening.key, &self.entries);
+        let mut inserted = tables.insert_flow(reply_key, &entries.reply);
+        if inserted == Inserted::Exists {
+            let Some(held) = tables.flow(reply_key) else { return Inserted::Exists };
+            let peer = rewritten(reply_key, &held).reversed();
+            if self.is_over(reply_key.proto, &held) {
+                tables.remove_flow(&peer);
+                inserted = tables.replace_flow(reply_key, &entries.reply);
+            } else if peer == *key {
+                // Our own, whose other half was evicted, or that another CPU enters at this moment.
+                tables.count(Stat::FlowsAdopted);
+                inserted = Inserted::Yes;
+            }
+        }
+        if inserted == Inserted::Yes && tables.replace_flow(key, &entries.forward) != Inserted::Yes
+        {
+            tables.remove_flow(reply_key);
+            return Inserted::Full;
+        }
+        inserted
+    }
+
+    /// Whether an entry may give its place to a new flow.
+    #[inline(always)]
+    fn is_over(&self, proto: u8, held: &Flow4) -> bool {
+        is_finished(held)
+            || !is_current(self.tables, held)
+            || self.tables.config().is_some_and(|config| is_idle(&config, proto, held, self.now))
+    }
+}
+
+/// The order in which source ports are tried: a function of the tuple alone.
+struct Choice {
+    own: Port,
+    keeps_own: bool,
+    may_change: bool,
+    masquerade: bool,
+    first: u32,
+    count: u32,
+    hash: u32,
+    step: u32,
+}
+
+impl Choice {
+    #[inline(always)]
+    fn new(config: &Config, key: &FlowKey4, masquerade: bool) -> Self {
+        let first = u32::from(config.masquerade_first);
+        let count = u32::from(config.masquerade_last).wrapping_sub(first).wrapping_add(1);
+        let hash = hash(key);
+        let may_change = match key.proto {
+            proto::TCP | proto::UDP => true,
+            // An echo request; a reply belongs to a flow already.
+            proto::ICMP => key.src_port.0 != 0,
+            _ => false,
+        };
+        Self {
+            own: key.src_port,
+            keeps_own: !may_change || !masquerade || config.masquerades_with(key.src_port),
+            may_change,
+            masquerade,
+            first,
+            count,
+            hash,
+            // Odd, so that 2^32 attempts would visit every value once.
+            step: hash.rotate_left(16) | 1,
+        }
+    }
+
+    /// The port of an attempt, or none if there is no further one.
+    #[inline(always)]
+    fn port(&self, attempt: u32) -> Option<Port> {
+        if attempt == 0 && self.keeps_own {
+            return Some(self.own);
+        }
+        if !self.may_change {
+            return None;
+        }
+        let spread = self.hash.wrapping_add(attempt.wrapping_mul(self.step));
+        // The high part of a product instead of a remainder: no division, and no bias worth the name.
+        let offset = (u64::from(spread).wrapping_mul(u64::from(self.count)) >> 32) as u32;
+        Some(Port::new(self.first.wrapping_add(offset) as u16))
+    }
+
+    /// Whether an attempt takes a port of the host's that something else could hold. The original port
+    /// of a client of a published port is no port of the host's.
+    #[inline(always)]
+    fn translates(&self, attempt: u32) -> bool {
+        self.may_change && (self.masquerade || attempt != 0)
+    }
+}
+
+/// A hash of a tuple (the finisher of MurmurHash3, word by word).
+#[inline(always)]
+fn hash(key: &FlowKey4) -> u32 {
+    let ports = (u32::from(key.src_port.0) << 16) | u32::from(key.dst_port.0);
+    mix(mix(mix(mix(0x9747_b28c, key.src.0), key.dst.0), ports), u32::from(key.proto))
+}
+
+#[inline(always)]
+fn mix(hash: u32, word: u32) -> u32 {
+    let hash = hash ^ word;
+    let hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
+    let hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
+    hash ^ (hash >> 16)
+}
+
+/// An entry with what both sides of a flow have in common filled in; the tuple and times follow.
+#[inline(always)]
+pub fn deliver_to(neighbour: &crate::abi::Neighbour) -> Flow4 {
+    Flow4 {
+        action: Action::Deliver as u8,
+        ifindex: neighbour.ifindex,
+        to: neighbour.endpoint,
+        to_generation: neighbour.generation,
+        mtu: neighbour.mtu,
+        dst_mac: neighbour.mac,
+        src_mac: neighbour.gateway_mac,
+        ..Flow4::default()
+    }
+}
+
+/// The entry for the answers to an endpoint.
+#[inline(always)]
+pub fn back_to(endpoint: &Endpoint) -> Flow4 {
+    Flow4 {
+        action: Action::Deliver as u8,
+        ifindex: endpoint.ifindex,
+        to: endpoint.endpoint,
+        to_generation: endpoint.generation,
+        mtu: endpoint.mtu,
+        dst_mac: endpoint.mac,
+        src_mac: endpoint.gateway_mac,
+        ..Flow4::default()
+    }
+}
+
+/// An entry for what leaves by an uplink.
+#[inline(always)]
+pub fn leave_by(ifindex: u32, next_hop: Ip4, mtu: u32) -> Flow4 {
+    Flow4 { action: Action::Leave as u8, ifindex, next_hop, mtu: mtu as u16, ..Flow4::default() }
+}

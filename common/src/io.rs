@@ -1,0 +1,153 @@
+//! The seam: what the data plane needs of the world. Each trait has two bodies: one over `__sk_buff`, BPF
+//! maps and helpers (crate `bascule-ebpf`), one in memory (module `testing`).
+//!
+//! Reads of a packet give values, never references: after a write, the kernel's verifier considers old
+//! packet pointers dead.
+
+use core::ops::{Deref, DerefMut};
+
+use crate::{
+    abi::{
+        Config, Direction, Endpoint, Flow4, FlowKey4, FragmentKey, FragmentPorts, Ip4, LinkKey,
+        Local, Neighbour, Network, Rule, Stat, Subnet, Uplink,
+    },
+    datapath::conntrack::Entries,
+    wire::Wire,
+};
+
+/// Which part of a transport checksum a change belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// Addresses: part of the pseudo header, which a checksum left to the device already covers.
+    Pseudo,
+    /// The segment itself, which a checksum left to the device does not cover yet.
+    Segment,
+}
+
+/// A frame on its way.
+pub trait Packet {
+    /// Length of the frame, in bytes, Ethernet header included.
+    fn length(&self) -> u32;
+    /// Number of segments that the frame stands for; 1 without segmentation offload.
+    fn segments(&self) -> u32;
+    /// Payload of each segment, in bytes; 0 without segmentation offload.
+    fn segment_size(&self) -> u32;
+    /// Index of the interface that the program is attached to.
+    fn interface(&self) -> u32;
+    /// Index of the interface that the frame came in by; 0 for one that this host made.
+    fn arrived_by(&self) -> u32;
+    /// Whether the frame carries a VLAN tag.
+    fn is_tagged(&self) -> bool;
+    /// Whether the frame was addressed to this host's Ethernet address.
+    fn is_for_host(&self) -> bool;
+    /// The bytes at `offset` from the start of the frame, or none where the frame ends before.
+    fn load<T: Wire>(&self, offset: u32) -> Option<T>;
+    /// Replaces the bytes at `offset`.
+    fn store<T: Wire>(&mut self, offset: u32, value: T) -> Option<()>;
+    /// Adds `diff` ([`crate::wire::checksum`]) to the transport checksum at `offset`. A `udp` checksum of
+    /// 0 means that there is none, and stays.
+    fn adjust(&mut self, offset: u32, diff: u32, scope: Checksum, udp: bool) -> Option<()>;
+}
+
+/// How an insertion ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// The entry is in.
+    Yes,
+    /// The key was taken.
+    Exists,
+    /// The table refused.
+    Full,
+}
+
+/// The maps.
+///
+/// Large values that the agent alone writes come by [`Self::Ref`], since a BPF program has 512 bytes of
+/// stack; whatever packets write is copied at once, because it may be recycled under the reader.
+pub trait Tables {
+    /// A value in place.
+    type Ref<T: Copy + 'static>: Deref<Target = T>;
+    /// Room for the two entries of a flow to be opened, zeroed.
+    type Scratch: DerefMut<Target = Entries>;
+    /// That room: one for each CPU, since no two walks run on one at a time.
+    fn scratch(&self) -> Option<Self::Scratch>;
+    /// The switches.
+    fn config(&self) -> Option<Self::Ref<Config>>;
+    /// The endpoint behind an interface.
+    fn endpoint(&self, ifindex: u32) -> Option<Self::Ref<Endpoint>>;
+    /// Where an address of a network lives.
+    fn neighbour(&self, network: u32, ip4: Ip4) -> Option<Self::Ref<Neighbour>>;
+    /// A network.
+    fn network(&self, index: u32) -> Option<Self::Ref<Network>>;
+    /// The current generation of an endpoint index.
+    fn generation(&self, endpoint: u32) -> u32;
+    /// An address of the host.
+    fn local(&self, ip4: Ip4) -> Option<Local>;
+    /// The subnet of ours that an address belongs to.
+    fn subnet(&self, ip4: Ip4) -> Option<Subnet>;
+    /// An uplink.
+    fn uplink(&self, ifindex: u32) -> Option<Self::Ref<Uplink>>;
+    /// Whether a link opens this.
+    fn linked(&self, key: &LinkKey) -> bool;
+    /// The rule in a slot of a port table, or 0.
+    fn published(&self, table: u32, slot: u32) -> u32;
+    /// A rule.
+    fn rule(&self, index: u32) -> Option<Self::Ref<Rule>>;
+    /// An entry of conntrack.
+    fn flow(&self, key: &FlowKey4) -> Option<Flow4>;
+    /// Enters a flow whose key must be free.
+    fn insert_flow(&self, key: &FlowKey4, flow: &Flow4) -> Inserted;
+    /// Enters or replaces a flow.
+    fn replace_flow(&self, key: &FlowKey4, flow: &Flow4) -> Inserted;
+    /// Removes a flow.
+    fn remove_flow(&self, key: &FlowKey4);
+    /// Marks an entry as seen now and replaces its state: `(state & !clear) | set`.
+    fn touch_flow(&self, key: &FlowKey4, now: u32, clear: u8, set: u8);
+    /// The ports of a datagram whose first fragment was seen.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;
+    /// Remembers the ports of a first fragment.
+    fn remember_fragment(&self, key: &FragmentKey, ports: FragmentPorts);
+    /// Counts traffic of an endpoint.
+    fn count_endpoint(&self, endpoint: u32, direction: Direction, packets: u32, bytes: u32);
+    /// Counts traffic of a published rule; `opened` counts a new connection.
+    fn count_rule(&self, rule: u32, direction: Direction, packets: u32, bytes: u32);
+    /// Counts a new connection of a published rule.
+    fn count_connection(&self, rule: u32);
+    /// Counts something of the data plane as a whole.
+    fn count(&self, stat: Stat);
+}
+
+/// Where the host would send a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Out of this interface, to this next hop.
+    Via {
+        /// Interface index.
+        ifindex: u32,
+        /// Address of the next hop: a router's, or the destination's own.
+        next_hop: Ip4,
+    },
+    /// The host does not forward (`ip_forward` is 0).
+    ForwardingOff,
+    /// The kernel has an answer of its own: local, unreachable, prohibited, too large.
+    Kernel,
+}
+
+/// The body of a loop.
+pub trait Step {
+    /// One round. False ends the loop.
+    fn step(&mut self, round: u32) -> bool;
+}
+
+/// What only the kernel knows.
+pub trait Kernel {
+    /// The coarse clock ([`crate::abi::config::CLOCK_SHIFT`]).
+    fn now(&self) -> u32;
+    /// Looks a route up, as for a packet that came in by `arrived_by`.
+    fn route(&self, arrived_by: u32, src: Ip4, dst: Ip4) -> Route;
+    /// Takes steps until one says that it was the last, `times` at most. In BPF this is `bpf_loop`, whose
+    /// body the verifier checks once and not once for each round.
+    fn repeat<S: Step>(&self, times: u32, steps: &mut S);
+    /// Whether a socket of the host would receive a packet with this tuple.
+    fn socket(&self, key: &FlowKey4) -> bool;
+}

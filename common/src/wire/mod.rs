@@ -1,0 +1,283 @@
+//! Headers: offsets and fields as they stand on the wire, and checksum arithmetic.
+//!
+//! Integers of these structures are in network byte order, as loaded; comparisons are with constants
+//! converted at compile time.
+
+pub mod checksum;
+
+use crate::abi::{Ip4, Mac, Port};
+
+/// A value that may be read from, and written to, any bytes of a frame.
+///
+/// # Safety
+/// Any bytes must be a value of the type, and the type must have no padding.
+pub unsafe trait Wire: Copy {}
+
+macro_rules! wire {
+    ($($type:ty),+ $(,)?) => {$(
+        // SAFETY: repr(C) integers and arrays of integers without padding (asserted below).
+        unsafe impl Wire for $type {}
+    )+};
+}
+wire!(
+    u16,
+    u32,
+    Ip4,
+    Port,
+    Ethernet,
+    Macs,
+    Ipv4,
+    Ipv4Tail,
+    Ports,
+    Icmp,
+    Arp,
+    Ipv6,
+    NeighbourMessage
+);
+
+/// Length of an Ethernet header, and so the offset of the IP header, in bytes.
+pub const L3: u32 = 14;
+
+/// EtherTypes, in network byte order.
+pub mod ethertype {
+    /// IPv4.
+    pub const IPV4: u16 = 0x0800u16.to_be();
+    /// ARP.
+    pub const ARP: u16 = 0x0806u16.to_be();
+    /// IPv6.
+    pub const IPV6: u16 = 0x86ddu16.to_be();
+    /// VLAN tag (802.1Q).
+    pub const VLAN: u16 = 0x8100u16.to_be();
+    /// VLAN tag (802.1ad).
+    pub const QINQ: u16 = 0x88a8u16.to_be();
+}
+
+/// IP protocol numbers.
+pub mod proto {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+}
+
+/// An Ethernet header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ethernet {
+    /// Destination.
+    pub dst: Mac,
+    /// Source.
+    pub src: Mac,
+    /// EtherType, in network byte order.
+    pub ethertype: u16,
+}
+const _: () = assert!(size_of::<Ethernet>() == 14);
+
+/// The addresses of an Ethernet header.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Macs {
+    /// Destination.
+    pub dst: Mac,
+    /// Source.
+    pub src: Mac,
+}
+const _: () = assert!(size_of::<Macs>() == 12);
+
+/// An IPv4 header without options (RFC 791).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4 {
+    /// Version and header length in 32-bit words.
+    pub version_ihl: u8,
+    /// Type of service.
+    pub tos: u8,
+    /// Length of header and payload, in bytes.
+    pub total_length: u16,
+    /// Identification, shared by the fragments of a datagram.
+    pub id: u16,
+    /// Flags and fragment offset.
+    pub fragment: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Protocol.
+    pub proto: u8,
+    /// Header checksum.
+    pub checksum: u16,
+    /// Source address.
+    pub src: Ip4,
+    /// Destination address.
+    pub dst: Ip4,
+}
+const _: () = assert!(size_of::<Ipv4>() == 20);
+
+impl Ipv4 {
+    /// Offset of [`Ipv4Tail`] in the header.
+    pub const TAIL: u32 = 8;
+    /// The flag "more fragments", in network byte order.
+    pub const MORE_FRAGMENTS: u16 = 0x2000u16.to_be();
+    /// The mask of the fragment offset, in network byte order.
+    pub const OFFSET_MASK: u16 = 0x1fffu16.to_be();
+    /// The flag "don't fragment", in network byte order.
+    pub const DONT_FRAGMENT: u16 = 0x4000u16.to_be();
+
+    /// Length of the header, in bytes; less than 20 is malformed.
+    #[inline(always)]
+    pub const fn header_length(&self) -> u32 {
+        ((self.version_ihl & 0x0f) as u32) << 2
+    }
+}
+
+/// The last 12 bytes of an IPv4 header without options: all that forwarding and translation change.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4Tail {
+    /// Time to live, then protocol.
+    pub ttl_proto: u16,
+    /// Header checksum.
+    pub checksum: u16,
+    /// Source address.
+    pub src: Ip4,
+    /// Destination address.
+    pub dst: Ip4,
+}
+const _: () = assert!(size_of::<Ipv4Tail>() == 12);
+
+/// The first four bytes of TCP, UDP and SCTP.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Source port.
+    pub src: Port,
+    /// Destination port.
+    pub dst: Port,
+}
+const _: () = assert!(size_of::<Ports>() == 4);
+
+/// TCP (RFC 9293).
+pub mod tcp {
+    /// Offset of data offset and flags.
+    pub const OFFSET_FLAGS: u32 = 12;
+    /// Offset of the checksum.
+    pub const CHECKSUM: u32 = 16;
+    /// The flag FIN.
+    pub const FIN: u8 = 1;
+    /// The flag SYN.
+    pub const SYN: u8 = 2;
+    /// The flag RST.
+    pub const RST: u8 = 4;
+    /// The flag ACK.
+    pub const ACK: u8 = 16;
+}
+
+/// UDP (RFC 768).
+pub mod udp {
+    /// Offset of the checksum.
+    pub const CHECKSUM: u32 = 6;
+    /// Length of the header, in bytes.
+    pub const LENGTH: u32 = 8;
+}
+
+/// The first eight bytes of ICMP (RFC 792).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Icmp {
+    /// Type.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+    /// Checksum.
+    pub checksum: u16,
+    /// Identifier of an echo.
+    pub id: Port,
+    /// Sequence number of an echo, or the MTU of "fragmentation needed".
+    pub rest: u16,
+}
+const _: () = assert!(size_of::<Icmp>() == 8);
+
+impl Icmp {
+    /// Length of the header, in bytes.
+    pub const LENGTH: u32 = 8;
+    /// Offset of the checksum.
+    pub const CHECKSUM: u32 = 2;
+    /// Offset of an echo's identifier.
+    pub const ID: u32 = 4;
+    /// Echo reply.
+    pub const ECHO_REPLY: u8 = 0;
+    /// Destination unreachable.
+    pub const UNREACHABLE: u8 = 3;
+    /// Echo request.
+    pub const ECHO: u8 = 8;
+    /// Time exceeded.
+    pub const TIME_EXCEEDED: u8 = 11;
+    /// Parameter problem.
+    pub const PARAMETER_PROBLEM: u8 = 12;
+
+    /// Whether the type is an error, which quotes the packet it is about.
+    #[inline(always)]
+    pub const fn is_error(kind: u8) -> bool {
+        matches!(kind, Self::UNREACHABLE | Self::TIME_EXCEEDED | Self::PARAMETER_PROBLEM)
+    }
+}
+
+/// An ARP message for IPv4 over Ethernet (RFC 826).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arp {
+    /// Hardware type (1), protocol type, and their lengths (6, 4).
+    pub types: [u16; 3],
+    /// Operation.
+    pub operation: u16,
+    /// Sender's Ethernet address.
+    pub sender_mac: Mac,
+    /// Sender's address.
+    pub sender_ip: [u8; 4],
+    /// Target's Ethernet address.
+    pub target_mac: Mac,
+    /// Target's address.
+    pub target_ip: [u8; 4],
+}
+const _: () = assert!(size_of::<Arp>() == 28);
+
+impl Arp {
+    /// The first fields of a message for IPv4 over Ethernet.
+    pub const IPV4_OVER_ETHERNET: [u16; 3] = [1u16.to_be(), 0x0800u16.to_be(), 0x0604u16.to_be()];
+}
+
+/// An IPv6 header (RFC 8200).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6 {
+    /// Version, traffic class and flow label.
+    pub version: [u8; 4],
+    /// Length of the payload.
+    pub payload_length: u16,
+    /// Next header.
+    pub next_header: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Source address.
+    pub src: [u8; 16],
+    /// Destination address.
+    pub dst: [u8; 16],
+}
+const _: () = assert!(size_of::<Ipv6>() == 40);
+
+/// A neighbour solicitation or advertisement with its first option (RFC 4861).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourMessage {
+    /// Type, code, checksum, flags.
+    pub head: [u8; 8],
+    /// Target address.
+    pub target: [u8; 16],
+    /// Type and length of the first option, and an Ethernet address if it is one.
+    pub option: [u8; 8],
+}
+const _: () = assert!(size_of::<NeighbourMessage>() == 32);

@@ -1,0 +1,92 @@
+//! The reservation of published ports: processes of the host that bind one are answered `EADDRINUSE`.
+
+use aya_ebpf::{
+    EbpfContext as _, bindings::bpf_sock_addr, helpers::generated as bpf, programs::SockAddrContext,
+};
+use bascule_common::{
+    abi::{Ip4, Port},
+    datapath::bind,
+    wire::proto,
+};
+
+use crate::{maps, tables::Maps};
+
+const ALLOW: i32 = 1;
+const REFUSE: i32 = 0;
+const EADDRINUSE: i32 = 98;
+const SOCK_STREAM: u32 = 1;
+const SOCK_DGRAM: u32 = 2;
+const SOL_IPV6: i32 = 41;
+const IPV6_V6ONLY: i32 = 26;
+
+/// `bind` of an IPv4 socket.
+#[inline(always)]
+pub fn bind4(ctx: &SockAddrContext) -> i32 {
+    // SAFETY: the context is valid while the program runs, and user_ip4 may be read by bind4.
+    let ip4 = unsafe { (*ctx.sock_addr).user_ip4 };
+    judge(ctx, Ip4(ip4))
+}
+
+/// `bind` of an IPv6 socket: the wildcard takes IPv4 too, unless the socket is for IPv6 alone.
+#[inline(always)]
+pub fn bind6(ctx: &SockAddrContext) -> i32 {
+    // SAFETY: as above, for user_ip6; volatile, since the verifier wants 4-byte reads of this field.
+    let words = unsafe {
+        let field = &raw const (*ctx.sock_addr).user_ip6;
+        let field = field.cast::<u32>();
+        [
+            field.read_volatile(),
+            field.add(1).read_volatile(),
+            field.add(2).read_volatile(),
+            field.add(3).read_volatile(),
+        ]
+    };
+    const MAPPED: u32 = 0xffff_u32.to_be();
+    match words {
+        [0, 0, 0, 0] if !is_ipv6_only(ctx) => judge(ctx, Ip4::UNSPECIFIED),
+        [0, 0, MAPPED, ip4] => judge(ctx, Ip4(ip4)),
+        _ => ALLOW,
+    }
+}
+
+/// Whether the socket has `IPV6_V6ONLY` set.
+#[inline(always)]
+fn is_ipv6_only(ctx: &SockAddrContext) -> bool {
+    let mut value: i32 = 0;
+    // SAFETY: the buffer has the length that is passed.
+    let failed = unsafe {
+        bpf::bpf_getsockopt(
+            ctx.as_ptr(),
+            SOL_IPV6,
+            IPV6_V6ONLY,
+            (&raw mut value).cast(),
+            size_of::<i32>() as i32,
+        )
+    };
+    failed == 0 && value != 0
+}
+
+#[inline(always)]
+fn judge(ctx: &SockAddrContext, ip4: Ip4) -> i32 {
+    let sock_addr: *mut bpf_sock_addr = ctx.sock_addr;
+    // Every process of the kernel comes by here; the agent answers for its own namespace.
+    let Some(config) = maps::CONFIG.get(0) else { return ALLOW };
+    // SAFETY: the context is the running program's.
+    if unsafe { bpf::bpf_get_netns_cookie(ctx.as_ptr()) } != config.netns_cookie {
+        return ALLOW;
+    }
+    // SAFETY: fields that a bind program may read.
+    let (kind, port) = unsafe { ((*sock_addr).type_, (*sock_addr).user_port) };
+    let proto = match kind {
+        SOCK_STREAM => proto::TCP,
+        SOCK_DGRAM => proto::UDP,
+        _ => return ALLOW,
+    };
+    // The field is 32 bits wide and holds the port, in network byte order, in its lower half.
+    if !bind::is_published(&Maps, ip4, Port(port as u16), proto) {
+        return ALLOW;
+    }
+    // SAFETY: a plain value; the kernel takes it for the system call's result (Linux 5.18).
+    unsafe { bpf::bpf_set_retval(-EADDRINUSE) };
+    REFUSE
+}
