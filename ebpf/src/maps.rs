@@ -16,21 +16,22 @@ use bascule_common::datapath::conntrack::Entries;
 
 // Written by the agent alone, and grown as needed: not allocated beforehand.
 const SPARSE: usize = BPF_F_NO_PREALLOC as usize;
-// The agent writes port tables through a mapping of its own: 10,000 ports are one memset.
+// The agent reads and writes these through mappings of its own: a pass compares all of them, and
+// publishing 10,000 ports is a loop of stores.
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
 
 #[btf_map]
 pub static CONFIG: Array<Config, 1> = Array::new();
 #[btf_map]
-pub static ENDPOINTS: Array<Endpoint, { map::ENDPOINTS_LEN as usize }> = Array::new();
+pub static ENDPOINTS: Array<Endpoint, { map::ENDPOINTS_LEN as usize }, MAPPED> = Array::new();
 #[btf_map]
 pub static ENDPOINTS_HI: HashMap<u32, Endpoint, 65_536, SPARSE> = HashMap::new();
 #[btf_map]
 pub static NEIGHBOURS4: HashMap<NeighbourKey4, Neighbour, 131_072, SPARSE> = HashMap::new();
 #[btf_map]
-pub static NETWORKS: Array<Network, { map::NETWORKS_LEN as usize }> = Array::new();
+pub static NETWORKS: Array<Network, { map::NETWORKS_LEN as usize }, MAPPED> = Array::new();
 #[btf_map]
-pub static GENERATIONS: Array<u64, { map::ENDPOINT_INDICES as usize }> = Array::new();
+pub static GENERATIONS: Array<u64, { map::ENDPOINT_INDICES as usize }, MAPPED> = Array::new();
 #[btf_map]
 pub static LOCALS4: HashMap<Ip4, Local, 16_384, SPARSE> = HashMap::new();
 #[btf_map]
@@ -45,7 +46,7 @@ pub static PORTS: ArrayOfMaps<
     { service::TABLES as usize },
 > = ArrayOfMaps::new();
 #[btf_map]
-pub static RULES: Array<Rule, { map::RULES_LEN as usize }> = Array::new();
+pub static RULES: Array<Rule, { map::RULES_LEN as usize }, MAPPED> = Array::new();
 
 // Sized by the agent: two entries a flow. LRU, because a plain hash fills while the agent is away.
 #[btf_map]

@@ -2,6 +2,7 @@
 //! What the programs do with packets is other layers' affair.
 
 mod attach;
+mod events;
 mod pins;
 mod tables;
 mod telemetry;

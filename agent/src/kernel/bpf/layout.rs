@@ -106,17 +106,17 @@ pub fn expected() -> BTreeMap<&'static str, Geometry> {
     let lru = BPF_MAP_TYPE_LRU_HASH;
     BTreeMap::from([
         (map::CONFIG, Geometry::new::<u32, Config>(array, 1, 0)),
-        (map::ENDPOINTS, Geometry::new::<u32, Endpoint>(array, map::ENDPOINTS_LEN, 0)),
+        (map::ENDPOINTS, Geometry::new::<u32, Endpoint>(array, map::ENDPOINTS_LEN, MAPPED)),
         (map::ENDPOINTS_HI, Geometry::new::<u32, Endpoint>(hash, 65_536, SPARSE)),
         (map::NEIGHBOURS4, Geometry::new::<NeighbourKey4, Neighbour>(hash, 131_072, SPARSE)),
-        (map::NETWORKS, Geometry::new::<u32, Network>(array, map::NETWORKS_LEN, 0)),
-        (map::GENERATIONS, Geometry::new::<u32, u64>(array, map::ENDPOINT_INDICES, 0)),
+        (map::NETWORKS, Geometry::new::<u32, Network>(array, map::NETWORKS_LEN, MAPPED)),
+        (map::GENERATIONS, Geometry::new::<u32, u64>(array, map::ENDPOINT_INDICES, MAPPED)),
         (map::LOCALS4, Geometry::new::<Ip4, Local>(hash, 16_384, SPARSE)),
         (map::SUBNETS4, Geometry::new::<Prefix4, Subnet>(BPF_MAP_TYPE_LPM_TRIE, 8_192, SPARSE)),
         (map::UPLINKS, Geometry::new::<u32, Uplink>(hash, 4_096, SPARSE)),
         (map::LINKS, Geometry::new::<LinkKey, u64>(hash, 65_536, SPARSE)),
         (map::PORTS, Geometry::new::<u32, u32>(BPF_MAP_TYPE_ARRAY_OF_MAPS, service::TABLES, 0)),
-        (map::RULES, Geometry::new::<u32, Rule>(array, map::RULES_LEN, 0)),
+        (map::RULES, Geometry::new::<u32, Rule>(array, map::RULES_LEN, MAPPED)),
         (map::FLOWS4, Geometry::new::<FlowKey4, Flow4>(lru, 262_144, 0)),
         (map::FRAGMENTS4, Geometry::new::<FragmentKey, FragmentPorts>(lru, 8_192, 0)),
         (

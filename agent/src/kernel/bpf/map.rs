@@ -11,7 +11,12 @@ use std::{
 use aya::Pod;
 use bascule_common::abi::{Count, EndpointCounters, RuleCounters};
 
-use super::{BpfError, layout::Geometry, sys};
+use super::{
+    BpfError,
+    layout::{Geometry, MAPPED},
+    mapping::Mapping,
+    sys,
+};
 
 /// Entries read or written by one call.
 const CHUNK: usize = 4_096;
@@ -34,13 +39,13 @@ pub trait Table {
 }
 
 /// The bytes of a plain value.
-fn bytes<T: Pod>(value: &T) -> &[u8] {
+pub(super) fn bytes<T: Pod>(value: &T) -> &[u8] {
     // SAFETY: a Pod is plain bytes without padding, borrowed for as long as the slice.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
 /// The plain value in the first bytes of a slice.
-fn value<T: Pod>(bytes: &[u8]) -> T {
+pub(super) fn value<T: Pod>(bytes: &[u8]) -> T {
     assert!(bytes.len() >= size_of::<T>(), "a map value shorter than its type");
     // SAFETY: there are enough bytes, and any bytes are a Pod.
     unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) }
@@ -236,13 +241,24 @@ impl<K: Pod + Ord, V: Pod + PartialEq> Table for Hash<K, V> {
     }
 }
 
-/// An array whose all-zero slots are empty.
+/// An array whose all-zero slots are empty. Reading all of a mapped one takes no system calls.
 #[derive(Debug)]
 pub struct Slots<V> {
     map: Handle,
+    mapping: Option<Mapping>,
     _types: PhantomData<fn() -> V>,
 }
-common!(Slots<V>, u32, V);
+
+impl<V: Pod> Slots<V> {
+    /// Wraps the descriptor of a map, after comparing its sizes with the types'.
+    pub fn new(name: &'static str, fd: OwnedFd) -> Result<Self, BpfError> {
+        let map = Handle::new::<u32, V>(name, fd)?;
+        let mapped = map.geometry.flags & MAPPED != 0;
+        let mapping = mapped.then(|| Mapping::new(&map.fd, &map.geometry, false)).transpose();
+        let mapping = mapping.map_err(map.error("map"))?;
+        Ok(Self { map, mapping, _types: PhantomData })
+    }
+}
 
 impl<V: Pod> Slots<V> {
     /// Reads one slot; none for an index past the end.
@@ -268,6 +284,12 @@ impl<V: Pod + PartialEq> Table for Slots<V> {
 
     fn all(&self) -> Result<BTreeMap<u32, V>, BpfError> {
         let mut all = BTreeMap::new();
+        if let Some(mapping) = &self.mapping {
+            mapping.for_each(|slot, bytes| {
+                all.insert(slot, value(bytes));
+            });
+            return Ok(all);
+        }
         self.map.for_each(size_of::<V>(), |k, v| {
             if v.iter().any(|byte| *byte != 0) {
                 all.insert(value(k), value(v));

@@ -13,6 +13,7 @@ mod features;
 mod layout;
 mod load;
 mod map;
+mod mapping;
 mod object;
 mod ports;
 mod sizes;

@@ -4,19 +4,17 @@
 use std::{
     collections::BTreeMap,
     io,
-    num::NonZeroUsize,
-    os::fd::{AsFd as _, OwnedFd},
-    ptr::NonNull,
+    os::fd::{AsRawFd as _, OwnedFd},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use bascule_common::abi::{PortSlot, names::map, service};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::{
     BpfError,
     layout::{Geometry, PORT_TABLE},
-    map::{Hash, Table},
+    map::{Hash, Table, bytes, value},
+    mapping::Mapping,
     sys,
 };
 
@@ -29,59 +27,14 @@ pub struct PortKey {
     pub slot: u32,
 }
 
-/// A table, mapped for as long as this lives.
-#[derive(Debug)]
-struct Mapping {
-    base: NonNull<PortSlot>,
+fn read(table: &Mapping, slot: u32) -> PortSlot {
+    value(&table.read(slot as usize, 0).to_ne_bytes())
 }
 
-// SAFETY: the mapping is shared memory that the kernel and any thread may read; writes are single
-// aligned stores of 8 bytes, made under the lock of `Ports`.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    const BYTES: NonZeroUsize = NonZeroUsize::new(service::SLOTS as usize * size_of::<PortSlot>())
-        .expect("tables have slots");
-
-    fn new(table: &OwnedFd) -> io::Result<Self> {
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice, of a map whose size was compared.
-        let base =
-            unsafe { mmap(None, Self::BYTES, protection, MapFlags::MAP_SHARED, table.as_fd(), 0) }?;
-        Ok(Self { base: base.cast() })
-    }
-
-    fn slot(&self, slot: u32) -> NonNull<u64> {
-        assert!(slot < service::SLOTS, "slot {slot} of a port table");
-        // SAFETY: within the mapping; slots are 8 bytes, and pages are aligned for them.
-        unsafe { self.base.add(slot as usize).cast() }
-    }
-
-    fn read(&self, slot: u32) -> PortSlot {
-        // SAFETY: a valid, aligned address; volatile because the mapping is shared.
-        let raw = unsafe { self.slot(slot).read_volatile() }.to_ne_bytes();
-        let [a, b, c, d, e, f, g, h] = raw;
-        PortSlot {
-            rule: u32::from_ne_bytes([a, b, c, d]),
-            reserved: u32::from_ne_bytes([e, f, g, h]),
-        }
-    }
-
-    fn write(&self, slot: u32, value: PortSlot) {
-        let mut raw = [0; 8];
-        raw[..4].copy_from_slice(&value.rule.to_ne_bytes());
-        raw[4..].copy_from_slice(&value.reserved.to_ne_bytes());
-        // SAFETY: a valid, aligned address; one store, so that a packet sees the old slot or the new.
-        unsafe { self.slot(slot).write_volatile(u64::from_ne_bytes(raw)) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: made by mmap with this length, and no reference into it outlives this.
-        // A failure leaves a mapping behind, which is harmless.
-        let _ = unsafe { munmap(self.base.cast(), Self::BYTES.get()) };
-    }
+fn write(table: &Mapping, slot: u32, value: PortSlot) {
+    let mut raw = [0; 8];
+    raw.copy_from_slice(bytes(&value));
+    table.write(slot as usize, 0, u64::from_ne_bytes(raw));
 }
 
 /// All tables of published ports.
@@ -124,7 +77,7 @@ impl Ports {
                 expected: PORT_TABLE.to_string(),
             });
         }
-        Mapping::new(&inner).map(Some).map_err(Self::error("map a table of"))
+        Mapping::new(&inner, &PORT_TABLE, true).map(Some).map_err(Self::error("map a table of"))
     }
 
     /// The tables that exist.
@@ -142,12 +95,9 @@ impl Ports {
         let inner =
             sys::map_create(kind, key_size, value_size, max_entries, flags, None, "PORTS.t")
                 .map_err(Self::error("create a table of"))?;
-        let mapping = Mapping::new(&inner).map_err(Self::error("map a table of"))?;
-        let fd = {
-            use std::os::fd::AsRawFd as _;
-            inner.as_raw_fd().cast_unsigned()
-        };
-        self.outer.put(&table, &fd)?;
+        let mapping =
+            Mapping::new(&inner, &PORT_TABLE, true).map_err(Self::error("map a table of"))?;
+        self.outer.put(&table, &inner.as_raw_fd().cast_unsigned())?;
         mapped.insert(table, mapping);
         Ok(true)
     }
@@ -167,21 +117,18 @@ impl Table for Ports {
     fn all(&self) -> Result<BTreeMap<PortKey, PortSlot>, BpfError> {
         let mut all = BTreeMap::new();
         for (table, mapping) in self.mapped().iter() {
-            for slot in 0..service::SLOTS {
-                let value = mapping.read(slot);
-                if value != PortSlot::default() {
-                    all.insert(PortKey { table: *table, slot }, value);
-                }
-            }
+            mapping.for_each(|slot, bytes| {
+                all.insert(PortKey { table: *table, slot }, value(bytes));
+            });
         }
         Ok(all)
     }
 
     /// Writes a slot, and makes its table where it is missing.
-    fn put(&self, key: &PortKey, value: &PortSlot) -> Result<(), BpfError> {
+    fn put(&self, key: &PortKey, slot: &PortSlot) -> Result<(), BpfError> {
         self.ensure_table(key.table)?;
         if let Some(mapping) = self.mapped().get(&key.table) {
-            mapping.write(key.slot, *value);
+            write(mapping, key.slot, *slot);
         }
         Ok(())
     }
@@ -189,8 +136,8 @@ impl Table for Ports {
     fn remove(&self, key: &PortKey) -> Result<bool, BpfError> {
         let mapped = self.mapped();
         let Some(mapping) = mapped.get(&key.table) else { return Ok(false) };
-        let was = mapping.read(key.slot) != PortSlot::default();
-        mapping.write(key.slot, PortSlot::default());
+        let was = read(mapping, key.slot) != PortSlot::default();
+        write(mapping, key.slot, PortSlot::default());
         Ok(was)
     }
 
