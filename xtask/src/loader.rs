@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use aya_obj::{
     EbpfSectionKind, Function, Map, Object, Program, ProgramSection,
     btf::BtfFeatures,
-    generated::{bpf_attach_type, bpf_cmd, bpf_map_type, bpf_prog_info, bpf_prog_type},
+    generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_map_type, bpf_prog_info, bpf_prog_type},
 };
 
 /// `BPF_LOG_STATS`: the verifier's totals and not its every step.
@@ -30,8 +30,8 @@ pub struct Measured {
     pub xlated: u32,
     /// Bytes of its machine code; none where the JIT is off.
     pub jited: u32,
-    /// Bytes of stack of the program and each of its functions.
-    pub stack: Vec<u32>,
+    /// Bytes of stack of the deepest chain of calls, as the kernel reckons it under the JIT.
+    pub stack: u32,
     /// How long the kernel took to take it.
     pub load: Duration,
 }
@@ -169,14 +169,15 @@ fn load(
     let load = since.elapsed();
     let log = CStr::from_bytes_until_nul(&log).map(CStr::to_string_lossy).unwrap_or_default();
     let fd = loaded.map_err(|error| anyhow!("the verifier refuses {name}: {error}\n{log}"))?;
+    let frames =
+        stack(&log).with_context(|| format!("no stack depth in the log of {name}: {log}"))?;
     let info = info(&fd).with_context(|| format!("cannot read what the kernel knows of {name}"))?;
     Ok(Measured {
         name: name.to_owned(),
         verified: info.verified_insns,
         xlated: info.xlated_prog_len,
         jited: info.jited_prog_len,
-        stack: stack(&log)
-            .with_context(|| format!("no stack depth in the log of {name}: {log}"))?,
+        stack: deepest(&frames, &calls(&function.instructions, &starts(function))),
         load,
     })
 }
@@ -204,6 +205,50 @@ fn stack(log: &str) -> Option<Vec<u32>> {
     // Newer kernels add a part per function that the program calls; some add a remark after a space.
     let numbers = line.split_whitespace().next()?;
     numbers.split('+').map(|number| number.parse().ok()).collect()
+}
+
+/// Where the program and each of its functions begin, in instructions.
+fn starts(function: &Function) -> Vec<usize> {
+    let mut starts: Vec<usize> = function
+        .func_info
+        .func_info
+        .iter()
+        .map(|entry| usize::try_from(entry.insn_off).unwrap_or_default())
+        .collect();
+    starts.sort_unstable();
+    starts
+}
+
+/// Who calls whom, by position in the order of functions; handing a callback over counts as a call.
+fn calls(code: &[bpf_insn], starts: &[usize]) -> Vec<(usize, usize)> {
+    /// `BPF_JMP | BPF_CALL` to a function of the program, and the load of a function's address.
+    const CALL: (u8, u8) = (0x85, 1);
+    const ADDRESS: (u8, u8) = (0x18, 4);
+    let holder = |at: usize| starts.iter().rposition(|start| *start <= at).unwrap_or_default();
+    let mut found = Vec::new();
+    for (at, instruction) in code.iter().enumerate() {
+        let kind = (instruction.code, instruction.src_reg());
+        if kind == CALL || kind == ADDRESS {
+            let offset = isize::try_from(instruction.imm).unwrap_or_default();
+            if let Some(target) = (at + 1).checked_add_signed(offset) {
+                found.push((holder(at), holder(target)));
+            }
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// The largest sum of frames over any chain of calls from the program on. There is no recursion in
+/// what the verifier has passed.
+fn deepest(frames: &[u32], calls: &[(usize, usize)]) -> u32 {
+    fn from(at: usize, frames: &[u32], calls: &[(usize, usize)]) -> u32 {
+        let own = frames.get(at).copied().unwrap_or_default().max(1).next_multiple_of(16);
+        let below = calls.iter().filter(|(caller, callee)| *caller == at && *callee != at);
+        own + below.map(|(_, callee)| from(*callee, frames, calls)).max().unwrap_or_default()
+    }
+    from(0, frames, calls)
 }
 
 fn info(program: &OwnedFd) -> io::Result<bpf_prog_info> {
@@ -322,5 +367,13 @@ mod tests {
             "verification time 12 usec\nstack depth 128+64\nprocessed 9 insns (limit 1000000)\n";
         assert_eq!(stack(log), Some(vec![128, 64]));
         assert_eq!(stack("processed 9 insns\n"), None);
+    }
+
+    #[test]
+    fn the_deepest_chain_counts_and_not_the_sum() {
+        let frames = [48, 100, 200, 8];
+        assert_eq!(deepest(&frames, &[(0, 1), (0, 2), (1, 3)]), 48 + 208);
+        assert_eq!(deepest(&frames, &[(0, 1), (1, 2), (0, 3)]), 48 + 112 + 208);
+        assert_eq!(deepest(&[0], &[]), 16);
     }
 }
