@@ -1,6 +1,8 @@
 //! The control side of Bascule.
 
 pub mod api;
+pub mod cli;
+pub mod error;
 pub mod kernel;
 pub mod model;
 pub mod plan;

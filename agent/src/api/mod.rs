@@ -2,5 +2,6 @@
 //!
 //! [`proto`] holds what crosses the socket and [`paths`] where; both are shared with the command line.
 
+pub mod client;
 pub mod paths;
 pub mod proto;

@@ -1,0 +1,268 @@
+//! `bascule network ...`.
+
+use std::net::IpAddr;
+
+use serde_json::json;
+
+use super::{
+    Context,
+    args::{self, InspectNamed, KeyValue, NetworkConnect, NetworkCreate, NetworkList},
+    filter, for_each, output,
+};
+use crate::{
+    api::{paths, proto},
+    error::{Failure, exit},
+};
+
+/// Does a verb of `network`.
+pub fn network(context: &Context, verb: args::Network) -> Result<u8, Failure> {
+    match verb {
+        args::Network::Create(create) => self::create(context, create),
+        args::Network::Ls(list) => self::list(context, &list),
+        args::Network::Inspect(which) => inspect(context, &which),
+        args::Network::Rm { networks, force } => remove(context, &networks, force),
+        args::Network::Connect(wish) => connect(context, wish),
+        args::Network::Disconnect { network, container, force } => {
+            let body = proto::NetworkDisconnect { container, force };
+            context.client()?.act(&paths::network_disconnect(&network), Some(&body))?;
+            Ok(exit::OK)
+        }
+    }
+}
+
+fn create(context: &Context, args: NetworkCreate) -> Result<u8, Failure> {
+    let body = proto::NetworkCreate {
+        ipam: proto::Ipam { config: pools(&args)?, ..proto::Ipam::default() },
+        name: args.name,
+        driver: args.driver,
+        enable_ipv6: args.ipv6.then_some(true),
+        internal: args.internal,
+        options: map(args.options),
+        labels: map(args.label),
+        ..proto::NetworkCreate::default()
+    };
+    let created: proto::NetworkCreated = context.client()?.post(paths::NETWORKS_CREATE, &body)?;
+    if !created.warning.is_empty() {
+        output::complain(format!("warning: {}", created.warning));
+    }
+    if context.wants_json() {
+        output::json(&created)?;
+    } else {
+        output::line(&created.id)?;
+    }
+    Ok(exit::OK)
+}
+
+/// Makes a map of pairs; the last of a key counts.
+pub fn map(pairs: Vec<KeyValue>) -> proto::Map {
+    pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()
+}
+
+/// Sorts gateways, ranges and reserved addresses into their subnets. Messages are docker's.
+fn pools(args: &NetworkCreate) -> Result<Vec<proto::IpamConfig>, Failure> {
+    if args.subnet.is_empty() {
+        return match args.gateway.is_empty()
+            && args.ip_range.is_empty()
+            && args.aux_address.is_empty()
+        {
+            true => Ok(Vec::new()),
+            false => {
+                Err(Failure::usage("every ip-range or gateway must have a corresponding subnet"))
+            }
+        };
+    }
+    let overlaps = args.subnet.iter().enumerate().any(|(index, a)| {
+        args.subnet[..index].iter().any(|b| a.contains(b.ip()) || b.contains(a.ip()))
+    });
+    if overlaps {
+        return Err(Failure::usage("multiple overlapping subnet configuration is not supported"));
+    }
+    let mut configs: Vec<_> = args
+        .subnet
+        .iter()
+        .map(|subnet| proto::IpamConfig { subnet: subnet.to_string(), ..Default::default() })
+        .collect();
+    let place = |address: IpAddr| args.subnet.iter().position(|subnet| subnet.contains(address));
+    for range in &args.ip_range {
+        let at = place(range.ip())
+            .ok_or_else(|| Failure::usage(format!("no matching subnet for range {range}")))?;
+        once(&mut configs[at].ip_range, range.to_string(), "ip-range")?;
+    }
+    for gateway in &args.gateway {
+        let at = place(*gateway)
+            .ok_or_else(|| Failure::usage(format!("no matching subnet for gateway {gateway}")))?;
+        once(&mut configs[at].gateway, gateway.to_string(), "gateway")?;
+    }
+    for KeyValue { key, value, .. } in &args.aux_address {
+        let at =
+            value.parse().ok().and_then(place).ok_or_else(|| {
+                Failure::usage(format!("no matching subnet for aux-address {value}"))
+            })?;
+        configs[at].auxiliary_addresses.insert(key.clone(), value.clone());
+    }
+    Ok(configs)
+}
+
+fn once(slot: &mut String, value: String, what: &str) -> Result<(), Failure> {
+    if !slot.is_empty() {
+        return Err(Failure::usage(format!(
+            "cannot configure multiple {what}s ({value}, {slot}) on the same subnet"
+        )));
+    }
+    *slot = value;
+    Ok(())
+}
+
+fn list(context: &Context, args: &NetworkList) -> Result<u8, Failure> {
+    filter::check(&args.filter, &["name", "id", "driver", "scope", "label"])?;
+    let mut networks: Vec<proto::Network> = context.client()?.get(paths::NETWORKS)?;
+    networks.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
+    let mut shown = Vec::new();
+    for network in networks {
+        if filter::passes(&args.filter, |filter| matches(&network, filter))? {
+            shown.push(network);
+        }
+    }
+    let list = &args.list;
+    if let Some(template) = &list.format {
+        for network in &shown {
+            let fields = json!({
+                "ID": output::id(&network.id, list.no_trunc), "Name": network.name,
+                "Driver": network.driver, "Scope": network.scope, "Internal": network.internal,
+                "CreatedAt": network.created, "Labels": network.labels,
+            });
+            output::line(output::fill(template, &fields)?)?;
+        }
+    } else if list.quiet {
+        for network in &shown {
+            output::line(output::id(&network.id, list.no_trunc))?;
+        }
+    } else if context.wants_json() {
+        output::json(&shown)?;
+    } else {
+        output::print(&table(&shown, list.no_trunc))?;
+    }
+    Ok(exit::OK)
+}
+
+fn table(networks: &[proto::Network], full: bool) -> String {
+    let rows: Vec<_> = networks
+        .iter()
+        .map(|network| {
+            let id = output::id(&network.id, full).to_owned();
+            [id, network.name.clone(), network.driver.clone(), network.scope.clone()]
+        })
+        .collect();
+    output::table(["NETWORK ID", "NAME", "DRIVER", "SCOPE"], &rows)
+}
+
+fn matches(network: &proto::Network, filter: &KeyValue) -> Option<bool> {
+    let value = &filter.value;
+    match filter.key.as_str() {
+        "name" => Some(network.name.contains(value)),
+        "id" => Some(network.id.contains(value)),
+        "driver" => Some(network.driver == *value),
+        "scope" => Some(network.scope == *value),
+        "label" => Some(filter::has_label(&network.labels, value)),
+        _ => None,
+    }
+}
+
+fn inspect(context: &Context, args: &InspectNamed) -> Result<u8, Failure> {
+    let client = context.client()?;
+    super::container::show(args, |name| Ok(client.get::<proto::Network>(&paths::network(name))?))
+}
+
+fn remove(context: &Context, networks: &[String], force: bool) -> Result<u8, Failure> {
+    let client = context.client()?;
+    for_each(networks, |name| match client.delete(&paths::network(name)) {
+        Err(error) if force && error.is_not_found() => Ok(false),
+        other => Ok(other.map(|()| true)?),
+    })
+}
+
+fn connect(context: &Context, args: NetworkConnect) -> Result<u8, Failure> {
+    let ipam_config = args
+        .ip
+        .map(|ip| proto::EndpointIpamConfig { ipv4_address: ip.to_string(), ..Default::default() });
+    let body = proto::NetworkConnect {
+        container: args.container,
+        endpoint_config: proto::EndpointSettings {
+            ipam_config,
+            links: args.link,
+            aliases: args.alias,
+            mac_address: args.mac_address.unwrap_or_default(),
+            ..Default::default()
+        },
+    };
+    context.client()?.act(&paths::network_connect(&args.network), Some(&body))?;
+    Ok(exit::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn parsed(line: &str) -> NetworkCreate {
+        let words = ["bascule", "network", "create"].into_iter().chain(line.split_whitespace());
+        match args::Args::try_parse_from(words).expect("a good line").verb {
+            args::Verb::Network(args::Network::Create(create)) => create,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn s48_gateways_go_to_their_subnets() {
+        let create =
+            parsed("--subnet 172.26.0.0/16 --gateway 172.26.0.2 --ip-range 172.26.8.0/24 n");
+        let pools = pools(&create).expect("good pools");
+        assert_eq!(pools.len(), 1);
+        assert_eq!(pools[0].subnet, "172.26.0.0/16");
+        assert_eq!(pools[0].gateway, "172.26.0.2");
+        assert_eq!(pools[0].ip_range, "172.26.8.0/24");
+    }
+
+    #[test]
+    fn s51_the_example_with_two_subnets_is_sorted_out() {
+        let create = parsed(
+            "--subnet=192.168.0.0/16 --subnet=192.170.0.0/16 --gateway=192.168.0.100 \
+             --gateway=192.170.0.100 --ip-range=192.168.1.0/24 --aux-address=a=192.168.1.5 \
+             --aux-address=b=192.168.1.6 --aux-address=a=192.170.1.5 --aux-address=b=192.170.1.6 n",
+        );
+        let pools = pools(&create).expect("good pools");
+        assert_eq!(pools[1].gateway, "192.170.0.100");
+        assert_eq!(pools[1].auxiliary_addresses.len(), 2);
+        assert_eq!(pools[1].ip_range, "");
+    }
+
+    #[test]
+    fn s47_nonsense_is_told_in_dockers_words() {
+        for (line, text) in [
+            ("--gateway 10.0.0.1 n", "every ip-range or gateway must have a corresponding subnet"),
+            ("--subnet 10.0.0.0/8 --subnet 10.1.0.0/16 n", "multiple overlapping subnet"),
+            ("--subnet 10.0.0.0/8 --gateway 11.0.0.1 n", "no matching subnet for gateway 11.0.0.1"),
+            ("--subnet 10.0.0.0/8 --ip-range 11.0.0.0/16 n", "no matching subnet for range"),
+            ("--subnet 10.0.0.0/8 --aux-address a=x n", "no matching subnet for aux-address x"),
+        ] {
+            let failure = pools(&parsed(line)).expect_err(line);
+            assert!(failure.to_string().contains(text), "{failure}");
+            assert_eq!(failure.code(), 2);
+        }
+    }
+
+    #[test]
+    fn s7_the_list_is_dockers() {
+        let network = proto::Network {
+            id: "7fca4eb8c647e57e9d46c32714271e0c3f8bf8d17d346629e2820547b2d90039".into(),
+            name: "bridge".into(),
+            driver: "bridge".into(),
+            scope: "local".into(),
+            ..Default::default()
+        };
+        let golden = "NETWORK ID     NAME      DRIVER    SCOPE\n\
+                      7fca4eb8c647   bridge    bridge    local\n";
+        assert_eq!(table(&[network], false), golden);
+    }
+}

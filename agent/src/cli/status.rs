@@ -1,0 +1,111 @@
+//! `bascule status`: the agent and its data plane at a glance.
+
+use std::fmt::Write;
+
+use super::{Context, output};
+use crate::{
+    api::{paths, proto},
+    error::{Failure, exit},
+};
+
+/// Prints how the agent is. The exit code is 1 where something is not as it should be.
+pub fn status(context: &Context) -> Result<u8, Failure> {
+    let client = context.client()?;
+    let status: proto::Status = client.get(paths::STATUS)?;
+    if context.wants_json() {
+        output::json(&status)?;
+    } else {
+        output::print(&text(&status))?;
+    }
+    Ok(if status.failures.is_empty() { exit::OK } else { exit::REFUSED })
+}
+
+fn text(status: &proto::Status) -> String {
+    let mut text = String::new();
+    let mut add = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        writeln!(text, "{:<14}{value}", format!("{name}:")).ok();
+    };
+    add(
+        "Agent",
+        format!("{}, process {}, since {}", status.version, status.pid, status.started_at),
+    );
+    add("Networks", status.networks.to_string());
+    add("Containers", format!("{} ({} running)", status.containers, status.containers_running));
+    add("Endpoints", status.endpoints.to_string());
+    add("Published", format!("{} ranges", status.published));
+    let reconcile = &status.reconcile;
+    let repairs: u64 = reconcile.repairs.values().sum();
+    add(
+        "Reconcile",
+        format!(
+            "{} passes, {} actions, {repairs} repairs; last at {} in {:.1} ms",
+            reconcile.passes,
+            reconcile.actions,
+            reconcile.last_pass,
+            reconcile.last_seconds * 1000.0
+        ),
+    );
+    let mut list = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            write!(text, "{title}:\n  {}\n", lines.join("\n  ")).ok();
+        }
+    };
+    let pairs = |map: &proto::Map| -> Vec<String> {
+        let width = map.keys().map(String::len).max().unwrap_or_default();
+        map.iter().map(|(key, value)| format!("{key:<width$}  {value}")).collect()
+    };
+    let uplink = |uplink: &proto::UplinkStatus| {
+        let address = match uplink.masquerade.as_str() {
+            "" => "no address".to_owned(),
+            address => format!("masquerades as {address}"),
+        };
+        format!("{} (index {}), {address}, mtu {}", uplink.name, uplink.ifindex, uplink.mtu)
+    };
+    list("Uplinks", status.uplinks.iter().map(uplink).collect());
+    list("Places", pairs(&status.places));
+    list("Kernel", pairs(&status.features));
+    list("Warnings", status.warnings.clone());
+    let failure =
+        |f: &proto::Failure| format!("{}: {} ({} attempts)", f.object, f.error, f.attempts);
+    list("Failures", status.failures.iter().map(failure).collect());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_fits_on_a_screen_and_leaves_out_what_is_empty() {
+        let status = proto::Status {
+            version: "0.1.0".into(),
+            pid: 7,
+            started_at: "2026-01-02T03:04:05Z".into(),
+            networks: 2,
+            containers: 3,
+            containers_running: 1,
+            uplinks: vec![proto::UplinkStatus {
+                name: "up0".into(),
+                ifindex: 4,
+                masquerade: "198.51.100.1".into(),
+                mtu: 1500,
+            }],
+            places: [("run".to_owned(), "/run/bascule".to_owned())].into(),
+            ..Default::default()
+        };
+        let golden = "\
+Agent:        0.1.0, process 7, since 2026-01-02T03:04:05Z
+Networks:     2
+Containers:   3 (1 running)
+Endpoints:    0
+Published:    0 ranges
+Reconcile:    0 passes, 0 actions, 0 repairs; last at  in 0.0 ms
+Uplinks:
+  up0 (index 4), masquerades as 198.51.100.1, mtu 1500
+Places:
+  run  /run/bascule
+";
+        assert_eq!(text(&status), golden);
+    }
+}
