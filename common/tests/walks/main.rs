@@ -1,0 +1,429 @@
+//! The walks on the host: what leaves, what comes back, and what never happens.
+
+mod world;
+
+use std::net::Ipv4Addr;
+
+use bascule_common::{
+    abi::{DropReason, Local, Network, Stat, state},
+    datapath::Verdict,
+    testing::{Frame, FramePacket, Walk, run},
+    wire::{Icmp, proto, tcp},
+};
+use proptest::prelude::*;
+use world::{C1, C2, C3, GATEWAY, HOST, ROUTER, UPLINK, WORLD, World, ip, mac, routed, tuple};
+
+fn address(text: &str) -> Ipv4Addr {
+    text.parse().expect("an address")
+}
+
+/// Sends a frame of c1's to the outside. Answers the tuple as the outside sees it.
+fn out(world: &World, frame: Frame) -> world::Tuple {
+    let (end, bytes) = world.from_container(1, &routed(frame, GATEWAY));
+    assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER))));
+    tuple(&bytes, 14)
+}
+
+#[test]
+fn s93_s99_neighbours_talk_and_keep_their_addresses() {
+    let world = World::new();
+    let frame = Frame::tcp((C1, 40000), (C2, 80)).syn();
+    let (end, bytes) = world.from_container(1, &frame);
+    assert_eq!(end, Ok(Verdict::deliver(2)));
+    assert_eq!(bytes, frame.build(), "a frame within a network is not touched");
+    assert!(world.tables.flows.borrow().is_empty(), "and not tracked");
+    let stats = world.tables.endpoint_stats.borrow();
+    assert_eq!((stats[&1].sent.packets, stats[&2].received.packets), (1, 1));
+}
+
+#[test]
+fn s94_other_networks_are_out_of_reach() {
+    let world = World::new();
+    let frame = routed(Frame::tcp((C1, 40000), (C3, 80)).syn(), GATEWAY);
+    assert_eq!(world.from_container(1, &frame).0, Err(DropReason::PolicyIsolation));
+}
+
+#[test]
+fn s96_s97_a_link_opens_the_exposed_port_and_its_answers() {
+    let mut world = World::new();
+    world.icc_off(1);
+    let send = |world: &World, from: u32, frame: Frame| world.from_container(from, &frame).0;
+    assert_eq!(send(&world, 1, Frame::tcp((C1, 4000), (C2, 80)).syn()), Err(DropReason::PolicyIcc));
+    world.link(1, 2, proto::TCP, 80);
+    assert_eq!(send(&world, 1, Frame::tcp((C1, 4000), (C2, 80)).syn()), Ok(Verdict::deliver(2)));
+    assert_eq!(
+        send(&world, 2, Frame::tcp((C2, 80), (C1, 4000)).flags(tcp::SYN | tcp::ACK)),
+        Ok(Verdict::deliver(1))
+    );
+    // Not the way back, not another port, not a ping.
+    assert_eq!(send(&world, 2, Frame::tcp((C2, 80), (C1, 22)).syn()), Err(DropReason::PolicyIcc));
+    assert_eq!(send(&world, 1, Frame::tcp((C1, 4000), (C2, 81)).syn()), Err(DropReason::PolicyIcc));
+    assert_eq!(send(&world, 1, Frame::echo(C1, C2, 7)), Err(DropReason::PolicyIcc));
+    // An error about what the link opened comes back; one about anything else does not.
+    let refused = |about: &Frame| Frame::error(C2, C1, Icmp::UNREACHABLE, 3, about, 8);
+    let opened = Frame::tcp((C1, 4000), (C2, 80)).syn();
+    assert_eq!(send(&world, 2, refused(&opened)), Ok(Verdict::deliver(1)));
+    let closed = Frame::tcp((C1, 4000), (C2, 81)).syn();
+    assert_eq!(send(&world, 2, refused(&closed)), Err(DropReason::PolicyIcc));
+}
+
+#[test]
+fn s107_an_internal_network_reaches_its_gateway_alone() {
+    let mut world = World::new();
+    world.network(1, GATEWAY, Network::ICC | Network::INTERNAL);
+    let to = |dst| routed(Frame::udp((C1, 4000), (dst, 53)), GATEWAY);
+    assert_eq!(world.from_container(1, &to(WORLD)).0, Err(DropReason::PolicyInternal));
+    assert_eq!(world.from_container(1, &to(HOST)).0, Err(DropReason::PolicyInternal));
+    assert_eq!(world.from_container(1, &to(GATEWAY)).0, Ok(Verdict::PASS));
+}
+
+#[test]
+fn spoofed_frames_are_named() {
+    let world = World::new();
+    let frame = Frame::tcp((C1, 1), (C2, 2));
+    let send = |frame: &Frame| world.from_container(1, frame).0;
+    assert_eq!(send(&frame.clone().from_mac(mac(C2))), Err(DropReason::SpoofedMac));
+    let other = Frame::tcp((C2, 1), (C1, 2)).from_mac(mac(C1));
+    assert_eq!(send(&other), Err(DropReason::SpoofedIp));
+    let martian = routed(Frame::tcp((C1, 1), ("127.0.0.1", 2)), GATEWAY);
+    assert_eq!(send(&martian), Err(DropReason::MartianLoopback));
+    let unknown = world.from_container(77, &frame).0;
+    assert_eq!(unknown, Err(DropReason::AgentNotReady));
+}
+
+#[test]
+fn s109_masquerade_and_back_for_tcp_udp_and_echo() {
+    let world = World::new();
+    for frame in [
+        Frame::tcp((C1, 40000), (WORLD, 443)).syn(),
+        Frame::udp((C1, 40000), (WORLD, 53)),
+        Frame::udp((C1, 40001), (WORLD, 53)).unchecked(),
+    ] {
+        let before = tuple(&frame.build(), 14);
+        let ((src, port), dst) = out(&world, frame.clone());
+        assert_eq!(src, address(HOST));
+        assert!((49_152..=65_535).contains(&port), "{port} is in the masquerade range");
+        assert_eq!(dst, before.1);
+        let answer = match frame.build()[23] {
+            proto::TCP => Frame::tcp((WORLD, dst.1), (HOST, port)).flags(tcp::SYN | tcp::ACK),
+            _ => Frame::udp((WORLD, dst.1), (HOST, port)),
+        };
+        let (end, bytes) = world.from_uplink(&answer);
+        assert_eq!(end, Ok(Verdict::deliver(1)));
+        assert_eq!(tuple(&bytes, 14), (before.1, before.0), "the answer is for the sender");
+        assert_eq!(bytes[0..6], mac(C1));
+        assert_eq!(bytes[22], 63, "it was routed");
+    }
+    let ((src, id), _) = out(&world, Frame::echo(C1, WORLD, 77));
+    assert_eq!(src, address(HOST));
+    let (end, bytes) = world.from_uplink(&Frame::echo_reply(WORLD, HOST, id));
+    assert_eq!(end, Ok(Verdict::deliver(1)));
+    assert_eq!(tuple(&bytes, 14), ((address(WORLD), 77), (address(C1), 77)));
+}
+
+#[test]
+fn an_evicted_flow_finds_its_mapping_again() {
+    let world = World::new();
+    let frame = Frame::tcp((C1, 40000), (WORLD, 443));
+    let first = out(&world, frame.clone());
+    world.forget_flows();
+    assert_eq!(out(&world, frame), first);
+}
+
+#[test]
+fn a_half_evicted_flow_is_adopted() {
+    let world = World::new();
+    let frame = Frame::tcp((C1, 40000), (WORLD, 443));
+    let first = out(&world, frame.clone());
+    world.tables.flows.borrow_mut().retain(|_, flow| flow.state & state::IS_REPLY != 0);
+    assert_eq!(out(&world, frame), first);
+    assert_eq!(world.tables.stats.borrow()[&Stat::FlowsAdopted], 1);
+}
+
+#[test]
+fn s110_a_network_without_masquerade_keeps_its_addresses_and_gets_its_answers() {
+    let mut world = World::new();
+    world.network(1, GATEWAY, Network::ICC);
+    let seen = out(&world, Frame::tcp((C1, 40000), (WORLD, 443)).syn());
+    assert_eq!(seen.0, (address(C1), 40000));
+    let answer = Frame::tcp((WORLD, 443), (C1, 40000)).flags(tcp::SYN | tcp::ACK);
+    assert_eq!(world.from_uplink(&answer).0, Ok(Verdict::deliver(1)));
+    let stranger = Frame::tcp((WORLD, 444), (C1, 40000)).syn();
+    assert_eq!(world.from_uplink(&stranger).0, Err(DropReason::DirectRoutingBlocked));
+}
+
+#[test]
+fn s111_s103_only_published_ports_are_open_and_the_client_keeps_its_address() {
+    let mut world = World::new();
+    world.publish(5, proto::TCP, (8080, 80, 1), 1);
+    let client = Frame::tcp((WORLD, 5555), (HOST, 8080)).syn();
+    let (end, bytes) = world.from_uplink(&client);
+    assert_eq!(end, Ok(Verdict::deliver(1)));
+    assert_eq!(tuple(&bytes, 14), ((address(WORLD), 5555), (address(C1), 80)));
+    let answer = Frame::tcp((C1, 80), (WORLD, 5555)).flags(tcp::SYN | tcp::ACK);
+    let (end, bytes) = world.from_container(1, &routed(answer, GATEWAY));
+    assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER))));
+    assert_eq!(tuple(&bytes, 14), ((address(HOST), 8080), (address(WORLD), 5555)));
+    assert_eq!(world.tables.rule_stats.borrow()[&5].connections, 1);
+
+    let closed = Frame::tcp((WORLD, 5555), (HOST, 8081)).syn();
+    assert_eq!(world.from_uplink(&closed).0, Ok(Verdict::PASS), "the host's own business");
+    let direct = Frame::tcp((WORLD, 5555), (C1, 80)).syn();
+    assert_eq!(world.from_uplink(&direct).0, Err(DropReason::DirectRoutingBlocked));
+    let inside_out = Frame::tcp((C2, 5555), (HOST, 8080)).syn();
+    assert_eq!(world.from_uplink(&inside_out).0, Err(DropReason::SpoofedIp));
+}
+
+#[test]
+fn a_published_range_keeps_the_offset() {
+    let mut world = World::new();
+    world.publish(5, proto::UDP, (9000, 5000, 1000), 1);
+    let (end, bytes) = world.from_uplink(&Frame::udp((WORLD, 1), (HOST, 9999)));
+    assert_eq!(end, Ok(Verdict::deliver(1)));
+    assert_eq!(tuple(&bytes, 14).1, (address(C1), 5999));
+}
+
+#[test]
+fn hairpins_to_self_to_a_neighbour_and_to_another_network() {
+    for (server, reply_by_gateway) in [(1, true), (2, true), (3, false)] {
+        let mut world = World::new();
+        world.publish(5, proto::TCP, (8080, 80, 1), server);
+        let request = routed(Frame::tcp((C1, 4000), (HOST, 8080)).syn(), GATEWAY);
+        let (end, bytes) = world.from_container(1, &request);
+        assert_eq!(end, Ok(Verdict::deliver(server)));
+        let ((src, port), (dst, service)) = tuple(&bytes, 14);
+        assert_eq!(src, address(if reply_by_gateway { GATEWAY } else { C1 }));
+        assert_eq!(service, 80);
+        let answer =
+            Frame::tcp((&dst.to_string(), 80), (&src.to_string(), port)).flags(tcp::SYN | tcp::ACK);
+        let gateway = if server == 3 { "172.21.0.1" } else { GATEWAY };
+        let (end, bytes) = world.from_container(server, &routed(answer, gateway));
+        assert_eq!(end, Ok(Verdict::deliver(1)), "from {server}");
+        assert_eq!(tuple(&bytes, 14), ((address(HOST), 8080), (address(C1), 4000)));
+    }
+}
+
+#[test]
+fn a_removed_endpoint_takes_its_flows_along() {
+    let mut world = World::new();
+    world.publish(5, proto::UDP, (53, 53, 1), 1);
+    assert_eq!(world.from_uplink(&Frame::udp((WORLD, 9), (HOST, 53))).0, Ok(Verdict::deliver(1)));
+    // c1 goes; its port goes to c2.
+    world.tables.generations.insert(1, 2);
+    world.publish(6, proto::UDP, (53, 53, 1), 2);
+    let (end, bytes) = world.from_uplink(&Frame::udp((WORLD, 9), (HOST, 53)));
+    assert_eq!(end, Ok(Verdict::deliver(2)));
+    assert_eq!(tuple(&bytes, 14).1, (address(C2), 53));
+}
+
+#[test]
+fn icmp_errors_find_the_flow_from_both_sides() {
+    let mut world = World::new();
+    world.publish(5, proto::UDP, (5353, 53, 1), 1);
+    // Masquerade: a router reports on what it saw.
+    let sent = Frame::udp((C1, 40000), (WORLD, 99));
+    let ((_, port), _) = out(&world, sent.clone());
+    let seen = Frame::udp((HOST, port), (WORLD, 99));
+    let error = Frame::error("203.0.113.77", HOST, Icmp::TIME_EXCEEDED, 0, &seen, 8);
+    let (end, bytes) = world.from_uplink(&error);
+    assert_eq!(end, Ok(Verdict::deliver(1)));
+    assert_eq!(tuple(&bytes, 42), tuple(&sent.build(), 14), "the quote is what c1 sent");
+    assert_eq!(bytes[26..34], [203, 0, 113, 77, 172, 20, 0, 2], "the router keeps its address");
+    // Publishing: the container refuses.
+    let request = Frame::udp((WORLD, 7777), (HOST, 5353));
+    let (_, delivered) = world.from_uplink(&request);
+    let got = Frame::udp((WORLD, 7777), (C1, 53));
+    assert_eq!(tuple(&delivered, 14), tuple(&got.build(), 14));
+    let refusal = routed(Frame::error(C1, WORLD, Icmp::UNREACHABLE, 3, &got, 8), GATEWAY);
+    let (end, bytes) = world.from_container(1, &refusal);
+    assert_eq!(
+        end,
+        Ok(Verdict::leave(UPLINK, ip("0.0.0.0"))),
+        "no answer has looked its way up yet"
+    );
+    assert_eq!(tuple(&bytes, 42), tuple(&request.build(), 14), "the quote is what the client sent");
+    assert_eq!(bytes[26..30], [198, 51, 100, 1], "it comes from the host");
+    // Nobody reports on other people's flows.
+    let forged = routed(Frame::error(C2, WORLD, Icmp::UNREACHABLE, 3, &got, 8), GATEWAY);
+    assert_eq!(world.from_container(2, &forged).0, Err(DropReason::CtInvalid));
+}
+
+#[test]
+fn fragments_follow_the_first_one() {
+    let world = World::new();
+    let first = Frame::udp((C1, 40000), (WORLD, 99)).fragment(0, true);
+    let later = Frame::udp((C1, 40000), (WORLD, 99)).fragment(16, false);
+    let early = world.from_container(1, &routed(later.clone(), GATEWAY)).0;
+    assert_eq!(early, Err(DropReason::FragNotFound));
+    let (end, _) = world.from_container(1, &routed(first, GATEWAY));
+    assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER))));
+    let (end, bytes) = world.from_container(1, &routed(later, GATEWAY));
+    assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER))));
+    assert_eq!(bytes[26..30], [198, 51, 100, 1]);
+}
+
+#[test]
+fn what_the_kernel_forwards_is_masqueraded_alike() {
+    let world = World::new();
+    let frame = Frame::udp((C1, 40000), (WORLD, 99));
+    let fast = out(&world, frame.clone());
+    let (end, bytes) = world.run(Walk::ToUplink, UPLINK, &frame);
+    assert_eq!(end, Ok(Verdict::PASS));
+    assert_eq!(tuple(&bytes, 14), fast);
+    assert_eq!(bytes[22], 64, "the kernel counts the hop");
+    // Somebody plugged in by hand, at an address that no endpoint holds.
+    let (end, bytes) =
+        world.run(Walk::ToUplink, UPLINK, &Frame::udp(("172.20.9.9", 40000), (WORLD, 99)));
+    assert_eq!(end, Ok(Verdict::PASS));
+    let ((src, port), _) = tuple(&bytes, 14);
+    assert_eq!(src, address(HOST));
+    let (end, bytes) = world.from_uplink(&Frame::udp((WORLD, 99), (HOST, port)));
+    assert_eq!(end, Ok(Verdict::PASS), "the kernel routes the answer");
+    assert_eq!(tuple(&bytes, 14).1, (address("172.20.9.9"), 40000));
+}
+
+#[test]
+fn ports_of_the_host_are_left_alone() {
+    let mut world = World::new();
+    let frame = Frame::tcp((C1, 50_000), (WORLD, 443)).syn();
+    assert_eq!(out(&world, frame.clone()).0.1, 50_000, "a port in the range is kept");
+    world.forget_flows();
+    world.publish(5, proto::TCP, (50_000, 80, 1), 2);
+    assert_ne!(out(&world, frame.clone()).0.1, 50_000, "a published one is not");
+    let mut world = World::new();
+    let answers = bascule_common::abi::FlowKey4 {
+        src: ip(WORLD),
+        dst: ip(HOST),
+        src_port: bascule_common::abi::Port::new(443),
+        dst_port: bascule_common::abi::Port::new(50_000),
+        proto: proto::TCP,
+        ..Default::default()
+    };
+    world.kernel.sockets.get_mut().insert(answers);
+    assert_ne!(out(&world, frame).0.1, 50_000, "nor one that a socket of the host holds");
+}
+
+#[test]
+fn a_full_range_refuses_by_name_and_recovers() {
+    let mut world = World::new();
+    (world.tables.config.masquerade_first, world.tables.config.masquerade_last) = (50_000, 50_003);
+    let frame = |port| routed(Frame::udp((C1, port), (WORLD, 99)), GATEWAY);
+    for port in 50_000..=50_003 {
+        assert!(world.from_container(1, &frame(port)).0.is_ok());
+    }
+    assert_eq!(world.from_container(1, &frame(1234)).0, Err(DropReason::NatPortExhausted));
+    assert_eq!(world.tables.stats.borrow()[&Stat::PortsExhausted], 1);
+    // Idle flows give way.
+    world.kernel.now.set(world.kernel.now.get() + 10_000);
+    assert!(world.from_container(1, &frame(1234)).0.is_ok());
+}
+
+#[test]
+fn tcp_states_follow_the_connection() {
+    let world = World::new();
+    let ((_, port), _) = out(&world, Frame::tcp((C1, 4000), (WORLD, 443)).syn());
+    let answer = |flags| Frame::tcp((WORLD, 443), (HOST, port)).flags(flags);
+    let states = || {
+        world
+            .tables
+            .flows
+            .borrow()
+            .values()
+            .map(|flow| flow.state & !state::IS_REPLY)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(states(), [0, 0]);
+    assert!(world.from_uplink(&answer(tcp::SYN | tcp::ACK)).0.is_ok());
+    assert_eq!(states(), [state::REPLIED; 2]);
+    out(&world, Frame::tcp((C1, 4000), (WORLD, 443)));
+    assert_eq!(states(), [state::REPLIED | state::ESTABLISHED; 2]);
+    assert!(world.from_uplink(&answer(tcp::FIN | tcp::ACK)).0.is_ok());
+    out(&world, Frame::tcp((C1, 4000), (WORLD, 443)).flags(tcp::FIN | tcp::ACK));
+    let closed = state::REPLIED | state::ESTABLISHED | state::FIN_ORIGINAL | state::FIN_REPLY;
+    assert_eq!(states(), [closed; 2]);
+    out(&world, Frame::tcp((C1, 4000), (WORLD, 443)).syn());
+    assert_eq!(states(), [state::REPLIED; 2], "the port is used again");
+}
+
+#[test]
+fn a_masquerade_address_that_left_the_host_is_not_used_on() {
+    let mut world = World::new();
+    let frame = Frame::udp((C1, 4000), (WORLD, 99));
+    out(&world, frame.clone());
+    world.tables.locals.remove(&ip(HOST));
+    world.tables.locals.insert(ip("198.51.100.2"), Local::default());
+    world.tables.uplinks.get_mut(&UPLINK).expect("the uplink").masquerade4 = ip("198.51.100.2");
+    world.kernel.now.set(world.kernel.now.get() + 1);
+    assert_eq!(out(&world, frame).0.0, address("198.51.100.2"));
+}
+
+#[test]
+fn hops_are_counted_and_end() {
+    let mut world = World::new();
+    world.publish(5, proto::TCP, (8080, 80, 1), 1);
+    let last = routed(Frame::tcp((C1, 4000), (WORLD, 443)).syn().ttl(1), GATEWAY);
+    assert_eq!(world.from_container(1, &last).0, Ok(Verdict::PASS), "the kernel answers");
+    let last = Frame::tcp((WORLD, 5), (HOST, 8080)).syn().ttl(1);
+    assert_eq!(world.from_uplink(&last).0, Err(DropReason::TtlExpired));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// No input bytes make a walk panic, whatever the interface.
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), aggregated: bool) {
+        let mut world = World::new();
+        world.icc_off(1);
+        world.link(1, 2, proto::TCP, 80);
+        for walk in [Walk::FromContainer, Walk::ToContainer, Walk::FromUplink, Walk::ToUplink] {
+            let mut packet = FramePacket::new(bytes.clone(), 1);
+            packet.segment_size = if aggregated { 1400 } else { 0 };
+            let _ = run(walk, &mut packet, &world.tables, &world.kernel);
+        }
+    }
+
+    /// The same for frames that get past the first checks: one header field after the other is spoiled.
+    #[test]
+    fn no_spoiled_frame_panics(at in 12usize..80, value: u8, cut in 14usize..90, kind in 0u8..5) {
+        let mut world = World::new();
+        world.publish(5, proto::TCP, (8080, 80, 1), 1);
+        let about = Frame::udp((HOST, 50_000), (WORLD, 99));
+        let frame = match kind {
+            0 => Frame::tcp((C1, 40000), (WORLD, 443)),
+            1 => Frame::udp((WORLD, 99), (HOST, 50_000)),
+            2 => Frame::echo(C1, WORLD, 3),
+            3 => Frame::error(ROUTER, HOST, Icmp::UNREACHABLE, 4, &about, 8),
+            _ => Frame::tcp((WORLD, 1), (HOST, 8080)).options(&[1, 1, 1, 0]),
+        };
+        let mut bytes = routed(frame, GATEWAY).build();
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte = value;
+        }
+        bytes.truncate(cut);
+        for walk in [Walk::FromContainer, Walk::ToContainer, Walk::FromUplink, Walk::ToUplink] {
+            let mut packet = FramePacket::new(bytes.clone(), 1);
+            let _ = run(walk, &mut packet, &world.tables, &world.kernel);
+        }
+    }
+
+    /// Translation and its reverse are the identity, for any ports and any payload.
+    #[test]
+    fn there_and_back_is_the_identity(sport in 1u16.., dport in 1u16.., payload in proptest::collection::vec(any::<u8>(), 0..64), udp: bool) {
+        let world = World::new();
+        let (there, back) = if udp {
+            (Frame::udp((C1, sport), (WORLD, dport)), Frame::udp((WORLD, dport), (HOST, 0)))
+        } else {
+            (Frame::tcp((C1, sport), (WORLD, dport)), Frame::tcp((WORLD, dport), (HOST, 0)))
+        };
+        let ((_, port), _) = out(&world, there.payload(&payload));
+        let back = match back.transport {
+            bascule_common::testing::Transport::Udp { .. } => Frame::udp((WORLD, dport), (HOST, port)),
+            _ => Frame::tcp((WORLD, dport), (HOST, port)),
+        };
+        let (end, bytes) = world.from_uplink(&back.payload(&payload));
+        prop_assert_eq!(end, Ok(Verdict::deliver(1)));
+        prop_assert_eq!(tuple(&bytes, 14), ((address(WORLD), dport), (address(C1), sport)));
+        prop_assert!(bytes.ends_with(&payload));
+    }
+}

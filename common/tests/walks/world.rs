@@ -1,0 +1,227 @@
+//! Two networks, three containers, one uplink, one published port.
+
+use std::net::Ipv4Addr;
+
+use bascule_common::{
+    abi::{
+        DropReason, Endpoint, Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Network, Port, Rule,
+        Subnet, Uplink, service,
+    },
+    datapath::Verdict,
+    testing::{FixedKernel, Frame, FramePacket, MemTables, Walk, run},
+    wire::{checksum, proto},
+};
+
+pub const UPLINK: u32 = 100;
+pub const HOST: &str = "198.51.100.1";
+pub const ROUTER: &str = "198.51.100.254";
+pub const WORLD: &str = "203.0.113.9";
+pub const GATEWAY: &str = "172.20.0.1";
+/// Two containers of one network, and one of another.
+pub const C1: &str = "172.20.0.2";
+pub const C2: &str = "172.20.0.3";
+pub const C3: &str = "172.21.0.2";
+
+pub fn ip(text: &str) -> Ip4 {
+    text.parse::<Ipv4Addr>().expect("an address").into()
+}
+
+pub fn mac(text: &str) -> [u8; 6] {
+    Frame::mac(text.parse().expect("an address"))
+}
+
+pub struct World {
+    pub tables: MemTables,
+    pub kernel: FixedKernel,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let mut world =
+            Self { tables: MemTables::default(), kernel: FixedKernel::new(UPLINK, ip(ROUTER)) };
+        world.network(1, GATEWAY, Network::ICC | Network::MASQUERADE);
+        world.network(2, "172.21.0.1", Network::ICC | Network::MASQUERADE);
+        world.endpoint(1, 1, C1, GATEWAY);
+        world.endpoint(2, 1, C2, GATEWAY);
+        world.endpoint(3, 2, C3, "172.21.0.1");
+        for host in [HOST, GATEWAY, "172.21.0.1"] {
+            world.tables.locals.insert(ip(host), Local::default());
+        }
+        let uplink = Uplink { masquerade4: ip(HOST), mtu: 1500, ..Uplink::default() };
+        world.tables.uplinks.insert(UPLINK, uplink);
+        world
+    }
+
+    pub fn network(&mut self, index: u32, gateway: &str, flags: u32) {
+        let network = Network {
+            flags: flags | Network::PRESENT,
+            bridge: 10 + index,
+            gateway4: ip(gateway),
+            gateway_mac: mac(gateway),
+            mtu: 1500,
+            ..Network::default()
+        };
+        self.tables.networks.insert(index, network);
+        let subnet = Subnet { network: index, flags: 0 };
+        self.tables.subnets.push((16, ip(gateway), subnet));
+    }
+
+    /// Endpoint `index` is behind interface `index`.
+    pub fn endpoint(&mut self, index: u32, network: u32, address: &str, gateway: &str) {
+        self.tables.generations.insert(index, 1);
+        let endpoint = Endpoint {
+            ip4: ip(address),
+            network,
+            endpoint: index,
+            generation: 1,
+            ifindex: index,
+            mtu: 1500,
+            mac: mac(address),
+            gateway_mac: mac(gateway),
+            ..Endpoint::default()
+        };
+        self.tables.endpoints.insert(index, endpoint);
+        let key = NeighbourKey4 { network, ip4: ip(address) };
+        let neighbour = Neighbour {
+            ifindex: index,
+            endpoint: index,
+            generation: 1,
+            mtu: 1500,
+            mac: mac(address),
+            gateway_mac: mac(gateway),
+            ..Neighbour::default()
+        };
+        self.tables.neighbours.insert(key, neighbour);
+    }
+
+    pub fn icc_off(&mut self, network: u32) {
+        self.tables.networks.get_mut(&network).expect("a network").flags &= !Network::ICC;
+    }
+
+    pub fn link(&mut self, from: u32, to: u32, proto: u8, port: u16) {
+        let key = LinkKey { from, to, proto, port: Port::new(port), pad: 0, reserved: 0 };
+        self.tables.links.insert(key, 1);
+        for index in [from, to] {
+            self.tables.endpoints.get_mut(&index).expect("an endpoint").flags |=
+                Endpoint::HAS_LINKS;
+            for neighbour in self.tables.neighbours.values_mut() {
+                if neighbour.endpoint == index {
+                    neighbour.flags |= Endpoint::HAS_LINKS;
+                }
+            }
+        }
+    }
+
+    /// Publishes `count` ports from `host` on, at `container` on, of an endpoint.
+    pub fn publish(
+        &mut self,
+        rule: u32,
+        proto: u8,
+        (host, container, count): (u16, u16, u16),
+        endpoint: u32,
+    ) {
+        let to = self.tables.endpoints[&endpoint];
+        self.tables.rules.insert(
+            rule,
+            Rule {
+                host_base: host,
+                container_base: container,
+                count,
+                proto,
+                network: to.network,
+                endpoint,
+                generation: to.generation,
+                ip4: to.ip4,
+                ..Rule::default()
+            },
+        );
+        for port in host..host + count {
+            let slot = service::slot(proto, Port::new(port)).expect("a protocol with ports");
+            self.tables.ports.insert((service::WILDCARD_TABLE, slot), rule);
+        }
+    }
+
+    /// Runs a frame, and demands right checksums of what comes out.
+    pub fn run(
+        &self,
+        walk: Walk,
+        interface: u32,
+        frame: &Frame,
+    ) -> (Result<Verdict, DropReason>, Vec<u8>) {
+        let mut packet = FramePacket::new(frame.build(), interface);
+        let end = run(walk, &mut packet, &self.tables, &self.kernel);
+        if end.is_ok() {
+            assert_checksums(&packet.bytes);
+        }
+        (end, packet.bytes)
+    }
+
+    pub fn from_container(
+        &self,
+        interface: u32,
+        frame: &Frame,
+    ) -> (Result<Verdict, DropReason>, Vec<u8>) {
+        self.run(Walk::FromContainer, interface, frame)
+    }
+
+    pub fn from_uplink(&self, frame: &Frame) -> (Result<Verdict, DropReason>, Vec<u8>) {
+        self.run(Walk::FromUplink, UPLINK, frame)
+    }
+
+    pub fn forget_flows(&self) {
+        self.tables.flows.borrow_mut().clear();
+    }
+}
+
+/// The frame, addressed to a station of the container's network by way of the gateway.
+pub fn routed(frame: Frame, gateway: &str) -> Frame {
+    frame.to_mac(mac(gateway))
+}
+
+/// Source address and port, destination address and port.
+pub type Tuple = ((Ipv4Addr, u16), (Ipv4Addr, u16));
+
+/// The tuple of an IPv4 packet that starts at `at`.
+pub fn tuple(bytes: &[u8], at: usize) -> Tuple {
+    let address =
+        |from: usize| Ipv4Addr::new(bytes[from], bytes[from + 1], bytes[from + 2], bytes[from + 3]);
+    let word = |from: usize| u16::from_be_bytes([bytes[from], bytes[from + 1]]);
+    let l4 = at + usize::from(bytes[at] & 0x0f) * 4;
+    let (src, dst) = match bytes[at + 9] {
+        // An echo's identifier stands for both.
+        proto::ICMP => (word(l4 + 4), word(l4 + 4)),
+        _ => (word(l4), word(l4 + 2)),
+    };
+    ((address(at + 12), src), (address(at + 16), dst))
+}
+
+pub fn assert_checksums(bytes: &[u8]) {
+    let header = usize::from(bytes[14] & 0x0f) * 4;
+    assert_eq!(
+        checksum::fold(checksum::sum(&bytes[14..14 + header])),
+        0xffff,
+        "IP header checksum"
+    );
+    let fragment = u16::from_be_bytes([bytes[20], bytes[21]]) & 0x3fff;
+    if fragment != 0 {
+        return;
+    }
+    let segment = &bytes[14 + header..];
+    let pseudo = |proto: u8| {
+        let mut all = bytes[26..34].to_vec();
+        all.extend([0, proto]);
+        all.extend((segment.len() as u16).to_be_bytes());
+        all.extend(segment);
+        checksum::fold(checksum::sum(&all))
+    };
+    match bytes[23] {
+        proto::ICMP => {
+            assert_eq!(checksum::fold(checksum::sum(segment)), 0xffff, "ICMP checksum");
+        }
+        proto::UDP if segment[6..8] == [0, 0] => {}
+        proto @ (proto::TCP | proto::UDP) => {
+            assert_eq!(pseudo(proto), 0xffff, "transport checksum")
+        }
+        _ => {}
+    }
+}
