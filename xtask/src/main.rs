@@ -33,7 +33,7 @@ enum Command {
     /// Shows Bascule at work between network namespaces, and checks what it shows; needs root
     Demo(demo::Options),
     /// Checks format, lints, layering, licences and documentation
-    Check,
+    Check(check::Options),
 }
 
 fn main() -> ExitCode {
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Command::Budget(options) => budget::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
-        Command::Check => check::run(),
+        Command::Check(options) => check::run(&options),
     };
     match result {
         Ok(code) => code,
