@@ -9,7 +9,7 @@ use core::ops::{Deref, DerefMut};
 use crate::{
     abi::{
         Config, Direction, Endpoint, Flow4, FlowKey4, FragmentKey, FragmentPorts, Ip4, LinkKey,
-        Local, Neighbour, Network, Rule, Stat, Subnet, Uplink,
+        Local, Mac, Neighbour, Network, Rule, Stat, Subnet, Uplink,
     },
     datapath::conntrack::Entries,
     wire::Wire,
@@ -26,6 +26,10 @@ pub enum Checksum {
 
 /// A frame on its way.
 pub trait Packet {
+    /// Offset of the IP header: [`crate::wire::L3`], or 0 on a device without Ethernet headers.
+    const NETWORK: u32;
+    /// EtherType, in network byte order; of what is inside a VLAN tag, if the device took it off.
+    fn protocol(&self) -> u16;
     /// Length of the frame, in bytes, Ethernet header included.
     fn length(&self) -> u32;
     /// Number of segments that the frame stands for; 1 without segmentation offload.
@@ -44,6 +48,9 @@ pub trait Packet {
     fn load<T: Wire>(&self, offset: u32) -> Option<T>;
     /// Replaces the bytes at `offset`.
     fn store<T: Wire>(&mut self, offset: u32, value: T) -> Option<()>;
+    /// Gives the frame these Ethernet addresses, and an Ethernet header if it has none; the offsets of
+    /// such a frame are no longer valid then.
+    fn address(&mut self, dst: Mac, src: Mac) -> Option<()>;
     /// Adds `diff` ([`crate::wire::checksum`]) to the transport checksum at `offset`. A `udp` checksum of
     /// 0 means that there is none, and stays.
     fn adjust(&mut self, offset: u32, diff: u32, scope: Checksum, udp: bool) -> Option<()>;

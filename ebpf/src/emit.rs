@@ -8,7 +8,7 @@ use bascule_common::{
     abi::{Direction, DropKey, Event, Ip4, Port, Stat, config::CLOCK_SHIFT},
     datapath::{Flat, Kind, Verdict},
     io::{Packet, Tables as _},
-    wire::{Ethernet, Ipv4, Ipv6, L3, Ports, ethertype, proto},
+    wire::{Ipv4, Ipv6, Ports, ethertype, proto},
 };
 
 use crate::{
@@ -22,7 +22,7 @@ const PACKET_HOST: u32 = 0;
 
 /// Carries a verdict out. `direction` is the program's, seen from the container or the host.
 #[inline(always)]
-pub fn finish(skb: &mut Skb, direction: Direction, end: Flat) -> i32 {
+pub fn finish<const NETWORK: u32>(skb: &mut Skb<NETWORK>, direction: Direction, end: Flat) -> i32 {
     match end.end() {
         Ok(Verdict { kind: Kind::Deliver, ifindex, .. }) => deliver(skb, ifindex),
         Ok(Verdict { kind: Kind::Leave, ifindex, next_hop }) => leave(ifindex, next_hop),
@@ -36,7 +36,7 @@ pub fn finish(skb: &mut Skb, direction: Direction, end: Flat) -> i32 {
 }
 
 #[inline(always)]
-fn deliver(skb: &mut Skb, ifindex: u32) -> i32 {
+fn deliver<const NETWORK: u32>(skb: &mut Skb<NETWORK>, ifindex: u32) -> i32 {
     skb.clear_marks();
     // A frame between containers carries the other one's address and was taken for somebody else's.
     // Linux 6.15 (c4327229948879) sets this itself; before it, ip_rcv would drop the packet.
@@ -63,10 +63,10 @@ fn leave(ifindex: u32, next_hop: Ip4) -> i32 {
 
 /// Counts a drop and reports it. A function of its own, for its stack.
 #[inline(never)]
-fn dropped(skb: &Skb, reason: u8, direction: u8) {
+fn dropped<const NETWORK: u32>(skb: &Skb<NETWORK>, reason: u8, direction: u8) {
     let endpoint = endpoint_of(skb);
     let key = DropKey { endpoint, reason, direction, pad: 0 };
-    tables::count_drop(&key, skb.segments(), skb.length().wrapping_sub(L3));
+    tables::count_drop(&key, skb.segments(), skb.length().wrapping_sub(NETWORK));
     if !has_token() {
         Maps.count(Stat::EventsLost);
         return;
@@ -92,11 +92,11 @@ fn dropped(skb: &Skb, reason: u8, direction: u8) {
 
 /// Whom a drop is counted for: the container behind the interface, or the one that was addressed.
 #[inline(always)]
-fn endpoint_of(skb: &Skb) -> u32 {
+fn endpoint_of<const NETWORK: u32>(skb: &Skb<NETWORK>) -> u32 {
     if let Some(endpoint) = Maps.endpoint(skb.interface()) {
         return endpoint.endpoint;
     }
-    skb.load::<Ipv4>(L3)
+    skb.load::<Ipv4>(NETWORK)
         .and_then(|header| {
             let subnet = Maps.subnet(header.dst)?;
             Maps.neighbour(subnet.network, header.dst)
@@ -106,24 +106,23 @@ fn endpoint_of(skb: &Skb) -> u32 {
 
 /// Fills in what can be read of the packet.
 #[inline(always)]
-fn describe(skb: &Skb, event: &mut Event) {
-    let Some(frame) = skb.load::<Ethernet>(0) else { return };
-    match frame.ethertype {
+fn describe<const NETWORK: u32>(skb: &Skb<NETWORK>, event: &mut Event) {
+    match skb.protocol() {
         ethertype::IPV4 => {
-            let Some(header) = skb.load::<Ipv4>(L3) else { return };
+            let Some(header) = skb.load::<Ipv4>(NETWORK) else { return };
             event.family = 4;
             event.proto = header.proto;
             [event.src[0], event.src[1], event.src[2], event.src[3]] = header.src.octets();
             [event.dst[0], event.dst[1], event.dst[2], event.dst[3]] = header.dst.octets();
             let first = header.fragment & Ipv4::OFFSET_MASK == 0;
             if first && matches!(header.proto, proto::TCP | proto::UDP | proto::SCTP) {
-                let ports = skb.load::<Ports>(L3 + header.header_length());
+                let ports = skb.load::<Ports>(NETWORK + header.header_length());
                 let none = Ports { src: Port(0), dst: Port(0) };
                 Ports { src: event.src_port, dst: event.dst_port } = ports.unwrap_or(none);
             }
         }
         ethertype::IPV6 => {
-            let Some(header) = skb.load::<Ipv6>(L3) else { return };
+            let Some(header) = skb.load::<Ipv6>(NETWORK) else { return };
             event.family = 6;
             event.proto = header.next_header;
             event.src = header.src;

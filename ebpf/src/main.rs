@@ -22,7 +22,7 @@ mod programs {
         macros::{cgroup_sock_addr, classifier},
         programs::{SockAddrContext, TcContext},
     };
-    use bascule_common::{abi::Direction, datapath};
+    use bascule_common::{abi::Direction, datapath, wire::L3};
 
     use crate::{
         collect, emit, reserve,
@@ -33,7 +33,7 @@ mod programs {
     /// Everything a container sends: ingress of the host end of its veth.
     #[classifier]
     pub fn from_container(ctx: TcContext) -> i32 {
-        let mut skb = Skb::new(&ctx);
+        let mut skb = Skb::<L3>::new(&ctx);
         let outcome = datapath::from_container(&mut skb, &Maps, &Host::new(&ctx));
         emit::finish(&mut skb, Direction::Out, outcome)
     }
@@ -41,7 +41,7 @@ mod programs {
     /// What the kernel itself sends to a container: egress of the host end of its veth.
     #[classifier]
     pub fn to_container(ctx: TcContext) -> i32 {
-        let mut skb = Skb::new(&ctx);
+        let mut skb = Skb::<L3>::new(&ctx);
         let outcome = datapath::to_container(&skb, &Maps);
         emit::finish(&mut skb, Direction::In, outcome)
     }
@@ -49,7 +49,7 @@ mod programs {
     /// What arrives from outside: ingress of an uplink.
     #[classifier]
     pub fn from_uplink(ctx: TcContext) -> i32 {
-        let mut skb = Skb::new(&ctx);
+        let mut skb = Skb::<L3>::new(&ctx);
         let outcome = datapath::from_uplink(&mut skb, &Maps, &Host::new(&ctx));
         emit::finish(&mut skb, Direction::In, outcome)
     }
@@ -57,7 +57,23 @@ mod programs {
     /// What the kernel forwarded out: egress of an uplink.
     #[classifier]
     pub fn to_uplink(ctx: TcContext) -> i32 {
-        let mut skb = Skb::new(&ctx);
+        let mut skb = Skb::<L3>::new(&ctx);
+        let outcome = datapath::to_uplink(&mut skb, &Maps, &Host::new(&ctx));
+        emit::finish(&mut skb, Direction::Out, outcome)
+    }
+
+    /// What arrives from outside by a device without Ethernet headers.
+    #[classifier]
+    pub fn from_uplink_l3(ctx: TcContext) -> i32 {
+        let mut skb = Skb::<0>::new(&ctx);
+        let outcome = datapath::from_uplink(&mut skb, &Maps, &Host::new(&ctx));
+        emit::finish(&mut skb, Direction::In, outcome)
+    }
+
+    /// What the kernel forwarded out by a device without Ethernet headers.
+    #[classifier]
+    pub fn to_uplink_l3(ctx: TcContext) -> i32 {
+        let mut skb = Skb::<0>::new(&ctx);
         let outcome = datapath::to_uplink(&mut skb, &Maps, &Host::new(&ctx));
         emit::finish(&mut skb, Direction::Out, outcome)
     }

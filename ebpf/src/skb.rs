@@ -12,17 +12,17 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use bascule_common::{
-    abi::{FlowKey4, Ip4, config::CLOCK_SHIFT},
+    abi::{FlowKey4, Ip4, Mac, config::CLOCK_SHIFT},
     io::{Checksum, Kernel, Packet, Route, Step},
-    wire::{Wire, proto},
+    wire::{Ethernet, L3, Macs, Wire, ethertype, proto},
 };
 
-/// A frame in the kernel.
-pub struct Skb {
+/// A frame in the kernel, whose IP header is at this offset.
+pub struct Skb<const NETWORK: u32 = L3> {
     skb: *mut __sk_buff,
 }
 
-impl Skb {
+impl<const NETWORK: u32> Skb<NETWORK> {
     /// The frame that a program was called with. Marks left by others on its way here are cleared: they
     /// would be visible in the container that it is redirected to.
     #[inline(always)]
@@ -57,7 +57,29 @@ impl Skb {
     }
 }
 
-impl Packet for Skb {
+impl<const NETWORK: u32> Packet for Skb<NETWORK> {
+    const NETWORK: u32 = NETWORK;
+
+    #[inline(always)]
+    fn protocol(&self) -> u16 {
+        // The lower half holds it, in network byte order.
+        // SAFETY: the projection stays within the context.
+        self.field(|skb| unsafe { &raw mut (*skb).protocol }) as u16
+    }
+
+    #[inline(always)]
+    fn address(&mut self, dst: Mac, src: Mac) -> Option<()> {
+        if NETWORK != 0 {
+            return self.store(0, Macs { dst, src });
+        }
+        // SAFETY: the context is the running program's; the helper makes room or fails.
+        let failed = unsafe { bpf::bpf_skb_change_head(self.skb, L3, 0) };
+        if failed != 0 {
+            return None;
+        }
+        self.store(0, Ethernet { dst, src, ethertype: ethertype::IPV4 })
+    }
+
     #[inline(always)]
     fn length(&self) -> u32 {
         // SAFETY: the projection stays within the context.

@@ -10,6 +10,10 @@ pub mod program {
     pub const FROM_UPLINK: &str = "from_uplink";
     /// Egress of an uplink.
     pub const TO_UPLINK: &str = "to_uplink";
+    /// Ingress of an uplink without Ethernet headers (tun, WireGuard, ipip).
+    pub const FROM_UPLINK_L3: &str = "from_uplink_l3";
+    /// Egress of an uplink without Ethernet headers.
+    pub const TO_UPLINK_L3: &str = "to_uplink_l3";
     /// Removes idle flows; run by the agent through `BPF_PROG_TEST_RUN`, attached nowhere.
     pub const COLLECT_FLOWS4: &str = "collect_flows4";
     /// cgroup `bind4`: published ports are taken.

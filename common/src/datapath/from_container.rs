@@ -11,7 +11,7 @@ use crate::{
         verdict::{Flat, Kind as Fate, Outcome, Verdict, in_parts},
     },
     io::{Kernel, Packet, Route, Tables},
-    wire::{Ethernet, L3, ethertype, proto},
+    wire::{Ethernet, ethertype, proto},
 };
 
 /// The walk.
@@ -69,7 +69,7 @@ fn try_known<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel
 /// Counts a packet for the endpoint that sent it.
 #[inline(always)]
 fn sent<P: Packet, T: Tables>(packet: &P, tables: &T, endpoint: u32) {
-    let bytes = packet.length().wrapping_sub(L3);
+    let bytes = packet.length().wrapping_sub(P::NETWORK);
     tables.count_endpoint(endpoint, Direction::Out, packet.segments(), bytes);
 }
 
@@ -157,7 +157,7 @@ pub fn deliver<P: Packet, T: Tables>(
     endpoint: u32,
     ifindex: u32,
 ) -> Outcome {
-    let bytes = packet.length().wrapping_sub(L3);
+    let bytes = packet.length().wrapping_sub(P::NETWORK);
     tables.count_endpoint(endpoint, Direction::In, packet.segments(), bytes);
     Ok(Verdict::deliver(ifindex))
 }
@@ -205,7 +205,7 @@ fn try_error<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
     let network = tables.network(endpoint.network).ok_or(DropReason::AgentNotReady)?;
     let (endpoint, network) = (&*endpoint, &*network);
     let view = &parse::ipv4(packet)?;
-    let bytes = packet.length().wrapping_sub(L3);
+    let bytes = packet.length().wrapping_sub(P::NETWORK);
     tables.count_endpoint(endpoint.endpoint, Direction::Out, packet.segments(), bytes);
     let frame: Ethernet = packet.load(0).ok_or(DropReason::Malformed)?;
     if frame.dst[0] & 1 != 0 {
@@ -240,7 +240,7 @@ fn expired<T: Tables>(tables: &T, flow: &Flow4) -> Outcome {
 /// Sends a translated packet where its entry says.
 #[inline(always)]
 pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T, flow: &Flow4) -> Outcome {
-    let bytes = packet.length().wrapping_sub(L3);
+    let bytes = packet.length().wrapping_sub(P::NETWORK);
     if flow.rule != 0 {
         let direction = if flow.state & crate::abi::state::IS_REPLY != 0 {
             Direction::Out

@@ -11,7 +11,7 @@ use crate::{
         verdict::{Flat, Outcome, Verdict, in_parts},
     },
     io::{Kernel, Packet, Tables},
-    wire::{Ethernet, ethertype},
+    wire::ethertype,
 };
 
 /// The walk.
@@ -80,8 +80,7 @@ fn try_error<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
 #[inline(always)]
 fn try_known<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Outcome {
     const NOT_OURS: Outcome = Ok(Verdict::PASS);
-    let Some(frame) = packet.load::<Ethernet>(0) else { return NOT_OURS };
-    if frame.ethertype != ethertype::IPV4 || packet.is_tagged() || !packet.is_for_host() {
+    if packet.protocol() != ethertype::IPV4 || packet.is_tagged() || !packet.is_for_host() {
         return NOT_OURS;
     }
     // What is malformed is no packet of ours; the kernel counts and drops it.

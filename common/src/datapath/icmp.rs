@@ -12,14 +12,13 @@ use crate::{
         rewrite::{self, Ttl},
     },
     io::{Checksum, Packet, Tables},
-    wire::{Icmp, L3, Ports, checksum},
+    wire::{Icmp, Ports, checksum},
 };
 
 /// Offset of the addresses in an IPv4 header, in bytes.
 const ADDRESSES: u32 = 12;
 /// Offset of the checksum in an IPv4 header, in bytes.
 const HEADER_CHECKSUM: u32 = 10;
-const _: () = assert!(L3 == 14);
 
 /// The flow that an ICMP error is about, with the quote. None: it is about none of ours.
 #[inline(always)]

@@ -3,7 +3,7 @@
 use crate::{
     abi::{DropReason, FlowKey4, FragmentKey, FragmentPorts, Port},
     io::{Packet, Tables},
-    wire::{Icmp, Ipv4, L3, Ports, proto, tcp},
+    wire::{Icmp, Ipv4, Ports, proto, tcp},
 };
 
 /// How the packet's transport is read and rewritten.
@@ -68,9 +68,9 @@ impl View {
 #[inline(always)]
 pub fn ipv4<P: Packet>(packet: &P) -> Result<View, DropReason> {
     const MALFORMED: DropReason = DropReason::Malformed;
-    let header: Ipv4 = packet.load(L3).ok_or(MALFORMED)?;
+    let header: Ipv4 = packet.load(P::NETWORK).ok_or(MALFORMED)?;
     let header_length = header.header_length();
-    let available = packet.length().wrapping_sub(L3);
+    let available = packet.length().wrapping_sub(P::NETWORK);
     let stated = u32::from(u16::from_be(header.total_length));
     if header.version_ihl >> 4 != 4 || header_length < size_of::<Ipv4>() as u32 {
         return Err(MALFORMED);
@@ -87,7 +87,7 @@ pub fn ipv4<P: Packet>(packet: &P) -> Result<View, DropReason> {
             proto: header.proto,
             ..FlowKey4::default()
         },
-        l4: L3 + header_length,
+        l4: P::NETWORK + header_length,
         length: stated,
         id: header.id,
         ttl: header.ttl,

@@ -4,7 +4,7 @@ use crate::{
     abi::{DropReason, FlowKey4, Mac},
     datapath::parse::{Kind, View},
     io::{Checksum, Packet},
-    wire::{Icmp, Ipv4, Ipv4Tail, L3, Macs, Ports, checksum, proto, tcp, udp},
+    wire::{Icmp, Ipv4, Ipv4Tail, Ports, checksum, proto, tcp, udp},
 };
 
 /// What happens to the time to live.
@@ -65,7 +65,7 @@ fn try_translate<P: Packet>(packet: &mut P, view: &View, to: &FlowKey4, ttl: Ttl
 /// Replaces the addresses of the IP header, whose difference is `addresses`, and counts the time to live.
 #[inline(always)]
 fn header<P: Packet>(packet: &mut P, to: &FlowKey4, addresses: u32, ttl: Ttl) -> Option<()> {
-    let mut tail: Ipv4Tail = packet.load(L3 + Ipv4::TAIL)?;
+    let mut tail: Ipv4Tail = packet.load(P::NETWORK + Ipv4::TAIL)?;
     let mut diff = addresses;
     if ttl == Ttl::Decrement {
         let [old, proto] = tail.ttl_proto.to_ne_bytes();
@@ -76,7 +76,7 @@ fn header<P: Packet>(packet: &mut P, to: &FlowKey4, addresses: u32, ttl: Ttl) ->
     tail.checksum = checksum::update(tail.checksum, diff);
     tail.src = to.src;
     tail.dst = to.dst;
-    packet.store(L3 + Ipv4::TAIL, tail)
+    packet.store(P::NETWORK + Ipv4::TAIL, tail)
 }
 
 /// Counts the time to live of a packet that is routed here and not translated.
@@ -88,5 +88,5 @@ pub fn decrement_ttl<P: Packet>(packet: &mut P, view: &View) -> Result<(), DropR
 /// Replaces the Ethernet addresses.
 #[inline(always)]
 pub fn ethernet<P: Packet>(packet: &mut P, dst: Mac, src: Mac) -> Result<(), DropReason> {
-    packet.store(0, Macs { dst, src }).ok_or(DropReason::Malformed)
+    packet.address(dst, src).ok_or(DropReason::Malformed)
 }

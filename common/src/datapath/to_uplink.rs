@@ -11,7 +11,7 @@ use crate::{
         verdict::{Flat, Outcome, Verdict, in_parts},
     },
     io::{Kernel, Packet, Tables},
-    wire::{Ethernet, ethertype},
+    wire::ethertype,
 };
 
 /// The walk.
@@ -54,8 +54,7 @@ fn try_error<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
 #[inline(always)]
 fn try_known<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Outcome {
     const DONE: Outcome = Ok(Verdict::PASS);
-    let Some(frame) = packet.load::<Ethernet>(0) else { return DONE };
-    if frame.ethertype != ethertype::IPV4 {
+    if packet.protocol() != ethertype::IPV4 {
         return DONE;
     }
     let Ok(mut view) = parse::ipv4(packet) else { return DONE };

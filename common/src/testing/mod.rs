@@ -31,9 +31,9 @@ pub enum Walk {
 }
 
 /// Runs a walk on the host.
-pub fn run(
+pub fn run<const NETWORK: u32>(
     walk: Walk,
-    packet: &mut FramePacket,
+    packet: &mut FramePacket<NETWORK>,
     tables: &MemTables,
     kernel: &FixedKernel,
 ) -> Result<Verdict, DropReason> {

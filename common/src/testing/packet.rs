@@ -1,14 +1,15 @@
 //! A frame in a vector.
 
 use crate::{
+    abi::Mac,
     io::{Checksum, Packet},
-    wire::{Wire, checksum},
+    wire::{Ethernet, L3, Macs, Wire, checksum, ethertype},
 };
 
-/// A frame with what the kernel would say of it.
+/// A frame with what the kernel would say of it; `FramePacket<0>` has no Ethernet header.
 #[derive(Clone, Debug)]
-pub struct FramePacket {
-    /// The bytes, from the Ethernet header on.
+pub struct FramePacket<const NETWORK: u32 = L3> {
+    /// The bytes, from the Ethernet header on, if there is one.
     pub bytes: Vec<u8>,
     /// Interface that the program is attached to.
     pub interface: u32,
@@ -27,6 +28,19 @@ pub struct FramePacket {
 impl FramePacket {
     /// An ordinary frame on an interface.
     pub fn new(bytes: Vec<u8>, interface: u32) -> Self {
+        Self::on(bytes, interface)
+    }
+}
+
+impl FramePacket<0> {
+    /// A packet on an interface without Ethernet headers.
+    pub fn bare(bytes: Vec<u8>, interface: u32) -> Self {
+        Self::on(bytes, interface)
+    }
+}
+
+impl<const NETWORK: u32> FramePacket<NETWORK> {
+    fn on(bytes: Vec<u8>, interface: u32) -> Self {
         Self {
             bytes,
             interface,
@@ -39,7 +53,24 @@ impl FramePacket {
     }
 }
 
-impl Packet for FramePacket {
+impl<const NETWORK: u32> Packet for FramePacket<NETWORK> {
+    const NETWORK: u32 = NETWORK;
+
+    fn protocol(&self) -> u16 {
+        if NETWORK == 0 {
+            return ethertype::IPV4;
+        }
+        self.load(12).unwrap_or(0)
+    }
+
+    fn address(&mut self, dst: Mac, src: Mac) -> Option<()> {
+        if NETWORK == 0 {
+            self.bytes.splice(0..0, [0; L3 as usize]);
+            return self.store(0, Ethernet { dst, src, ethertype: ethertype::IPV4 });
+        }
+        self.store(0, Macs { dst, src })
+    }
+
     fn length(&self) -> u32 {
         self.bytes.len() as u32
     }

@@ -367,6 +367,23 @@ fn hops_are_counted_and_end() {
     assert_eq!(world.from_uplink(&last).0, Err(DropReason::TtlExpired));
 }
 
+#[test]
+fn an_uplink_without_ethernet_headers_is_served_alike() {
+    let mut world = World::new();
+    world.publish(5, proto::TCP, (8080, 80, 1), 1);
+    let bare = Frame::tcp((WORLD, 5555), (HOST, 8080)).syn().build()[14..].to_vec();
+    let mut packet = FramePacket::bare(bare, UPLINK);
+    let end = run(Walk::FromUplink, &mut packet, &world.tables, &world.kernel);
+    assert_eq!(end, Ok(Verdict::deliver(1)));
+    assert_eq!(packet.bytes[0..6], mac(C1), "it has a header for the container now");
+    assert_eq!(tuple(&packet.bytes, 14).1, (address(C1), 80));
+    let bare = Frame::udp((C1, 40000), (WORLD, 99)).build()[14..].to_vec();
+    let mut packet = FramePacket::bare(bare, UPLINK);
+    let end = run(Walk::ToUplink, &mut packet, &world.tables, &world.kernel);
+    assert_eq!(end, Ok(Verdict::PASS));
+    assert_eq!(tuple(&packet.bytes, 0).0.0, address(HOST));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
