@@ -95,9 +95,12 @@ fn bridge(network: &Network, link: &Link, observed: &Observed, push: &mut impl F
 pub(super) fn hooks(observed: &Observed, settings: &Settings, plan: &mut Vec<Planned>) {
     let subject = Subject::Host;
     for link in uplinks(observed, settings) {
-        for (side, program) in
-            [(Side::Ingress, program::FROM_UPLINK), (Side::Egress, program::TO_UPLINK)]
-        {
+        let (from, to) = if link.ethernet {
+            (program::FROM_UPLINK, program::TO_UPLINK)
+        } else {
+            (program::FROM_UPLINK_L3, program::TO_UPLINK_L3)
+        };
+        for (side, program) in [(Side::Ingress, from), (Side::Egress, to)] {
             attach(observed, Hook { ifindex: link.index, side }, program, subject, plan);
         }
     }

@@ -25,8 +25,14 @@ const PRIORITY: u16 = 50;
 const HANDLE: TcHandle = TcHandle { major: 0, minor: 1 };
 
 /// Names that our filters carry.
-const PROGRAMS: [&str; 4] =
-    [program::FROM_CONTAINER, program::TO_CONTAINER, program::FROM_UPLINK, program::TO_UPLINK];
+const PROGRAMS: [&str; 6] = [
+    program::FROM_CONTAINER,
+    program::TO_CONTAINER,
+    program::FROM_UPLINK,
+    program::TO_UPLINK,
+    program::FROM_UPLINK_L3,
+    program::TO_UPLINK_L3,
+];
 
 /// A filter of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
