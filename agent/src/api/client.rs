@@ -132,6 +132,11 @@ impl Client {
         self.call(Method::POST, path, Some(body))
     }
 
+    /// Asks for something that needs no words, and reads the reply.
+    pub fn request<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::POST, path, None::<&()>)
+    }
+
     /// Sends something; the reply has no content.
     pub fn act<B: Serialize>(&self, path: &str, body: Option<&B>) -> Result<(), ClientError> {
         self.exchange(Method::POST, path, body).map(drop)
@@ -209,7 +214,9 @@ impl Client {
             .map_err(|error| broken(error.to_string()))?
             .to_bytes();
         connection.abort();
-        if status.is_success() { Ok(content) } else { Err(refusal(status, &content)) }
+        // Docker's way to say that it is so already.
+        let is_good = status.is_success() || status == StatusCode::NOT_MODIFIED;
+        if is_good { Ok(content) } else { Err(refusal(status, &content)) }
     }
 }
 

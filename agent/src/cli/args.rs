@@ -25,7 +25,7 @@ Without --rm the container stays listed as Exited when the command ends.
 
 Exit codes: the command's own, 128+N if signal N ended it, 125 if the agent refused or the sandbox
 could not be entered, 126 if the command cannot be executed, 127 if there is no such command, 2 for
-a wrong command line. In the last three cases and after 125 the container is removed again.";
+a wrong command line. Where the command was not executed, the container is removed again.";
 
 const EXEC_EXAMPLES: &str = "\
 Examples:
@@ -45,7 +45,7 @@ const PUBLISH_HELP: &str = "Publish a port or range: [IP:][HOSTPORT[-END]]:PORT[
 
 /// Container networking in eBPF: networks, containers and published ports without iptables.
 #[derive(Debug, Parser)]
-#[command(name = "bascule", version, propagate_version = true)]
+#[command(name = "bascule", version)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Args {
     /// What holds for every verb.
@@ -66,8 +66,16 @@ pub struct Global {
     /// Configuration file [default: /etc/bascule/bascule.toml]
     #[arg(long, global = true, env = "BASCULE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Tables for people or JSON for machines
-    #[arg(long, global = true, env = "BASCULE_OUTPUT", value_enum, default_value_t)]
+    /// `table` for people or `json` for machines
+    #[arg(
+        long,
+        global = true,
+        env = "BASCULE_OUTPUT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
     pub output: Format,
 }
 
@@ -179,8 +187,14 @@ pub struct AgentOptions {
         default_missing_value = "true"
     )]
     pub ip_forward: Option<bool>,
-    /// Log lines for people or for machines [default: human]
-    #[arg(long, env = "BASCULE_LOG_FORMAT", value_enum)]
+    /// `human` or `json` [default: human]
+    #[arg(
+        long,
+        env = "BASCULE_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        hide_possible_values = true
+    )]
     pub log_format: Option<LogFormat>,
     /// error, warn, info, debug, trace, or directives such as bascule::api=debug [default: info]
     #[arg(long, env = "BASCULE_LOG_LEVEL", value_name = "LEVEL")]
@@ -368,7 +382,7 @@ pub struct Sandbox {
     #[arg(long)]
     pub rm: bool,
     /// Print help
-    #[arg(long, action = ArgAction::HelpLong)]
+    #[arg(long, action = ArgAction::Help)]
     pub help: Option<bool>,
 }
 
@@ -506,8 +520,8 @@ pub struct Inspect {
     /// What to show.
     #[command(flatten)]
     pub named: InspectNamed,
-    /// Look among containers or networks only
-    #[arg(long, value_enum)]
+    /// Look among `container`s or `network`s only
+    #[arg(long, value_name = "KIND", value_enum, hide_possible_values = true)]
     pub r#type: Option<Kind>,
 }
 

@@ -78,7 +78,7 @@ fn start(
 ) -> Result<Option<u8>, Failure> {
     let id = &new.created.id;
     let started: proto::ContainerStarted =
-        client.post(&paths::container_start(id), &()).map_err(engine)?;
+        client.request(&paths::container_start(id)).map_err(engine)?;
     if let Some(signal) = signals.asked_to_end() {
         return Err(Failure::silent(exit::of_signal(signal as i32)));
     }
