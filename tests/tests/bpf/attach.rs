@@ -71,13 +71,17 @@ fn both(mode: Mode) {
         Mode::Clsact => Mode::Tcx,
     };
     let changed = Hooks::new(plane.pins.clone(), other);
+    let old = ns.run(|| changed.all().expect("list"));
+    assert!(!old[&ingress].is_current(&plane.loaded.programs, other), "{old:?}");
     ns.run(|| changed.attach(&plane.loaded.programs, ingress, FROM_CONTAINER)).expect("change");
     assert_eq!(at_ingress(&ns), [FROM_CONTAINER]);
 
     assert!(ns.run(|| hooks.detach(egress)).expect("detach"));
     assert!(!ns.run(|| hooks.detach(egress)).expect("detach"), "detached twice");
-    let seen = ns.run(|| hooks.all().expect("list"));
+    let seen = ns.run(|| changed.all().expect("list"));
     assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [ingress]);
+    assert!(seen[&ingress].is_current(&plane.loaded.programs, other));
+    assert!(!seen[&ingress].is_current(&plane.loaded.programs, mode));
 
     let removed = ns.run(|| cleanup(&plane.places.bpffs())).expect("cleanup");
     assert_eq!(removed.links + removed.filters, 1, "{removed:?}");

@@ -47,3 +47,19 @@ fn this_kernel_has_all_that_is_needed() {
     assert!(features.cgroup_bind(), "{features:?}");
     assert!(features.to_string().contains("TCX"), "{features}");
 }
+
+#[test]
+fn without_rights_the_error_says_which_are_missing() {
+    bascule_tests::require_root();
+    let error = std::thread::spawn(|| {
+        // The raw call changes this thread alone, and takes all capabilities from it.
+        // SAFETY: no addresses.
+        let dropped = unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) };
+        assert_eq!(dropped, 0, "setresuid");
+        Features::probe().expect_err("probed without rights")
+    })
+    .join()
+    .expect("thread");
+    let text = error.to_string();
+    assert!(text.contains("no BPF") && text.contains("run as root"), "{text}");
+}

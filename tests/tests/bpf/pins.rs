@@ -86,6 +86,7 @@ fn a_bpffs_is_mounted_where_it_is_missing() {
     let pins = Pins::open(&dir).expect("mounts a bpffs");
     assert!(pins.maps_dir().is_dir() && pins.links_dir().is_dir());
     Pins::open(&dir).expect("finds it the second time");
+    Pins::open(&dir.join("one/two")).expect("makes directories on it");
     let mounts = bascule_tests::places::mounts_below(&dir);
     assert_eq!(mounts.len(), 1, "mounted once: {mounts:?}");
 }

@@ -8,6 +8,7 @@ use std::{
     fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use aya_obj::generated::bpf_attach_type;
@@ -121,6 +122,14 @@ pub struct Attachment {
     pub mode: Mode,
 }
 
+impl Attachment {
+    /// Whether it is the very program that this process has loaded, by the mechanism in use.
+    pub fn is_current(&self, programs: &Programs, mode: Mode) -> bool {
+        self.mode == mode
+            && programs.get(&self.program).is_ok_and(|program| program.id == self.program_id)
+    }
+}
+
 /// What attaching did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attached {
@@ -133,16 +142,19 @@ pub enum Attached {
 }
 
 /// The hooks of one agent.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Hooks {
     pins: Pins,
     mode: Mode,
+    /// Filters may be there: always in clsact mode, and in the other until none has been found. Nobody
+    /// else makes any, and looking for them is a request for every side of every interface.
+    filters: AtomicBool,
 }
 
 impl Hooks {
     /// Uses the pins of this agent, and one mechanism for what it attaches from now on.
     pub fn new(pins: Pins, mode: Mode) -> Self {
-        Self { pins, mode }
+        Self { pins, mode, filters: AtomicBool::new(true) }
     }
 
     pub(super) fn pins(&self) -> &Pins {
@@ -258,24 +270,36 @@ impl Hooks {
     /// Everything of ours that is attached to an interface that exists.
     pub fn all(&self) -> Result<BTreeMap<Hook, Attachment>, BpfError> {
         let mut all = BTreeMap::new();
+        let mut names = BTreeMap::new();
         for (hook, path) in self.pinned()? {
             if let Some((_, program_id)) = self.live(&path, hook)? {
-                let program = program_name(program_id).unwrap_or_default();
+                let program: &String = names
+                    .entry(program_id)
+                    .or_insert_with(|| program_name(program_id).unwrap_or_default());
+                let program = program.clone();
                 all.insert(hook, Attachment { program, program_id, mode: Mode::Tcx });
             }
         }
+        if self.filters.load(Ordering::Relaxed) {
+            self.add_filters(&mut all)?;
+        }
+        Ok(all)
+    }
+
+    fn add_filters(&self, all: &mut BTreeMap<Hook, Attachment>) -> Result<(), BpfError> {
         let filters = clsact::all().map_err(|source| BpfError::Attach {
             what: "list",
             program: "the filters".into(),
             place: "of the interfaces".into(),
             source,
         })?;
+        self.filters.store(self.mode == Mode::Clsact || !filters.is_empty(), Ordering::Relaxed);
         for (ifindex, side, filter) in filters {
             let attachment =
                 Attachment { program: filter.program, program_id: filter.id, mode: Mode::Clsact };
             all.entry(Hook { ifindex, side }).or_insert(attachment);
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Removes the pins of links whose interface is gone; returns their hooks.

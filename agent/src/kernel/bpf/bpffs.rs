@@ -31,6 +31,9 @@ impl Pins {
     pub fn open(dir: &Path) -> Result<Self, BpfError> {
         ensure_bpffs(dir)?;
         let pins = Self { root: dir.to_path_buf() };
+        if let Some(parent) = dir.parent() {
+            fs::create_dir_all(parent).map_err(pin("make", parent))?;
+        }
         for dir in [pins.root.clone(), pins.version_dir(), pins.maps_dir(), pins.links_dir()] {
             make_dir(&dir).map_err(pin("make", &dir))?;
         }

@@ -343,3 +343,30 @@ pub fn collect(programs: &Programs, tables: &Tables) -> Result<Collected, BpfErr
     let [seen, removed] = tables.collected()?;
     Ok(Collected { seen, removed })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_shows_the_end_of_the_verifiers_log() {
+        let log: String = (0..100).map(|line| format!("line {line}\n\n")).collect();
+        let error = ProgramError::LoadError {
+            io_error: io::Error::from_raw_os_error(libc::EACCES),
+            verifier_log: aya_obj::VerifierLog::new(log),
+        };
+        let text = refused("from_uplink", error).to_string();
+        assert!(text.contains("refused the program from_uplink"), "{text}");
+        assert!(text.ends_with("line 98\nline 99") && text.contains("line 60"), "{text}");
+        assert!(!text.contains("line 59"), "{text}");
+    }
+
+    #[test]
+    fn missing_rights_are_said_to_be_missing() {
+        let error = EbpfError::FileError {
+            path: "x".into(),
+            error: io::ErrorKind::PermissionDenied.into(),
+        };
+        assert!(loading(error).to_string().contains("CAP_BPF"));
+    }
+}

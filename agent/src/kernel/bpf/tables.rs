@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::Ipv4Addr,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
@@ -37,6 +38,15 @@ unsafe impl Pod for Prefix4 {}
 impl From<Ipv4Network> for Prefix4 {
     fn from(network: Ipv4Network) -> Self {
         Self { length: network.prefix().into(), ip4: network.network().into() }
+    }
+}
+
+impl From<Prefix4> for Ipv4Network {
+    /// A length that no prefix has counts as the longest.
+    fn from(prefix: Prefix4) -> Self {
+        let address = Ipv4Addr::from(prefix.ip4);
+        let length = u8::try_from(prefix.length).unwrap_or(32).min(32);
+        Self::new(address, length).unwrap_or_else(|_| Self::from(address))
     }
 }
 
