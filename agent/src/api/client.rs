@@ -103,6 +103,7 @@ fn reason(error: &io::Error) -> String {
 #[derive(Debug)]
 pub struct Client {
     socket: PathBuf,
+    patience: Duration,
     runtime: runtime::Runtime,
 }
 
@@ -110,12 +111,12 @@ impl Client {
     /// Makes a client of the agent with this run directory. Nothing is connected yet.
     pub fn new(run_dir: &Path) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { socket: run_dir.join(paths::SOCKET), runtime })
+        Ok(Self { socket: run_dir.join(paths::SOCKET), patience: PATIENCE, runtime })
     }
 
-    /// Returns the socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// Waits longer for what is known to take so long.
+    pub fn allow(&mut self, longer: Duration) {
+        self.patience += longer;
     }
 
     /// Reads something.
@@ -181,9 +182,9 @@ impl Client {
         };
         let request = request.body(Full::from(body)).map_err(|error| broken(error.to_string()))?;
         self.runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, self.send(request, &broken)).await.unwrap_or_else(|_| {
-                Err(broken(format!("no reply within {} seconds", PATIENCE.as_secs())))
-            })
+            tokio::time::timeout(self.patience, self.send(request, &broken)).await.unwrap_or_else(
+                |_| Err(broken(format!("no reply within {} seconds", self.patience.as_secs()))),
+            )
         })
     }
 

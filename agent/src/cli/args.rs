@@ -113,7 +113,7 @@ pub enum Verb {
     /// Start containers
     Start(References),
     /// Stop containers
-    Stop(References),
+    Stop(ContainerStop),
     /// Remove containers
     Rm(ContainerRemove),
     /// Show containers or networks in full
@@ -318,8 +318,8 @@ pub enum Container {
     Create(Create),
     /// Start containers as empty sandboxes: namespace, interfaces, addresses, ports
     Start(References),
-    /// Stop containers and release what they hold on the network
-    Stop(References),
+    /// End the commands of containers and release what they hold on the network
+    Stop(ContainerStop),
     /// Remove containers
     #[command(visible_alias = "remove")]
     Rm(ContainerRemove),
@@ -462,6 +462,17 @@ pub struct References {
     /// Names, ids or beginnings of ids
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
+}
+
+/// `container stop`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ContainerStop {
+    /// Which ones.
+    #[command(flatten)]
+    pub references: References,
+    /// Seconds until a command that does not end is killed [default: 10]
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS")]
+    pub time: Option<u16>,
 }
 
 /// `container rm`.
@@ -676,6 +687,7 @@ mod tests {
             "container create --name c1 --network n1",
             "container start c1 c2",
             "container stop c1",
+            "stop -t 0 c1 c2",
             "container rm -f c1",
             "container ls -a",
             "container ps -aq",

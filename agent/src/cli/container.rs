@@ -1,6 +1,6 @@
 //! `bascule container ...`, without what executes commands.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 use serde_json::json;
@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{
     Context,
     args::{
-        ContainerList, ContainerRemove, Create, Inspect, InspectNamed, KeyValue, Kind, References,
-        Sandbox,
+        ContainerList, ContainerRemove, ContainerStop, Create, Inspect, InspectNamed, KeyValue,
+        Kind, References, Sandbox,
     },
     filter, for_each, network, output,
 };
@@ -110,10 +110,12 @@ pub fn start(context: &Context, which: &References) -> Result<u8, Failure> {
 }
 
 /// Stops containers.
-pub fn stop(context: &Context, which: &References) -> Result<u8, Failure> {
-    let client = context.client()?;
-    for_each(&which.containers, |name| {
-        client.act(&paths::container_stop(name), None::<&()>)?;
+pub fn stop(context: &Context, args: &ContainerStop) -> Result<u8, Failure> {
+    let mut client = context.client()?;
+    let query = args.time.map(|seconds| format!("?t={seconds}")).unwrap_or_default();
+    client.allow(Duration::from_secs(args.time.unwrap_or_default().into()));
+    for_each(&args.references.containers, |name| {
+        client.act(&format!("{}{query}", paths::container_stop(name)), None::<&()>)?;
         Ok(true)
     })
 }
