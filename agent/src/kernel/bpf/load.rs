@@ -6,6 +6,7 @@ use std::{
     fs, io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    thread,
 };
 
 use aya::{
@@ -222,32 +223,43 @@ fn make_unreferenced(name: &str, geometry: &Geometry, path: &Path) -> Result<(),
     sys::object_pin(&fd, path).map_err(pin("pin the map at", path))
 }
 
+/// Loads every program; each on a thread of its own, because the verifier takes its time.
 fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, BpfError> {
-    let mut programs = BTreeMap::new();
-    for (name, program) in ebpf.programs_mut() {
-        match program {
-            AyaProgram::SchedClassifier(program) => program.load(),
-            AyaProgram::CgroupSockAddr(program) => program.load(),
-            _ => {
-                tracing::warn!(program = name, "the object has a program of a type not known here");
-                continue;
-            }
-        }
-        .map_err(|error| refused(name, error))?;
-        let object = |error: ProgramError| BpfError::Object(error.to_string());
-        let info = program.info().map_err(object)?;
-        let fd = program
-            .fd()
-            .map_err(object)?
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|error| BpfError::Object(error.to_string()))?;
-        programs.insert(
-            name.to_owned(),
-            Program { fd, id: info.id(), verified_instructions: info.verified_instruction_count() },
-        );
-    }
+    let programs = thread::scope(|scope| {
+        let threads: Vec<_> = ebpf
+            .programs_mut()
+            .map(|(name, program)| scope.spawn(move || load_program(name, program)))
+            .collect();
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.filter_map(Result::transpose).collect::<Result<_, _>>()
+    })?;
     Ok(Programs { programs })
+}
+
+fn load_program(
+    name: &str,
+    program: &mut AyaProgram,
+) -> Result<Option<(String, Program)>, BpfError> {
+    match program {
+        AyaProgram::SchedClassifier(program) => program.load(),
+        AyaProgram::CgroupSockAddr(program) => program.load(),
+        _ => {
+            tracing::warn!(program = name, "the object has a program of a type not known here");
+            return Ok(None);
+        }
+    }
+    .map_err(|error| refused(name, error))?;
+    let object = |error: ProgramError| BpfError::Object(error.to_string());
+    let info = program.info().map_err(object)?;
+    let fd = program.fd().map_err(object)?.as_fd().try_clone_to_owned();
+    let loaded = Program {
+        fd: fd.map_err(|error| BpfError::Object(error.to_string()))?,
+        id: info.id(),
+        verified_instructions: info.verified_instruction_count(),
+    };
+    Ok(Some((name.to_owned(), loaded)))
 }
 
 /// Puts the new maps in force, one rename each.
