@@ -6,5 +6,6 @@ pub mod error;
 pub mod kernel;
 pub mod model;
 pub mod plan;
+pub mod reconcile;
 pub mod state;
 pub mod telemetry;

@@ -69,12 +69,16 @@ pub fn vanished(desired: &Desired, observed: &Observed) -> Vec<ContainerId> {
 struct Subjects {
     endpoints: BTreeMap<u32, ContainerId>,
     networks: BTreeMap<u32, NetworkId>,
+    rules: BTreeMap<u32, ContainerId>,
 }
 
 impl Subjects {
     fn of(desired: &Desired) -> Self {
         let networks = desired.networks.values().map(|n| (n.index, n.id)).collect();
-        Self { endpoints: holders(desired), networks }
+        let rules = desired.containers.values().filter_map(|c| Some((c.id, c.running()?)));
+        let rules =
+            rules.flat_map(|(id, r)| r.rules.iter().map(move |rule| (rule.index, id))).collect();
+        Self { endpoints: holders(desired), networks, rules }
     }
 
     fn of_entry(&self, entry: &Entry) -> Subject {
@@ -90,6 +94,9 @@ impl Subjects {
             Entry::Neighbour(_, Some(value)) => endpoint(value.endpoint),
             Entry::Rule(_, Some(value)) => endpoint(value.endpoint),
             Entry::Link(key, Some(_)) => endpoint(key.from),
+            Entry::Port(_, Some(slot)) => {
+                self.rules.get(&slot.rule).map_or(Subject::Host, |id| Subject::Container(*id))
+            }
             Entry::Network(index, Some(_)) => network(*index),
             Entry::Subnet(_, Some(value)) => network(value.network),
             _ => Subject::Host,

@@ -16,7 +16,7 @@ mod order;
 #[cfg(test)]
 mod tests;
 
-pub use action::{Action, Entry, Planned, Subject};
+pub use action::{Action, ConfigureInterface, Entry, Planned, Subject};
 pub use contents::Contents;
 pub use diff::{Settings, diff, vanished};
 pub use observed::{

@@ -8,7 +8,7 @@ use std::{
 use ipnetwork::Ipv4Network;
 use jiff::Timestamp;
 
-use crate::model::{NamespaceId, PortRange, Proto};
+use crate::model::{NamespaceId, PortRange, Process, Proto};
 
 /// What a change needs to know of the world.
 pub struct Facts {
@@ -33,6 +33,8 @@ pub struct Facts {
 pub struct Brought {
     /// Which it is.
     pub id: NamespaceId,
+    /// The process whose namespace it is, where it was brought so.
+    pub process: Option<Process>,
     /// Whether the agent lives in it.
     pub is_agents: bool,
     /// Its interfaces.

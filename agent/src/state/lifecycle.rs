@@ -31,7 +31,7 @@ pub(super) fn start(
         network_of(desired, attachment.network)?;
     }
     if let Some(container) = desired.containers.get_mut(&id) {
-        let process = None;
+        let process = facts.brought.as_ref().and_then(|b| b.as_ref().ok()?.process);
         let running = Running { namespace: None, process, next_interface: 0, rules: Vec::new() };
         container.state = State::Running(running);
         container.started_at = Some(facts.now);
@@ -52,6 +52,10 @@ pub(super) fn stop(
     let container = find::container(desired, reference)?;
     let id = container.id;
     if container.running().is_none() {
+        // Whoever knows how it ended may tell after it was noticed.
+        if let Some(container) = desired.containers.get_mut(&id).filter(|c| c.exit_code.is_none()) {
+            container.exit_code = exit_code;
+        }
         return Ok(Outcome::Nothing);
     }
     exit(desired, id, exit_code, facts);

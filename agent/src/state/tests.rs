@@ -366,6 +366,7 @@ fn brought_namespaces_are_looked_at() {
     let brought = |interfaces: &[&str], is_agents| {
         Some(Ok(Brought {
             id,
+            process: None,
             is_agents,
             interfaces: interfaces.iter().map(|&i| i.to_owned()).collect(),
         }))

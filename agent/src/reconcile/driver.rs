@@ -1,0 +1,423 @@
+//! The one task that changes anything: takes changes in turn, commits them, and sees to their effect.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    facts,
+    follow::{self, Follow},
+    machine::Machine,
+    observe::{Known, Look, ObserveError, known},
+    pass::{Report, Trigger},
+    status::{Failure, Shared, Snapshot},
+    sysctls,
+};
+use crate::{
+    kernel::{self, netlink::Watch, process},
+    model::{Desired, NetworkId, Predefined},
+    plan::{Settings, Subject},
+    state::{
+        Change, Outcome, Rejected, change,
+        store::{Store, StoreError},
+    },
+    telemetry::Metrics,
+};
+
+/// How long changes of the machine are gathered before it is looked at.
+const SETTLE: Duration = Duration::from_millis(20);
+/// How often it is made sure that namespaces are still there: half of what is promised.
+const PRESENCE: Duration = Duration::from_millis(500);
+/// How often everything is read again, whatever was heard.
+const FULL: Duration = Duration::from_secs(30);
+/// Waiting before the first repetition of what failed; doubled each time, up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// Changes that may wait.
+const QUEUE: usize = 1024;
+
+/// Why the agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nothing can be observed.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// Linux refuses.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// A change that every start makes is refused.
+    #[error("cannot bring the stored state up to date: {0}")]
+    Rejected(#[from] Rejected),
+}
+
+/// A change that somebody waits for.
+#[derive(Debug)]
+struct Command {
+    change: Change,
+    reply: oneshot::Sender<Result<Outcome, Rejected>>,
+}
+
+/// How others ask for changes.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    /// What others may see.
+    pub shared: Shared,
+}
+
+impl Handle {
+    /// Asks for a change and waits until it has taken effect.
+    pub async fn change(&self, change: Change) -> Result<Outcome, Rejected> {
+        let stopping = |_| Rejected::internal("the agent is stopping");
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(Command { change, reply })
+            .await
+            .map_err(|_| Rejected::internal("the agent is stopping"))?;
+        answer.await.map_err(stopping)?
+    }
+}
+
+/// What the operator has set for the driver.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Settings of the plan.
+    pub settings: Settings,
+    /// Whether there is a default network.
+    pub bridge: bool,
+    /// Whether the host is made to route.
+    pub ip_forward: bool,
+}
+
+/// The one task that changes anything.
+#[derive(Debug)]
+pub struct Driver {
+    pub(super) machine: Machine,
+    pub(super) settings: Settings,
+    pub(super) desired: Arc<Desired>,
+    pub(super) known: Known,
+    pub(super) shared: Shared,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) retry: Retry,
+    store: Store,
+    follow: Follow,
+    commands: mpsc::Receiver<Command>,
+}
+
+impl Driver {
+    /// Loads the store and brings about what it says.
+    pub async fn start(
+        machine: Machine,
+        store: Store,
+        options: &Options,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Handle), StartError> {
+        let desired = load(&store)?;
+        let shared = Shared::new(Snapshot::new(desired.clone()));
+        let (sender, commands) = mpsc::channel(QUEUE);
+        let handle = Handle { commands: sender, shared: shared.clone() };
+        let mut driver = Self {
+            known: known(&machine)?,
+            machine,
+            settings: options.settings.clone(),
+            desired: Arc::new(desired),
+            shared,
+            metrics,
+            retry: Retry::default(),
+            store,
+            follow: Follow::default(),
+            commands,
+        };
+        driver.bring_up_to_date(options).await?;
+        Ok((driver, handle))
+    }
+
+    async fn bring_up_to_date(&mut self, options: &Options) -> Result<(), StartError> {
+        let boot_id = process::boot_id()?;
+        if self.store.load()?.boot_id.as_deref() != Some(&boot_id) {
+            self.apply(&Change::Rebooted).await?;
+            self.store.set_boot_id(&boot_id)?;
+        }
+        self.apply(&Change::Recover).await?;
+        self.apply(&Change::DefaultNetwork(options.bridge)).await?;
+        if options.ip_forward
+            && let Err(error) = sysctls::forward(&self.store)
+        {
+            tracing::warn!(%error, "the host is not made to route");
+        }
+        for id in self.follow.update(&self.desired.clone()) {
+            self.stop(id).await;
+        }
+        self.pass(Trigger::Start, Look::All).await?;
+        self.reserve_ports();
+        Ok(())
+    }
+
+    /// Works until `stop` completes.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let (told, mut changed) = mpsc::channel(1);
+        let watch = tokio::spawn(watch(told));
+        let ticker = |period| {
+            let mut ticker = interval(period);
+            ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticker
+        };
+        let (mut presence, mut full) = (ticker(PRESENCE), ticker(FULL));
+        full.reset();
+        tokio::pin!(stop);
+        loop {
+            let retry = self.retry.next();
+            tokio::select! {
+                () = &mut stop => break,
+                Some(command) = self.commands.recv() => self.command(command).await,
+                Some(()) = changed.recv() => self.look(Look::Only(BTreeSet::new())).await,
+                Some(id) = self.follow.ended() => {
+                    tracing::info!(container = %id.short(), "the process has ended");
+                    self.stop(id).await;
+                    self.look(Look::Only(BTreeSet::new())).await;
+                }
+                _ = presence.tick() => if !follow::all_present(&self.machine.places, &self.desired) {
+                    self.look(Look::Only(BTreeSet::new())).await;
+                },
+                _ = full.tick() => self.look_at_all().await,
+                () = sleep_until(retry) => self.look(Look::All).await,
+            }
+        }
+        watch.abort();
+    }
+
+    async fn look_at_all(&mut self) {
+        match tokio::task::block_in_place(|| known(&self.machine)) {
+            Ok(known) => self.known = known,
+            Err(error) => tracing::error!(%error, "cannot read the maps"),
+        }
+        self.look(Look::All).await;
+        self.reserve_ports();
+    }
+
+    async fn look(&mut self, look: Look) {
+        if let Err(error) = self.pass(Trigger::Watch, look).await {
+            tracing::error!(%error, "cannot look at the machine");
+            self.retry.update(&BTreeMap::from([(Subject::Host, error.to_string())]));
+        }
+        self.update_follow().await;
+    }
+
+    async fn update_follow(&mut self) {
+        let desired = Arc::clone(&self.desired);
+        for id in self.follow.update(&desired) {
+            self.stop(id).await;
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        let begin = Instant::now();
+        let attaches = matches!(command.change, Change::Start(_) | Change::Connect { .. });
+        let result = self.carry_out(&command.change).await;
+        match &result {
+            Ok(outcome) => {
+                tracing::info!(change = ?command.change, ?outcome, seconds = begin.elapsed().as_secs_f64(), "changed");
+                if attaches {
+                    self.metrics.attach_seconds.observe(begin.elapsed().as_secs_f64());
+                }
+            }
+            Err(error) => tracing::info!(change = ?command.change, %error, "refused"),
+        }
+        // Whoever asked may have gone.
+        let _ = command.reply.send(result);
+    }
+
+    async fn carry_out(&mut self, change: &Change) -> Result<Outcome, Rejected> {
+        let before = Arc::clone(&self.desired);
+        let outcome = self.apply(change).await?;
+        if *before == *self.desired {
+            return Ok(outcome);
+        }
+        let subjects = self.subjects(&outcome);
+        let look = subjects.iter().filter_map(|s| match s {
+            Subject::Container(id) => Some(*id),
+            _ => None,
+        });
+        let result = self.pass(Trigger::Change, Look::Only(look.collect())).await;
+        let failure = match &result {
+            Ok(report) => subjects.iter().find_map(|subject| report.failures.get(subject).cloned()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(error) = failure.filter(|_| makes(change)) {
+            self.undo(&before).await?;
+            return Err(Rejected::internal(error));
+        }
+        self.settle(change, &outcome, result.unwrap_or_default()).await?;
+        Ok(outcome)
+    }
+
+    /// Notes what a change has come to.
+    async fn settle(
+        &mut self,
+        change: &Change,
+        outcome: &Outcome,
+        report: Report,
+    ) -> Result<(), Rejected> {
+        if let (Change::Start(_), Outcome::Container(container, _)) = (change, outcome)
+            && let Some(&namespace) = report.namespaces.get(container)
+        {
+            self.apply(&Change::BroughtUp { container: *container, namespace }).await?;
+        }
+        self.update_follow().await;
+        self.reserve_ports();
+        Ok(())
+    }
+
+    /// Takes back what could not be carried out.
+    async fn undo(&mut self, before: &Desired) -> Result<(), Rejected> {
+        let reverted = change::revert(before, &self.desired);
+        self.commit(reverted)?;
+        if let Err(error) = self.pass(Trigger::Change, Look::Only(BTreeSet::new())).await {
+            tracing::error!(%error, "cannot take back what failed; it is tried again");
+            self.retry.update(&BTreeMap::from([(Subject::Host, error.to_string())]));
+        }
+        Ok(())
+    }
+
+    /// Returns the objects whose state decides whether a change has worked.
+    fn subjects(&self, outcome: &Outcome) -> Vec<Subject> {
+        match outcome {
+            Outcome::Network(id) => vec![Subject::Network(*id)],
+            Outcome::Container(id, _) => {
+                let container = self.desired.containers.get(id).into_iter();
+                let networks =
+                    container.flat_map(|c| c.endpoints().map(|(n, _)| Subject::Network(n)));
+                networks.chain([Subject::Container(*id)]).collect()
+            }
+            Outcome::Pruned(_) | Outcome::Nothing => Vec::new(),
+        }
+    }
+
+    /// Judges a change and commits it, without a pass.
+    pub(super) async fn apply(&mut self, change: &Change) -> Result<Outcome, Rejected> {
+        let mut facts = facts::gather(&self.machine, &self.desired, change)
+            .await
+            .map_err(Rejected::internal)?;
+        let (next, outcome) = change::apply(&self.desired, change, &mut facts)?;
+        if next != *self.desired {
+            self.commit(next)?;
+        }
+        Ok(outcome)
+    }
+
+    fn commit(&mut self, next: Desired) -> Result<(), Rejected> {
+        self.store.commit(Some(&self.desired), &next).map_err(Rejected::internal)?;
+        self.desired = Arc::new(next);
+        let desired = Arc::clone(&self.desired);
+        self.shared.update(|s| s.desired = desired);
+        Ok(())
+    }
+
+    fn reserve_ports(&self) {
+        if let Err(error) = sysctls::reserve(&self.store, &self.desired, &self.settings.config) {
+            tracing::warn!(%error, "published ports are not reserved from the host's choice");
+        }
+    }
+}
+
+/// Returns whether a change makes something, and is undone if it cannot be carried out. What takes away is
+/// carried out sooner or later.
+const fn makes(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::CreateNetwork(_)
+            | Change::Connect { .. }
+            | Change::CreateContainer(_)
+            | Change::Start(_)
+    )
+}
+
+fn load(store: &Store) -> Result<Desired, StoreError> {
+    if let Some(desired) = store.load()?.desired {
+        return Ok(desired);
+    }
+    let predefined = Predefined {
+        host: NetworkId::new(rand::random()),
+        none: NetworkId::new(rand::random()),
+        created: jiff::Timestamp::now(),
+    };
+    let desired = Desired::new(predefined, rand::random());
+    store.commit(None, &desired)?;
+    Ok(desired)
+}
+
+/// Tells of changes of the machine, as long as anyone listens.
+async fn watch(told: mpsc::Sender<()>) {
+    loop {
+        let mut watch = match Watch::open() {
+            Ok(watch) => watch,
+            Err(error) => {
+                tracing::error!(%error, "cannot watch the machine");
+                tokio::time::sleep(RETRY.1).await;
+                continue;
+            }
+        };
+        loop {
+            if let Err(error) = watch.changed(SETTLE).await {
+                tracing::error!(%error, "cannot watch the machine");
+                break;
+            }
+            // Full: somebody will look anyway.
+            let _ = told.try_send(());
+        }
+        // What was missed is looked for.
+        let _ = told.try_send(());
+        tokio::time::sleep(RETRY.0).await;
+    }
+}
+
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// When to try again what failed.
+#[derive(Debug, Default)]
+pub(super) struct Retry {
+    failures: BTreeMap<Subject, (Failure, Instant)>,
+}
+
+impl Retry {
+    /// Takes in the failures of a pass; what is not among them has recovered.
+    pub(super) fn update(&mut self, failures: &BTreeMap<Subject, String>) {
+        self.failures.retain(|subject, _| failures.contains_key(subject));
+        let now = Instant::now();
+        for (subject, error) in failures {
+            let first = || (Failure { error: String::new(), attempts: 0 }, now);
+            let (failure, next) = self.failures.entry(*subject).or_insert_with(first);
+            failure.error.clone_from(error);
+            // Passes for other reasons do not count.
+            if *next <= now {
+                let wait = RETRY.0.saturating_mul(1 << failure.attempts.min(16)).min(RETRY.1);
+                failure.attempts += 1;
+                *next = now + wait;
+            }
+        }
+    }
+
+    /// Returns when to try again.
+    fn next(&self) -> Option<Instant> {
+        self.failures.values().map(|(_, next)| *next).min()
+    }
+
+    /// Returns the failures.
+    pub(super) fn failures(&self) -> BTreeMap<Subject, Failure> {
+        self.failures.iter().map(|(subject, (failure, _))| (*subject, failure.clone())).collect()
+    }
+}

@@ -1,0 +1,233 @@
+//! Carries actions out: one match, no decisions.
+
+use std::path::Path;
+
+use bascule_common::abi::service;
+use ipnetwork::IpNetwork;
+
+use super::{machine::Machine, observe::Known};
+use crate::{
+    kernel::{
+        self,
+        bpf::{self, BpfError, PortKey, Prefix4, Table},
+        container,
+        netlink::{Netlink, NewBridge, NewVeth, PortFlags},
+        netns, owned,
+    },
+    model::{ContainerId, Desired},
+    plan::{Action, ConfigureInterface, Entry, Hook, HookState, Side},
+};
+
+/// Why an action could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// Linux refuses.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// BPF refuses.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+    /// The container is not there any more.
+    #[error("container {} is gone", .0.short())]
+    Gone(ContainerId),
+}
+
+impl ExecuteError {
+    /// Returns whether what the action is about went away meanwhile: the next observation tells.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Kernel(error) => error.errno() == Some(nix::errno::Errno::ENODEV),
+            Self::Bpf(error) => error.is_gone(),
+            Self::Gone(_) => true,
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, ExecuteError>;
+
+/// Carries an action out, and notes what it changed of what is known.
+pub async fn execute(
+    machine: &Machine,
+    known: &mut Known,
+    desired: &Desired,
+    action: &Action,
+) -> Result<()> {
+    let netlink = &machine.netlink;
+    match action {
+        Action::Map(entry) => {
+            reset_counters(machine, known, entry)?;
+            write(&machine.tables, entry)?;
+            known.contents.apply(entry);
+        }
+        Action::CreateBridge { network, name, mac, mtu } => {
+            let alias = machine.mark.bridge_alias(&network.to_string());
+            let birth_mac = machine.mark.birth_mac(name);
+            let bridge = NewBridge { name, birth_mac, mac: *mac, mtu: *mtu, alias: &alias };
+            netlink.create_bridge(&bridge).await?;
+        }
+        Action::DeleteLink { index, .. } => {
+            netlink.delete_link(*index).await?;
+            for side in [Side::Ingress, Side::Egress] {
+                let hook = Hook { ifindex: *index, side };
+                if known.hooks.remove(&hook).is_some() {
+                    machine.hooks.detach(bpf_hook(hook))?;
+                }
+            }
+        }
+        Action::SetUp { index, .. } => netlink.set_up(*index, true).await?,
+        Action::SetMac { index, mac } => netlink.set_mac(*index, *mac).await?,
+        Action::SetMtu { index, mtu } => netlink.set_mtu(*index, *mtu).await?,
+        Action::AddAddress { index, address } => {
+            netlink.add_address(*index, IpNetwork::V4(*address)).await?;
+        }
+        Action::DeleteAddress { index, address } => {
+            netlink.delete_address(*index, IpNetwork::V4(*address)).await?;
+        }
+        Action::Enslave { index, bridge } => netlink.set_master(*index, Some(*bridge)).await?,
+        Action::Quiet { index } => {
+            let flags = PortFlags { learning: false, unicast_flood: false, hairpin: false };
+            netlink.set_port_flags(*index, flags).await?;
+        }
+        Action::SetFdb(entry) => netlink.set_fdb(entry.port, entry.mac).await?,
+        Action::DeleteFdb(entry) => {
+            netlink.delete_fdb(entry.port, entry.mac).await?;
+        }
+        Action::SetNeighbour(n) => netlink.set_neighbour(n.link, n.ip.into(), n.mac).await?,
+        Action::DeleteNeighbour(n) => {
+            netlink.delete_neighbour(n.link, n.ip.into()).await?;
+        }
+        Action::Attach { hook, program } => {
+            machine.hooks.attach(&machine.programs, bpf_hook(*hook), program)?;
+            let state = HookState { program: (*program).to_owned(), current: true };
+            known.hooks.insert(*hook, state);
+        }
+        Action::Detach(hook) => {
+            machine.hooks.detach(bpf_hook(*hook))?;
+            known.hooks.remove(hook);
+        }
+        Action::CreateSandbox(container) => {
+            netns::create(&machine.places.sandbox(*container))?;
+        }
+        Action::RemoveSandbox(name) => remove_sandbox(&machine.places.sandboxes().join(name))?,
+        Action::PublishName { container, name } => {
+            let directory = Path::new(netns::IP_NETNS_DIR);
+            netns::publish(directory, name, &machine.places.sandbox(*container))?;
+        }
+        Action::LoopbackUp(container) => {
+            let inside = Netlink::open_in(&namespace(machine, desired, *container)?).await?;
+            container::set_loopback_up(&inside).await?;
+        }
+        Action::CreateVeth { container, endpoint, name, mac, mtu } => {
+            use std::os::fd::AsFd as _;
+            let endpoint = endpoint.to_string();
+            let namespace = namespace(machine, desired, *container)?;
+            netlink
+                .create_veth(&NewVeth {
+                    name,
+                    birth_mac: machine.mark.birth_mac(name),
+                    alias: &machine.mark.veth_alias(&endpoint),
+                    mtu: *mtu,
+                    peer: &owned::temporary_peer_name(&endpoint),
+                    peer_mac: *mac,
+                    peer_namespace: namespace.as_fd(),
+                })
+                .await?;
+        }
+        Action::Configure(wanted) => configure(machine, desired, wanted).await?,
+    }
+    Ok(())
+}
+
+async fn configure(
+    machine: &Machine,
+    desired: &Desired,
+    wanted: &ConfigureInterface,
+) -> Result<()> {
+    let inside = Netlink::open_in(&namespace(machine, desired, wanted.container)?).await?;
+    let interface = container::Interface {
+        temporary: owned::temporary_peer_name(&wanted.endpoint.to_string()),
+        name: wanted.name.clone(),
+        host_index: wanted.host_index,
+        mac: wanted.mac,
+        mtu: wanted.mtu,
+        addresses: vec![IpNetwork::V4(wanted.address)],
+        gateway: wanted.gateway.map(Into::into),
+    };
+    container::configure(&inside, &interface).await?;
+    Ok(())
+}
+
+/// Opens a container's namespace, for as long as the action takes.
+fn namespace(machine: &Machine, desired: &Desired, id: ContainerId) -> Result<netns::Namespace> {
+    let container = desired.containers.get(&id).ok_or(ExecuteError::Gone(id))?;
+    Ok(netns::Namespace::open(&machine.places.namespace(container))?)
+}
+
+/// Removes a namespace of ours, and first whatever `ip netns` knows it by.
+pub(super) fn remove_sandbox(path: &Path) -> Result<()> {
+    let directory = Path::new(netns::IP_NETNS_DIR);
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if let Some(name) = entry.file_name().to_str() {
+            netns::unpublish(directory, name, path)?;
+        }
+    }
+    netns::remove(path)?;
+    Ok(())
+}
+
+fn bpf_hook(hook: Hook) -> bpf::Hook {
+    let side = match hook.side {
+        Side::Ingress => bpf::Side::Ingress,
+        Side::Egress => bpf::Side::Egress,
+    };
+    bpf::Hook { ifindex: hook.ifindex, side }
+}
+
+/// Counters start at zero for whoever newly has a place.
+fn reset_counters(machine: &Machine, known: &Known, entry: &Entry) -> Result<()> {
+    match entry {
+        Entry::Endpoint(index, Some(new)) => {
+            let same = known.contents.endpoints.get(index);
+            if !same
+                .is_some_and(|old| (old.endpoint, old.generation) == (new.endpoint, new.generation))
+            {
+                machine.tables.reset_endpoint_counters(new.endpoint)?;
+            }
+        }
+        Entry::Rule(index, Some(_)) if !known.contents.rules.contains_key(index) => {
+            machine.tables.reset_rule_counters(*index)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn write(tables: &bpf::Tables, entry: &Entry) -> std::result::Result<(), BpfError> {
+    match entry {
+        Entry::Config(key, value) => put(&tables.config, key, value.as_ref()),
+        Entry::Generation(key, value) => put(&tables.generations, key, value.as_ref()),
+        Entry::Network(key, value) => put(&tables.networks, key, value.as_ref()),
+        Entry::Subnet(key, value) => put(&tables.subnets4, &Prefix4::from(*key), value.as_ref()),
+        Entry::Local(key, value) => put(&tables.locals4, key, value.as_ref()),
+        Entry::Uplink(key, value) => put(&tables.uplinks, key, value.as_ref()),
+        Entry::Endpoint(key, value) => put(&tables.endpoints, key, value.as_ref()),
+        Entry::Neighbour(key, value) => put(&tables.neighbours4, key, value.as_ref()),
+        Entry::Link(key, value) => put(&tables.links, key, value.as_ref()),
+        Entry::Rule(key, value) => put(&tables.rules, key, value.as_ref()),
+        Entry::Port((table, slot), value) => {
+            debug_assert!(*table < service::TABLES);
+            put(&tables.ports, &PortKey { table: *table, slot: *slot }, value.as_ref())
+        }
+    }
+}
+
+fn put<T: Table>(
+    table: &T,
+    key: &T::Key,
+    value: Option<&T::Value>,
+) -> std::result::Result<(), BpfError> {
+    match value {
+        Some(value) => table.put(key, value),
+        None => table.remove(key).map(drop),
+    }
+}

@@ -1,0 +1,132 @@
+//! Gathers what a change needs to know of the world, before it is judged.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
+
+use ipnetwork::IpNetwork;
+use jiff::Timestamp;
+
+use super::machine::Machine;
+use crate::{
+    kernel::{
+        self,
+        netlink::{self, Netlink},
+        netns, process, reserve,
+    },
+    model::{Container, Desired, NamespaceId, Process, Proto, Sandbox},
+    state::{Brought, Change, Facts, brings, find},
+};
+
+/// MTU of networks where no default route tells.
+const MTU: u16 = 1500;
+
+/// Gathers what a change needs.
+pub async fn gather(
+    machine: &Machine,
+    desired: &Desired,
+    change: &Change,
+) -> kernel::Result<Facts> {
+    let links = machine.netlink.links().await?;
+    let addresses = machine.netlink.addresses().await?;
+    let routes = machine.netlink.routes().await?;
+    let mut interfaces: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for link in &links {
+        let own = addresses.iter().filter(|a| a.link == link.index).filter_map(|a| v4(a.address));
+        interfaces.insert(link.name.clone(), own.collect());
+    }
+    let mtu =
+        netlink::mtu_of_default_route(&links, &routes).and_then(|mtu| u16::try_from(mtu).ok());
+    let held = if chooses_ports(desired, change) { held()? } else { BTreeSet::new() };
+    Ok(Facts {
+        now: Timestamp::now(),
+        entropy: Box::new(rand::random::<[u8; 32]>),
+        interfaces,
+        routes: routes
+            .iter()
+            .filter_map(|r| v4(r.destination))
+            .filter(|r| r.prefix() > 0)
+            .collect(),
+        held,
+        mtu: mtu.unwrap_or(MTU).max(68),
+        brought: brought(machine, desired, change).await,
+    })
+}
+
+fn v4(network: IpNetwork) -> Option<ipnetwork::Ipv4Network> {
+    match network {
+        IpNetwork::V4(network) => Some(network),
+        IpNetwork::V6(_) => None,
+    }
+}
+
+fn chooses_ports(desired: &Desired, change: &Change) -> bool {
+    let Change::Start(reference) = change else { return false };
+    find::container(desired, reference).is_ok_and(|c| !c.publish.is_empty() || c.publish_all)
+}
+
+/// Returns the ports that processes of the host hold.
+fn held() -> kernel::Result<BTreeSet<(Proto, Ipv4Addr, u16)>> {
+    let holders = reserve::holders()?;
+    let held = holders.iter().filter_map(|holder| {
+        let proto = match holder.protocol {
+            reserve::Protocol::Tcp => Proto::Tcp,
+            reserve::Protocol::Udp => Proto::Udp,
+        };
+        let address = match holder.address {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) if !holder.only_v6 => Ipv4Addr::UNSPECIFIED,
+            IpAddr::V6(address) => address.to_ipv4_mapped()?,
+        };
+        Some((proto, address, holder.port))
+    });
+    Ok(held.collect())
+}
+
+async fn brought(
+    machine: &Machine,
+    desired: &Desired,
+    change: &Change,
+) -> Option<Result<Brought, String>> {
+    let looked_up = |reference: &str| -> Option<&Container> {
+        find::container(desired, reference).ok().filter(|c| brings(c))
+    };
+    let sandbox = match change {
+        Change::CreateContainer(spec) => spec.sandbox.clone(),
+        Change::Start(reference) => looked_up(reference)?.sandbox.clone(),
+        Change::Connect { container, .. } => {
+            looked_up(container).filter(|c| c.running().is_some())?.sandbox.clone()
+        }
+        _ => return None,
+    };
+    match sandbox {
+        Sandbox::Own => None,
+        Sandbox::Path(path) => Some(look(machine, &path, &path.display().to_string()).await),
+        Sandbox::Process(pid) if process::start_time(pid).is_none() => {
+            Some(Err(format!("there is no process {pid} whose network namespace could be brought")))
+        }
+        Sandbox::Process(pid) => {
+            let process = process::start_time(pid).map(|start_time| Process { pid, start_time });
+            let path = format!("/proc/{pid}/ns/net");
+            let found = look(machine, Path::new(&path), &format!("that of process {pid}")).await;
+            Some(found.map(|brought| Brought { process, ..brought }))
+        }
+    }
+}
+
+async fn look(machine: &Machine, path: &Path, name: &str) -> Result<Brought, String> {
+    let failed =
+        |error: kernel::Error| format!("the network namespace {name} cannot be brought: {error}");
+    let namespace = netns::Namespace::open(path).map_err(failed)?;
+    let identity = namespace.identity().map_err(failed)?;
+    let inside = Netlink::open_in(&namespace).await.map_err(failed)?;
+    let links = inside.links().await.map_err(failed)?;
+    Ok(Brought {
+        process: None,
+        id: NamespaceId { device: identity.device, inode: identity.inode },
+        is_agents: identity == machine.namespace,
+        interfaces: links.into_iter().map(|link| link.name).collect(),
+    })
+}

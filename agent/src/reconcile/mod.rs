@@ -1,0 +1,20 @@
+//! Brings about what is desired: observe, plan, execute, until there is nothing left to do.
+//!
+//! [`Driver`] is the one task that changes anything, so changes have an order; [`Handle`] is how others
+//! ask it to.
+
+mod driver;
+mod executor;
+mod facts;
+mod follow;
+mod machine;
+mod names;
+mod observe;
+mod pass;
+mod status;
+mod sysctls;
+
+pub use driver::{Driver, Handle, Options, StartError};
+pub use machine::{Machine, Places};
+pub use names::usage;
+pub use status::{Failure, Shared, Snapshot};

@@ -1,0 +1,244 @@
+//! Fetches what is there, into the pure types of the plan.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
+
+use bascule_common::abi::Mac;
+use ipnetwork::{IpNetwork, Ipv4Network};
+
+use super::machine::{Machine, identify};
+use crate::{
+    kernel::{
+        self,
+        bpf::{self, BpfError, Table},
+        container, netlink, netns,
+        owned::Owned,
+    },
+    model::{Container, ContainerId, Desired, Mode, Sandbox},
+    plan::{self, Contents, Hook, HookState, Inside, Interface, Link, Name, Observed, Owner, Side},
+};
+
+/// Why nothing could be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// Linux refuses.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// BPF refuses.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+}
+
+/// What only this agent writes, and so need not be read every time.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// What the maps hold.
+    pub contents: Contents,
+    /// Where programs are attached.
+    pub hooks: BTreeMap<Hook, HookState>,
+}
+
+/// Which namespaces are looked into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Every one.
+    All,
+    /// These.
+    Only(BTreeSet<ContainerId>),
+}
+
+impl Look {
+    fn includes(&self, id: ContainerId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ids) => ids.contains(&id),
+        }
+    }
+}
+
+/// Reads what is known from the kernel.
+pub fn known(machine: &Machine) -> Result<Known, ObserveError> {
+    Ok(Known { contents: contents(&machine.tables)?, hooks: hooks(machine)? })
+}
+
+/// Observes everything that concerns us.
+pub async fn observe(
+    machine: &Machine,
+    desired: &Desired,
+    known: &Known,
+    look: &Look,
+) -> Result<Observed, ObserveError> {
+    let links = machine.netlink.links().await?;
+    let addresses = machine.netlink.addresses().await?;
+    let routes = machine.netlink.routes().await?;
+    let mut observed = Observed { contents: known.contents.clone(), ..Observed::default() };
+    for link in &links {
+        let source = netlink::masquerade_source(link.index, &addresses, &routes);
+        observed.links.insert(link.index, link_of(machine, link, source));
+    }
+    observed.addresses = addresses.iter().filter_map(address_of).collect();
+    // An index is never used again while the machine is up, but its namespace may hold what was known.
+    let there = known.hooks.iter().filter(|(hook, _)| observed.links.contains_key(&hook.ifindex));
+    observed.hooks = there.map(|(hook, state)| (*hook, state.clone())).collect();
+    bridges(machine, &mut observed).await?;
+    sandboxes(machine, desired, look, &mut observed).await;
+    observed.stray_sandboxes = strays(machine, desired)?;
+    Ok(observed)
+}
+
+fn link_of(machine: &Machine, link: &netlink::Link, source: Option<Ipv4Addr>) -> Link {
+    let owned = machine.mark.recognise(&link.name, link.alias.as_deref(), link.mac);
+    let owner = match owned {
+        None => Owner::Foreign,
+        Some(Owned::HalfMade) => Owner::HalfMade,
+        // An id that does not read is no id of ours.
+        Some(Owned::Bridge(id)) => id.parse().map_or(Owner::Foreign, Owner::Network),
+        Some(Owned::Veth(id)) => id.parse().map_or(Owner::Foreign, Owner::Endpoint),
+    };
+    Link {
+        index: link.index,
+        name: link.name.clone(),
+        owner,
+        up: link.up,
+        loopback: link.loopback,
+        ethernet: link.ethernet,
+        mtu: link.mtu,
+        mac: link.mac.unwrap_or_default(),
+        master: link.master,
+        quiet: link.port.is_some_and(|port| !port.learning && !port.unicast_flood),
+        source,
+    }
+}
+
+fn address_of(address: &netlink::Address) -> Option<plan::Address> {
+    match address.address {
+        IpNetwork::V4(network) => Some(plan::Address { link: address.link, address: network }),
+        IpNetwork::V6(_) => None,
+    }
+}
+
+/// Reads what was set on bridges of ours.
+async fn bridges(machine: &Machine, observed: &mut Observed) -> Result<(), ObserveError> {
+    let ours = |index: &u32| {
+        observed.links.get(index).is_some_and(|l| matches!(l.owner, Owner::Network(_)))
+    };
+    if !observed.links.keys().any(|index| ours(index)) {
+        return Ok(());
+    }
+    let fdb = machine.netlink.fdb().await?;
+    let set = fdb.iter().filter(|entry| entry.set && ours(&entry.bridge));
+    let fdb = set.map(|entry| plan::FdbEntry { port: entry.port, mac: entry.mac }).collect();
+    let neighbours = machine.netlink.neighbours().await?;
+    let set = neighbours.iter().filter(|n| n.permanent && ours(&n.link));
+    let neighbours = set.filter_map(neighbour_of).collect();
+    (observed.fdb, observed.neighbours) = (fdb, neighbours);
+    Ok(())
+}
+
+fn neighbour_of(neighbour: &netlink::Neighbour) -> Option<plan::Neighbour> {
+    match (neighbour.address, neighbour.mac) {
+        (IpAddr::V4(ip), Some(mac)) => Some(plan::Neighbour { link: neighbour.link, ip, mac }),
+        _ => None,
+    }
+}
+
+async fn sandboxes(machine: &Machine, desired: &Desired, look: &Look, observed: &mut Observed) {
+    for container in desired.containers.values() {
+        if container.running().is_none() || container.mode == Mode::Host {
+            continue;
+        }
+        let path = machine.places.namespace(container);
+        let namespace = identify(&path);
+        let inside = match namespace {
+            Some(_) if look.includes(container.id) => inside(&path).await,
+            _ => None,
+        };
+        let name = name_of(container, &path);
+        observed.sandboxes.insert(container.id, plan::Sandbox { namespace, name, inside });
+    }
+}
+
+/// Looks into a namespace; one that is going away right now is seen as not looked into.
+async fn inside(path: &Path) -> Option<Inside> {
+    let namespace = netns::Namespace::open(path).ok()?;
+    let netlink = netlink::Netlink::open_in(&namespace).await.ok()?;
+    container::observe(&netlink).await.ok().map(|found| inside_of(&found))
+}
+
+fn inside_of(found: &container::Inside) -> Inside {
+    let loopback_up = found.links.iter().any(|link| link.loopback && link.up);
+    let interface = |link: &netlink::Link| {
+        let of_link = found.addresses.iter().filter(|a| a.link == link.index);
+        let addresses: BTreeSet<Ipv4Network> =
+            of_link.filter_map(|a| address_of(a).map(|found| found.address)).collect();
+        let gateway = found.routes.iter().filter(|r| r.is_default() && r.link == Some(link.index));
+        let gateway = gateway.filter_map(|r| match r.gateway {
+            Some(IpAddr::V4(gateway)) => Some(gateway),
+            _ => None,
+        });
+        let mac: Mac = link.mac.unwrap_or_default();
+        let gateway = gateway.min();
+        let interface =
+            Interface { peer: link.peer, up: link.up, mac, mtu: link.mtu, addresses, gateway };
+        (link.name.clone(), interface)
+    };
+    let interfaces = found.links.iter().filter(|link| !link.loopback).map(interface).collect();
+    Inside { loopback_up, interfaces }
+}
+
+fn name_of(container: &Container, path: &Path) -> Name {
+    if container.sandbox != Sandbox::Own {
+        return Name::Settled;
+    }
+    let link = Path::new(netns::IP_NETNS_DIR).join(container.name.as_str());
+    match std::fs::symlink_metadata(&link) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.exists() => Name::Free,
+        _ => Name::Settled,
+    }
+}
+
+fn strays(machine: &Machine, desired: &Desired) -> Result<BTreeSet<String>, ObserveError> {
+    let own =
+        |c: &&Container| c.running().is_some() && c.mode != Mode::Host && c.sandbox == Sandbox::Own;
+    let wanted: BTreeSet<_> =
+        desired.containers.values().filter(own).map(|c| c.id.to_string()).collect();
+    let pinned = netns::pinned(&machine.places.sandboxes())?;
+    Ok(pinned.into_iter().map(|pin| pin.name).filter(|name| !wanted.contains(name)).collect())
+}
+
+fn hooks(machine: &Machine) -> Result<BTreeMap<Hook, HookState>, ObserveError> {
+    let state = |(hook, found): (bpf::Hook, bpf::Attachment)| {
+        let side = match hook.side {
+            bpf::Side::Ingress => Side::Ingress,
+            bpf::Side::Egress => Side::Egress,
+        };
+        let loaded = machine.programs.get(&found.program).is_ok_and(|p| p.id == found.program_id);
+        let current = loaded && found.mode == machine.hooks.mode();
+        (Hook { ifindex: hook.ifindex, side }, HookState { program: found.program, current })
+    };
+    Ok(machine.hooks.all()?.into_iter().map(state).collect())
+}
+
+fn contents(tables: &bpf::Tables) -> Result<Contents, BpfError> {
+    let subnets = tables.subnets4.all()?.into_iter().filter_map(|(key, value)| {
+        let prefix = u8::try_from(key.length).ok()?;
+        Some((Ipv4Network::new(key.ip4.into(), prefix).ok()?, value))
+    });
+    let ports = tables.ports.all()?.into_iter().map(|(key, value)| ((key.table, key.slot), value));
+    Ok(Contents {
+        config: tables.config.all()?,
+        generations: tables.generations.all()?,
+        networks: tables.networks.all()?,
+        subnets: subnets.collect(),
+        locals: tables.locals4.all()?,
+        uplinks: tables.uplinks.all()?,
+        endpoints: tables.endpoints.all()?,
+        neighbours: tables.neighbours4.all()?,
+        links: tables.links.all()?,
+        rules: tables.rules.all()?,
+        ports: ports.collect(),
+    })
+}

@@ -1,0 +1,200 @@
+//! One pass: observe, plan, execute, in rounds, until there is nothing left to do.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use super::{
+    driver::Driver,
+    executor::{ExecuteError, execute},
+    names::names,
+    observe::{Look, ObserveError, observe},
+    status::UplinkSeen,
+};
+use crate::{
+    model::{ContainerId, NamespaceId},
+    plan::{self, Observed, Planned, Subject},
+    state::{Change, crash::crash_point},
+};
+
+/// A pass that has not come to an end by then has a fault, or somebody works against it.
+const ROUNDS: usize = 8;
+
+/// Why a pass is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// The agent starts.
+    Start,
+    /// Somebody asked for a change.
+    Change,
+    /// The machine changed, or it is time to look.
+    Watch,
+}
+
+/// What a pass came to.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Why objects are not as they should be.
+    pub failures: BTreeMap<Subject, String>,
+    /// Namespaces of running containers.
+    pub namespaces: BTreeMap<ContainerId, NamespaceId>,
+}
+
+impl Driver {
+    /// Makes a pass.
+    pub(super) async fn pass(
+        &mut self,
+        trigger: Trigger,
+        mut look: Look,
+    ) -> Result<Report, ObserveError> {
+        let begin = Instant::now();
+        let mut report = Report::default();
+        let mut actions = 0;
+        let mut observed = self.observe(&look).await?;
+        for round in 0..ROUNDS {
+            if self.take_down_vanished(&observed).await {
+                observed = self.observe(&look).await?;
+            }
+            let mut plan = plan::diff(&self.desired, &observed, &self.settings);
+            plan.retain(|planned| !blocked(&report, planned.subject));
+            if plan.is_empty() {
+                break;
+            }
+            if round + 1 == ROUNDS {
+                self.give_up(&plan, &mut report);
+            }
+            let done = self.execute_all(&plan, trigger, &mut report).await;
+            actions += done;
+            if let Look::Only(ids) = &mut look {
+                ids.extend(plan.iter().filter_map(|p| match p.subject {
+                    Subject::Container(id) => Some(id),
+                    _ => None,
+                }));
+            }
+            if done == 0 {
+                break;
+            }
+            observed = self.observe(&look).await?;
+        }
+        let seen = observed.sandboxes.iter().filter_map(|(id, s)| Some((*id, s.namespace?)));
+        report.namespaces = seen.collect();
+        self.note(&observed, &report, actions, begin);
+        Ok(report)
+    }
+
+    async fn observe(&mut self, look: &Look) -> Result<Observed, ObserveError> {
+        observe(&self.machine, &self.desired, &self.known, look).await
+    }
+
+    /// Takes down the containers whose namespace is gone.
+    async fn take_down_vanished(&mut self, observed: &Observed) -> bool {
+        let vanished = plan::vanished(&self.desired, observed);
+        for id in &vanished {
+            tracing::warn!(container = %id.short(), "the network namespace is gone: the container has exited");
+            self.stop(*id).await;
+        }
+        !vanished.is_empty()
+    }
+
+    /// Executes a plan; a failed object's further actions are left out. Returns how many were done.
+    async fn execute_all(
+        &mut self,
+        plan: &[Planned],
+        trigger: Trigger,
+        report: &mut Report,
+    ) -> u64 {
+        let mut done = 0;
+        for planned in plan.iter() {
+            if blocked(report, planned.subject) {
+                continue;
+            }
+            crash_point();
+            match execute(&self.machine, &mut self.known, &self.desired, &planned.action).await {
+                Ok(()) => {
+                    done += 1;
+                    self.log(planned, trigger);
+                }
+                Err(error) if error.is_gone() => {
+                    tracing::debug!(action = ?planned.action, %error, "what it is about went away");
+                    done += 1;
+                }
+                Err(error) => self.fail(planned, &error, report),
+            }
+        }
+        done
+    }
+
+    fn log(&mut self, planned: &Planned, trigger: Trigger) {
+        let (kind, action, subject) = (planned.action.kind(), &planned.action, planned.subject);
+        match trigger {
+            Trigger::Watch => {
+                tracing::info!(kind, %subject, ?action, "repaired");
+                self.metrics.reconcile_repairs.with_label_values(&[kind]).inc();
+                self.shared.update(|s| *s.repairs.entry(kind).or_default() += 1);
+            }
+            Trigger::Start | Trigger::Change => tracing::debug!(kind, %subject, ?action, "done"),
+        }
+    }
+
+    fn fail(&mut self, planned: &Planned, error: &ExecuteError, report: &mut Report) {
+        let (kind, subject) = (planned.action.kind(), planned.subject);
+        tracing::warn!(kind, %subject, %error, "an action failed");
+        report.failures.entry(subject).or_insert_with(|| error.to_string());
+    }
+
+    fn give_up(&self, plan: &[Planned], report: &mut Report) {
+        for planned in plan {
+            let (kind, subject) = (planned.action.kind(), planned.subject);
+            tracing::warn!(kind, %subject, action = ?planned.action, "still not so after {ROUNDS} rounds");
+            let error = format!("{kind} has no lasting effect");
+            report.failures.entry(subject).or_insert(error);
+        }
+    }
+
+    /// Makes public what the pass has found.
+    fn note(&mut self, observed: &Observed, report: &Report, actions: u64, begin: Instant) {
+        self.machine_names(observed);
+        self.retry.update(&report.failures);
+        let failures = self.retry.failures();
+        let health = match failures.iter().next() {
+            None => Ok(()),
+            Some((subject, failure)) => Err(format!("{subject}: {}", failure.error)),
+        };
+        self.metrics.set_health(health);
+        let uplinks =
+            observed.links.values().filter(|l| self.known.contents.uplinks.contains_key(&l.index));
+        let uplinks = uplinks.map(|link| UplinkSeen {
+            name: link.name.clone(),
+            index: link.index,
+            source: link.source,
+            mtu: link.mtu,
+        });
+        let uplinks = uplinks.collect();
+        let (endpoints, published) =
+            (self.known.contents.endpoints.len(), self.known.contents.rules.len());
+        self.shared.update(|s| {
+            s.uplinks = uplinks;
+            (s.endpoints, s.published) = (endpoints, published);
+            s.failures = failures;
+            s.passes += 1;
+            s.actions += actions;
+            s.last_pass = Some(jiff::Timestamp::now());
+            s.last_seconds = begin.elapsed().as_secs_f64();
+        });
+    }
+
+    fn machine_names(&self, observed: &Observed) {
+        self.metrics.names().publish(names(&self.desired, observed, &self.known, &self.machine));
+    }
+
+    /// Notes that a container has ended, without a pass.
+    pub(super) async fn stop(&mut self, id: ContainerId) {
+        let change = Change::Stop { container: id.to_string(), exit_code: None };
+        if let Err(error) = self.apply(&change).await {
+            tracing::error!(container = %id.short(), %error, "cannot take the container down");
+        }
+    }
+}
+
+/// A failed object's actions are left out for the rest of the pass; the host is too many things for that.
+fn blocked(report: &Report, subject: Subject) -> bool {
+    subject != Subject::Host && report.failures.contains_key(&subject)
+}

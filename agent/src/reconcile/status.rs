@@ -1,0 +1,97 @@
+//! What others may see of the agent's doing: replaced as a whole, read without waiting.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use jiff::Timestamp;
+
+use crate::{model::Desired, plan::Subject};
+
+/// An object that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub error: String,
+    /// Attempts so far.
+    pub attempts: u32,
+}
+
+/// An interface that leads out of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UplinkSeen {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// Address that masquerade uses.
+    pub source: Option<std::net::Ipv4Addr>,
+    /// Its MTU.
+    pub mtu: u32,
+}
+
+/// State after the last pass.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What was asked for.
+    pub desired: Arc<Desired>,
+    /// Interfaces that lead out of the host.
+    pub uplinks: Vec<UplinkSeen>,
+    /// Entries of endpoints in the data plane.
+    pub endpoints: usize,
+    /// Entries of published ranges in the data plane.
+    pub published: usize,
+    /// Objects that are not as they should be.
+    pub failures: BTreeMap<Subject, Failure>,
+    /// Passes so far.
+    pub passes: u64,
+    /// Actions so far.
+    pub actions: u64,
+    /// Actions that nobody had asked for, by kind.
+    pub repairs: BTreeMap<&'static str, u64>,
+    /// End of the last pass.
+    pub last_pass: Option<Timestamp>,
+    /// How long it took.
+    pub last_seconds: f64,
+}
+
+impl Snapshot {
+    /// Returns the state before the first pass.
+    pub fn new(desired: Desired) -> Self {
+        Self {
+            desired: Arc::new(desired),
+            uplinks: Vec::new(),
+            endpoints: 0,
+            published: 0,
+            failures: BTreeMap::new(),
+            passes: 0,
+            actions: 0,
+            repairs: BTreeMap::new(),
+            last_pass: None,
+            last_seconds: 0.0,
+        }
+    }
+}
+
+/// The current state, for everyone to read.
+#[derive(Clone, Debug)]
+pub struct Shared(Arc<RwLock<Arc<Snapshot>>>);
+
+impl Shared {
+    /// Makes it.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(snapshot))))
+    }
+
+    /// Returns the current state.
+    pub fn get(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes it.
+    pub(super) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+        let mut guard = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut guard));
+    }
+}
