@@ -3,11 +3,15 @@
 use std::{
     fs, io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::error::{OrRefuse, Result};
+
+/// How long a killed process may take to be gone.
+const KILLED: Duration = Duration::from_secs(2);
 
 /// A process that is followed.
 #[derive(Debug)]
@@ -33,16 +37,23 @@ impl Followed {
         Ok(Self { fd })
     }
 
+    fn signal(&self, signal: i32, pid: i32) -> Result<()> {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: the descriptor is open; a null pointer asks for the information that kill(2) sends.
+        let sent = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal, none, 0)
+        };
+        let error = io::Error::last_os_error();
+        if sent == 0 || error.raw_os_error() == Some(libc::ESRCH) {
+            return Ok(());
+        }
+        Err(error).or_refuse("send a signal to", format!("process {pid}"))
+    }
+
     /// Waits for the process to end.
     pub async fn ended(&self) {
         // An error would mean that the runtime is going down.
         let _ = self.fd.readable().await;
-    }
-}
-
-impl AsRawFd for Followed {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
     }
 }
 
@@ -57,6 +68,25 @@ pub fn start_time(pid: i32) -> Option<u64> {
         return None;
     }
     fields.nth(18)?.parse().ok()
+}
+
+/// Ends a process: asked first, and killed after `grace`. One that has ended already is fine.
+pub async fn end(pid: i32, started: u64, grace: Duration) -> Result<()> {
+    // The descriptor first: then the number cannot be another's by the time it is checked.
+    let Ok(followed) = Followed::open(pid) else { return Ok(()) };
+    if start_time(pid) != Some(started) {
+        return Ok(());
+    }
+    if !grace.is_zero() {
+        followed.signal(libc::SIGTERM, pid)?;
+        if tokio::time::timeout(grace, followed.ended()).await.is_ok() {
+            return Ok(());
+        }
+    }
+    followed.signal(libc::SIGKILL, pid)?;
+    // One in an uninterruptible sleep may take its time; it is not waited for longer than this.
+    let _ = tokio::time::timeout(KILLED, followed.ended()).await;
+    Ok(())
 }
 
 /// Identifier of this boot of the machine.

@@ -25,7 +25,7 @@ use crate::{
     model::{Desired, NetworkId, Predefined},
     plan::{Settings, Subject},
     state::{
-        Change, Outcome, Rejected, change,
+        Change, DefaultNetwork, Outcome, Rejected, change,
         store::{Store, StoreError},
     },
     telemetry::Metrics,
@@ -92,8 +92,8 @@ impl Handle {
 pub struct Options {
     /// Settings of the plan.
     pub settings: Settings,
-    /// Whether there is a default network.
-    pub bridge: bool,
+    /// What the default network is to be.
+    pub bridge: DefaultNetwork,
     /// Whether the host is made to route.
     pub ip_forward: bool,
 }

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
+use ipnetwork::Ipv4Network;
+
 use super::{Facts, Rejected, container, lifecycle, network};
 use crate::model::{
     ContainerId, Desired, Expose, Link, MacAddress, Name, NamespaceId, NetworkId, Process,
@@ -68,11 +70,22 @@ pub enum Change {
         namespace: NamespaceId,
     },
     /// Have the default network, or have it not.
-    DefaultNetwork(bool),
+    DefaultNetwork(DefaultNetwork),
     /// Take down everything that ran before the machine was started again.
     Rebooted,
     /// Take down what was about to be brought up when the agent ended.
     Recover,
+}
+
+/// Whether there is a default network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultNetwork {
+    /// There is none.
+    Absent,
+    /// There is one, with addresses that are free.
+    Automatic,
+    /// There is one, with this gateway and subnet.
+    Fixed(Ipv4Network),
 }
 
 /// Wishes for a network.

@@ -10,7 +10,9 @@ mod network;
 mod rejected;
 pub mod store;
 
-pub use change::{Change, ContainerSpec, EndpointSpec, NetworkSpec, Outcome, SubnetSpec};
+pub use change::{
+    Change, ContainerSpec, DefaultNetwork, EndpointSpec, NetworkSpec, Outcome, SubnetSpec,
+};
 pub use facts::{Brought, Facts};
 pub use lifecycle::{brings, rules};
 pub use rejected::{Kind, Rejected};

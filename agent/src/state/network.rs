@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, str::FromStr};
 use ipnetwork::Ipv4Network;
 
 use super::{
-    Facts, NetworkSpec, Outcome, Rejected, SubnetSpec,
+    DefaultNetwork, Facts, NetworkSpec, Outcome, Rejected, SubnetSpec,
     find::{self, Found},
 };
 use crate::model::{Desired, Name, Network, NetworkId, NetworkOptions, ipam, keys};
@@ -42,22 +42,27 @@ pub(super) fn create(
 /// Makes or removes the default network.
 pub(super) fn default(
     desired: &mut Desired,
-    wanted: bool,
+    wanted: DefaultNetwork,
     facts: &mut Facts,
 ) -> Result<Outcome, Rejected> {
     match (desired.default_network().map(|n| n.id), wanted) {
-        (Some(_), true) | (None, false) => Ok(Outcome::Nothing),
-        (Some(id), false) => {
+        (None, DefaultNetwork::Absent) => Ok(Outcome::Nothing),
+        (Some(id), DefaultNetwork::Absent) => {
             if let Some(active) = active(desired, id) {
                 return Err(Rejected::forbidden(format!("network {} {active}", find::BRIDGE)));
             }
             drop_network(desired, id);
             Ok(Outcome::Network(id))
         }
-        (None, true) => {
-            let subnet =
-                ipam::choose_default_subnet(&taken(desired, facts)).ok_or_else(exhausted)?;
-            let addresses = Addresses::of(subnet);
+        // One that stands keeps its addresses: containers have some of them.
+        (Some(_), _) => Ok(Outcome::Nothing),
+        (None, DefaultNetwork::Automatic | DefaultNetwork::Fixed(_)) => {
+            let addresses = match wanted {
+                DefaultNetwork::Fixed(network) => fixed(desired, network, facts)?,
+                _ => Addresses::of(
+                    ipam::choose_default_subnet(&taken(desired, facts)).ok_or_else(exhausted)?,
+                ),
+            };
             let pairs = [
                 (keys::DEFAULT_BRIDGE, "true".to_owned()),
                 (keys::ICC, "true".to_owned()),
@@ -79,6 +84,18 @@ pub(super) fn default(
             )
         }
     }
+}
+
+/// Returns the addresses of a default network that the operator has set.
+fn fixed(desired: &Desired, network: Ipv4Network, facts: &Facts) -> Result<Addresses, Rejected> {
+    let subnet =
+        Ipv4Network::new(network.network(), network.prefix()).map_err(Rejected::invalid)?;
+    free(desired, subnet, facts)?;
+    let mut addresses = Addresses::of(subnet);
+    if network.ip() != subnet.network() {
+        addresses.gateway = network.ip();
+    }
+    Ok(addresses)
 }
 
 pub(super) fn remove(desired: &mut Desired, reference: &str) -> Result<Outcome, Rejected> {

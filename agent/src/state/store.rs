@@ -170,6 +170,14 @@ impl Store {
         self.put(SYSCTLS, key, entry)
     }
 
+    /// Removes an entry of that journal: the sysctl was given back.
+    pub fn remove_sysctl(&self, key: &str) -> Result<()> {
+        self.write(|transaction| {
+            transaction.open_table(SYSCTLS)?.remove(key)?;
+            Ok(())
+        })
+    }
+
     fn failed<E: Into<redb::Error>>(&self, action: &'static str) -> impl Fn(E) -> StoreError {
         move |source| StoreError::Database {
             action,
@@ -248,7 +256,7 @@ mod tests {
     use super::*;
     use crate::{
         model::NetworkId,
-        state::{Change, ContainerSpec, Facts, change},
+        state::{Change, ContainerSpec, DefaultNetwork, Facts, change},
     };
 
     fn container(name: &str) -> Change {
@@ -282,7 +290,7 @@ mod tests {
         assert!(store.load().unwrap().desired.is_none());
         store.commit(None, &desired).unwrap();
         for change in [
-            Change::DefaultNetwork(true),
+            Change::DefaultNetwork(DefaultNetwork::Automatic),
             container("c1"),
             container("c2"),
             Change::Start("c1".into()),

@@ -24,7 +24,7 @@ impl World {
 
     fn with_default() -> Self {
         let mut world = Self::new();
-        world.ok(&Change::DefaultNetwork(true));
+        world.ok(&Change::DefaultNetwork(DefaultNetwork::Automatic));
         world
     }
 
@@ -114,7 +114,7 @@ fn s56_the_default_network_is_made_once_and_stays() {
         (default.subnet.to_string(), default.bridge.as_str()),
         ("172.17.0.0/16".into(), "bascule0")
     );
-    assert_eq!(world.ok(&Change::DefaultNetwork(true)), Outcome::Nothing);
+    assert_eq!(world.ok(&Change::DefaultNetwork(DefaultNetwork::Automatic)), Outcome::Nothing);
     for (name, text) in
         [("bridge", "bridge is a pre"), ("host", "host is a pre"), ("none", "none is a pre")]
     {

@@ -1,0 +1,349 @@
+//! The agent as a process: starts, serves, stops. The data plane forwards without it.
+
+use std::{
+    io::{self, Write},
+    os::unix::net::UnixDatagram,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use bascule_common::abi;
+use nix::unistd::Uid;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+pub use crate::cleanup::{Cleaned, CleanupError, cleanup};
+use crate::{
+    api::{self, proto},
+    config::{Bridge, Config},
+    kernel::{
+        self,
+        bpf::{self, BpfError, CgroupHook, Features, Hooks, Pins, Programs, Report, Sizes, Tables},
+        netlink::Netlink,
+        netns,
+        owned::Mark,
+    },
+    lock::{LockError, Locks},
+    plan::Settings,
+    reconcile::{Driver, Machine, Options, Places, StartError},
+    state::{
+        DefaultNetwork,
+        store::{Store, StoreError},
+    },
+    telemetry::{self, Events, Metrics, SharedNames, log},
+};
+
+/// How often idle connections are collected, and how often where the table is filling up.
+const COLLECT: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(2));
+/// How long requests that have begun may take when the agent stops.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Why the agent ends.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// It is not root.
+    #[error("the agent needs root: run it with sudo, or as a system service")]
+    NotRoot,
+    /// A directory cannot be used.
+    #[error("cannot make the directory {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another agent has the directories.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The log cannot be set up.
+    #[error(transparent)]
+    Log(#[from] log::LogError),
+    /// BPF refuses.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+    /// Linux refuses.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is stored cannot be brought about.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] telemetry::ServeError),
+    /// The API cannot be served.
+    #[error(transparent)]
+    Api(#[from] api::server::ServeError),
+    /// Metrics cannot be made.
+    #[error("cannot make the metrics: {0}")]
+    Registry(#[from] prometheus::Error),
+    /// The runtime cannot be made.
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
+}
+
+/// Runs the agent until it is told to stop.
+pub fn run(config: &Config) -> Result<(), AgentError> {
+    log::init(&config.log_level, config.log_format)?;
+    if !Uid::effective().is_root() {
+        return Err(AgentError::NotRoot);
+    }
+    for directory in [&config.state_dir, &config.run_dir] {
+        make_directory(directory)?;
+    }
+    let _locks = Locks::take(&config.state_dir, &config.run_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(AgentError::Runtime)?.block_on(serve(config))
+}
+
+fn make_directory(path: &Path) -> Result<(), AgentError> {
+    let failed = |source| AgentError::Directory { path: path.display().to_string(), source };
+    std::fs::create_dir_all(path).map_err(failed)
+}
+
+/// The data plane, loaded, with what was found on the way.
+struct Plane {
+    features: Features,
+    hooks: Hooks,
+    programs: Arc<Programs>,
+    tables: Arc<Tables>,
+    report: Report,
+}
+
+fn load(config: &Config) -> Result<Plane, AgentError> {
+    let features = Features::probe()?;
+    features.check()?;
+    tracing::info!("{features}");
+    let pins = Pins::open(&config.bpffs)?;
+    let sizes = Sizes::new(bpf::Host::read(), bpf::Wanted::default());
+    let loaded = bpf::load(&pins, &sizes)?;
+    for (map, fate) in &loaded.report.maps {
+        match fate {
+            bpf::Fate::Replaced { found, wanted } => {
+                tracing::warn!(
+                    map,
+                    found,
+                    wanted,
+                    "a map of another layout was replaced, its contents are lost"
+                );
+            }
+            fate => tracing::debug!(map, ?fate, "map"),
+        }
+    }
+    tracing::info!("{}", loaded.report.memory);
+    let hooks = Hooks::new(pins, features.mode(false));
+    Ok(Plane {
+        features,
+        hooks,
+        programs: Arc::new(loaded.programs),
+        tables: Arc::new(loaded.tables),
+        report: loaded.report,
+    })
+}
+
+async fn serve(config: &Config) -> Result<(), AgentError> {
+    let started_at = jiff::Timestamp::now();
+    let plane = load(config)?;
+    let places = Places {
+        state: config.state_dir.clone(),
+        run: config.run_dir.clone(),
+        bpffs: config.bpffs.clone(),
+    };
+    netns::prepare_directory(&places.sandboxes())?;
+    let own = netns::Namespace::current()?;
+    let machine = Machine {
+        places: places.clone(),
+        netlink: Netlink::open()?,
+        mark: Mark::of_run_dir(&config.run_dir),
+        hooks: plane.hooks.clone(),
+        programs: Arc::clone(&plane.programs),
+        tables: Arc::clone(&plane.tables),
+        namespace: own.identity()?,
+    };
+    let names = SharedNames::default();
+    let metrics = Arc::new(Metrics::new(Arc::clone(&plane.tables), names.clone())?);
+    let store = Store::open(&config.state_dir)?;
+    let options = options(config, own.cookie()?);
+    // Addresses are taken before anything is changed: a clash shows at once.
+    let metrics_listener = telemetry::bind(config.metrics_listen).await?;
+    let (driver, handle) = Driver::start(machine, store, &options, Arc::clone(&metrics)).await?;
+    let warnings = attach_cgroup(config, &plane);
+    plane.hooks.sweep()?;
+    plane.hooks.forget_other_versions()?;
+    let api_listener = api::server::bind(&config.run_dir)?;
+
+    let (stop, stopping) = watch::channel(false);
+    let stopped = || {
+        let mut stopping = stopping.clone();
+        async move { drop(stopping.wait_for(|stop| *stop).await) }
+    };
+    let context = api::server::Context {
+        handle,
+        places,
+        facts: Arc::new(facts(config, &plane, started_at, warnings)),
+    };
+    let serving =
+        tokio::spawn(api::server::serve(api_listener, context, Arc::clone(&metrics), stopped()));
+    let scraping =
+        tokio::spawn(telemetry::serve(metrics_listener, Arc::clone(&metrics), stopped()));
+    let listening = tokio::spawn(listen(Events::new(names), Arc::clone(&plane.tables)));
+    let collecting = tokio::spawn(collect(plane.programs, plane.tables, metrics));
+    let driving = tokio::spawn(driver.run(stopped()));
+    ready(config);
+    told_to_stop().await;
+    tracing::info!("stopping; the data plane goes on");
+    notify("STOPPING=1");
+    // Who listens no longer has stopped.
+    let _ = stop.send(true);
+    let farewell = async { drop(tokio::join!(serving, scraping, driving)) };
+    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+        tracing::warn!("requests that had begun were cut short");
+    }
+    listening.abort();
+    collecting.abort();
+    // Not there any more is as good.
+    drop(std::fs::remove_file(config.run_dir.join(api::paths::SOCKET)));
+    Ok(())
+}
+
+fn options(config: &Config, netns_cookie: u64) -> Options {
+    let bridge = match config.bridge {
+        Bridge::None => DefaultNetwork::Absent,
+        Bridge::Automatic => DefaultNetwork::Automatic,
+        Bridge::Fixed(network) => DefaultNetwork::Fixed(network),
+    };
+    let settings = Settings {
+        config: abi::Config { netns_cookie, ..abi::Config::default() },
+        uplinks: config.uplinks.clone(),
+    };
+    Options { settings, bridge, ip_forward: config.ip_forward }
+}
+
+/// Reserves published ports on the host; returns what the operator should know where that cannot be.
+fn attach_cgroup(config: &Config, plane: &Plane) -> Vec<String> {
+    let attach = || -> Result<(), BpfError> {
+        let cgroup = bpf::find_cgroup(config.cgroup.as_deref(), &config.run_dir)?;
+        for hook in CgroupHook::ALL {
+            plane.hooks.attach_cgroup(&plane.programs, &cgroup, hook)?;
+        }
+        Ok(())
+    };
+    let result = if plane.features.cgroup_bind() {
+        attach().map_err(|error| error.to_string())
+    } else {
+        Err("this kernel's cgroup programs cannot refuse a port".to_owned())
+    };
+    let Err(error) = result else { return Vec::new() };
+    let warning = format!("processes of the host can take published ports: {error}");
+    tracing::warn!("{warning}");
+    vec![warning]
+}
+
+fn facts(
+    config: &Config,
+    plane: &Plane,
+    started_at: jiff::Timestamp,
+    warnings: Vec<String>,
+) -> api::server::Facts {
+    let text = |path: &Path| path.display().to_string();
+    let pair = |(key, value): (&str, String)| (key.to_owned(), value);
+    let places = [
+        ("state_dir", text(&config.state_dir)),
+        ("run_dir", text(&config.run_dir)),
+        ("bpffs", text(&config.bpffs)),
+        ("metrics_listen", config.metrics_listen.to_string()),
+    ];
+    let Features { kernel, tcx, jit, btf, .. } = &plane.features;
+    let features: proto::Map = [
+        ("kernel", kernel.clone()),
+        ("tcx", tcx.to_string()),
+        ("jit", jit.to_string()),
+        ("btf", btf.to_string()),
+        ("cgroup_bind", plane.features.cgroup_bind().to_string()),
+        ("attach_mode", plane.hooks.mode().label().to_owned()),
+        ("map_bytes", plane.report.memory.total.to_string()),
+    ]
+    .into_iter()
+    .map(pair)
+    .collect();
+    api::server::Facts {
+        started_at: Some(started_at),
+        places: places.into_iter().map(pair).collect(),
+        features,
+        kernel: kernel.clone(),
+        warnings,
+    }
+}
+
+/// Reads the ring of events, for as long as there is one.
+async fn listen(events: Events, tables: Arc<Tables>) {
+    if let Err(error) = events.run(&tables).await {
+        tracing::error!(%error, "drops are not told any more; they are counted");
+    }
+}
+
+/// Collects idle connections, oftener where the table is filling up.
+async fn collect(programs: Arc<Programs>, tables: Arc<Tables>, metrics: Arc<Metrics>) {
+    let mut pause = COLLECT.0;
+    loop {
+        tokio::time::sleep(pause).await;
+        let work = {
+            let (programs, tables) = (Arc::clone(&programs), Arc::clone(&tables));
+            move || bpf::collect(&programs, &tables)
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(outcome)) => {
+                metrics.collected(outcome);
+                let left = outcome.seen.saturating_sub(outcome.removed);
+                let pressed = left > u64::from(tables.flows4.capacity()) / 10 * 7;
+                pause = if pressed { COLLECT.1 } else { COLLECT.0 };
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "idle connections are not collected"),
+            Err(error) => tracing::error!(%error, "idle connections are not collected"),
+        }
+    }
+}
+
+async fn told_to_stop() {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without handlers the signals end the process, which is no worse.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Says that requests are answered: on standard output, and to a service manager.
+fn ready(config: &Config) {
+    let socket = config.run_dir.join(api::paths::SOCKET);
+    tracing::info!(socket = %socket.display(), metrics = %config.metrics_listen, "ready");
+    // Where nobody reads it, the socket is there all the same.
+    let line = format!("bascule agent is ready at {}", socket.display());
+    drop(writeln!(io::stdout().lock(), "{line}"));
+    notify("READY=1");
+}
+
+/// Tells a service manager, where there is one.
+fn notify(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let send = || -> io::Result<usize> {
+        use std::os::{linux::net::SocketAddrExt, unix::ffi::OsStrExt, unix::net::SocketAddr};
+        let address = match path.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            _ => SocketAddr::from_pathname(&path)?,
+        };
+        UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)
+    };
+    if let Err(error) = send() {
+        tracing::warn!(%error, "the service manager cannot be told {state}");
+    }
+}

@@ -1,0 +1,371 @@
+//! From what is desired to what is shown, in Docker's shapes.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::proto::{self, Map};
+use crate::{
+    model::{self, Attachment, Desired, Mode, PublishedRule},
+    reconcile::{Places, usage},
+    state::find::{self, Found},
+};
+
+/// Docker's word for never.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+fn time(timestamp: Timestamp) -> String {
+    format!("{timestamp:.9}")
+}
+
+fn time_or_never(timestamp: Option<Timestamp>) -> String {
+    timestamp.map_or_else(|| NEVER.to_owned(), time)
+}
+
+/// Shows a network; in full with its endpoints and the use of its addresses.
+pub(super) fn network(desired: &Desired, found: Found<'_>, full: bool) -> proto::Network {
+    let mut shown = proto::Network {
+        name: found.name().to_owned(),
+        id: found.id().to_string(),
+        scope: "local".to_owned(),
+        enable_ipv4: true,
+        ..proto::Network::default()
+    };
+    match found {
+        Found::Host(_) | Found::None(_) => {
+            let host = matches!(found, Found::Host(_));
+            shown.driver = if host { "host" } else { "null" }.to_owned();
+            shown.created = time(desired.predefined.created);
+            if full {
+                shown.containers = alone(desired, if host { Mode::Host } else { Mode::None });
+            }
+        }
+        Found::Bridge(network) => bridge(desired, network, full, &mut shown),
+    }
+    shown
+}
+
+fn bridge(desired: &Desired, network: &model::Network, full: bool, shown: &mut proto::Network) {
+    shown.driver = "bridge".to_owned();
+    shown.created = time(network.created);
+    shown.internal = network.internal;
+    shown.options.clone_from(&network.options.verbatim);
+    shown.labels.clone_from(&network.labels);
+    shown.ipam.config = vec![proto::IpamConfig {
+        subnet: network.subnet.to_string(),
+        ip_range: network.ip_range.map(|r| r.to_string()).unwrap_or_default(),
+        gateway: network.gateway.to_string(),
+        auxiliary_addresses: network
+            .auxiliary
+            .iter()
+            .map(|(n, a)| (n.clone(), a.to_string()))
+            .collect(),
+    }];
+    if !full {
+        return;
+    }
+    for (container, attachment) in desired.attachments(network.id) {
+        let Some(endpoint) = &attachment.endpoint else { continue };
+        let shown_endpoint = proto::NetworkContainer {
+            name: container.name.to_string(),
+            endpoint_id: endpoint.id.to_string(),
+            mac_address: endpoint.mac.to_string(),
+            ipv4_address: format!("{}/{}", endpoint.ip, network.subnet.prefix()),
+            ipv6_address: String::new(),
+        };
+        shown.containers.insert(container.id.to_string(), shown_endpoint);
+    }
+    let (ips_in_use, dynamic_ips_available) = usage(desired, network);
+    let subnet = proto::SubnetStatus { ips_in_use, dynamic_ips_available };
+    let subnets = BTreeMap::from([(network.subnet.to_string(), subnet)]);
+    shown.status = Some(proto::NetworkStatus { ipam: proto::IpamStatus { subnets } });
+}
+
+fn alone(desired: &Desired, mode: Mode) -> BTreeMap<String, proto::NetworkContainer> {
+    let running = desired.containers.values().filter(|c| c.mode == mode && c.running().is_some());
+    let shown = running.map(|c| {
+        let name = c.name.to_string();
+        (c.id.to_string(), proto::NetworkContainer { name, ..proto::NetworkContainer::default() })
+    });
+    shown.collect()
+}
+
+/// Shows a container in full.
+pub(super) fn container(
+    desired: &Desired,
+    places: &Places,
+    container: &model::Container,
+    error: Option<String>,
+) -> proto::Container {
+    let mut command = container.command.iter().cloned();
+    let running = container.running();
+    let links =
+        container.links.iter().map(|l| format!("/{}:/{}/{}", l.container, container.name, l.alias));
+    proto::Container {
+        id: container.id.to_string(),
+        created: time(container.created),
+        path: command.next().unwrap_or_default(),
+        args: command.collect(),
+        state: proto::ContainerState {
+            status: container.status().to_owned(),
+            running: running.is_some(),
+            paused: false,
+            pid: running.and_then(|r| r.process).map_or(0, |p| p.pid),
+            exit_code: container.exit_code.unwrap_or(0),
+            error: error.unwrap_or_default(),
+            started_at: time_or_never(container.started_at),
+            finished_at: time_or_never(container.finished_at),
+        },
+        name: format!("/{}", container.name),
+        host_config: proto::HostConfig {
+            network_mode: network_mode(container),
+            port_bindings: bindings(container),
+            links: links.collect(),
+            auto_remove: container.auto_remove,
+        },
+        config: proto::ContainerConfig {
+            hostname: container.hostname.clone(),
+            labels: container.labels.clone(),
+            exposed_ports: single(container).map(|port| (port, proto::Empty {})).collect(),
+        },
+        network_settings: proto::NetworkSettings {
+            sandbox_id: running.map(|_| container.id.to_string()).unwrap_or_default(),
+            sandbox_key: netns(places, container),
+            ports: ports(container),
+            networks: networks(desired, container),
+        },
+    }
+}
+
+/// Returns the path of a running container's namespace; empty where it is the agent's own.
+pub(super) fn netns(places: &Places, container: &model::Container) -> String {
+    match container.running() {
+        Some(_) if container.mode != Mode::Host => {
+            places.namespace(container).display().to_string()
+        }
+        _ => String::new(),
+    }
+}
+
+fn network_mode(container: &model::Container) -> String {
+    match container.mode {
+        Mode::None => find::NONE.to_owned(),
+        Mode::Host => find::HOST.to_owned(),
+        Mode::Networks => {
+            container.attachments.first().map(|a| a.network_name.to_string()).unwrap_or_default()
+        }
+    }
+}
+
+fn bindings(container: &model::Container) -> BTreeMap<String, Vec<proto::PortBinding>> {
+    let mut bindings: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for spec in &container.publish {
+        for (at, port) in spec.container.ports().enumerate() {
+            let host_port = spec.host.and_then(|host| host.ports().nth(at));
+            let binding = proto::PortBinding {
+                host_ip: spec.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+                host_port: host_port.map(|p| p.to_string()).unwrap_or_default(),
+            };
+            bindings.entry(format!("{port}/{}", spec.proto)).or_default().push(binding);
+        }
+    }
+    bindings
+}
+
+/// Returns every served port for itself, as `80/tcp`.
+fn single(container: &model::Container) -> impl Iterator<Item = String> {
+    container
+        .served()
+        .into_iter()
+        .flat_map(|e| e.ports.ports().map(move |port| format!("{port}/{}", e.proto)))
+}
+
+/// Returns the ports of a running container's rules: container port, host port, rule.
+fn published(container: &model::Container) -> impl Iterator<Item = (u16, u16, &PublishedRule)> {
+    let rules = container.running().into_iter().flat_map(|r| &r.rules);
+    rules.flat_map(|rule| {
+        rule.container.ports().zip(rule.host.ports()).map(move |(c, h)| (c, h, rule))
+    })
+}
+
+fn ports(container: &model::Container) -> BTreeMap<String, Option<Vec<proto::PortBinding>>> {
+    let mut ports: BTreeMap<String, Option<Vec<_>>> = BTreeMap::new();
+    if container.running().is_none() {
+        return ports;
+    }
+    ports.extend(single(container).map(|port| (port, None)));
+    for (inner, outer, rule) in published(container) {
+        let binding =
+            proto::PortBinding { host_ip: rule.host_ip.to_string(), host_port: outer.to_string() };
+        ports
+            .entry(format!("{inner}/{}", rule.proto))
+            .or_default()
+            .get_or_insert_default()
+            .push(binding);
+    }
+    ports
+}
+
+fn networks(
+    desired: &Desired,
+    container: &model::Container,
+) -> BTreeMap<String, proto::EndpointSettings> {
+    let settings = |a: &Attachment| (a.network_name.to_string(), settings(desired, container, a));
+    container.attachments.iter().map(settings).collect()
+}
+
+fn settings(
+    desired: &Desired,
+    container: &model::Container,
+    place: &Attachment,
+) -> proto::EndpointSettings {
+    let network = desired.networks.get(&place.network);
+    let addresses = place.static_ip.map(|ip| proto::EndpointIpamConfig {
+        ipv4_address: ip.to_string(),
+        ..proto::EndpointIpamConfig::default()
+    });
+    let mut shown = proto::EndpointSettings {
+        ipam_config: addresses,
+        aliases: place.aliases.clone(),
+        mac_address: place.static_mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        driver_opts: place.options.clone(),
+        gw_priority: place.priority,
+        network_id: place.network.to_string(),
+        ..proto::EndpointSettings::default()
+    };
+    if let (Some(endpoint), Some(network)) = (&place.endpoint, network) {
+        shown.endpoint_id = endpoint.id.to_string();
+        shown.mac_address = endpoint.mac.to_string();
+        shown.ip_address = endpoint.ip.to_string();
+        shown.ip_prefix_len = network.subnet.prefix();
+        shown.gateway = if network.internal { String::new() } else { network.gateway.to_string() };
+    }
+    if network.is_some_and(|n| !n.predefined) {
+        let own = [container.name.to_string()];
+        let names =
+            own.into_iter().chain(place.aliases.iter().cloned()).chain([container.id.short()]);
+        shown.dns_names = Some(names.collect());
+    }
+    shown
+}
+
+/// Shows a container in a list.
+pub(super) fn summary(
+    desired: &Desired,
+    container: &model::Container,
+    now: Timestamp,
+) -> proto::ContainerSummary {
+    let mut ports: Vec<_> = published(container)
+        .map(|(inner, outer, rule)| proto::PortSummary {
+            ip: Some(rule.host_ip.to_string()),
+            private_port: inner,
+            public_port: Some(outer),
+            r#type: rule.proto.to_string(),
+        })
+        .collect();
+    for served in container.served() {
+        let open = served.ports.ports().map(|private_port| proto::PortSummary {
+            private_port,
+            r#type: served.proto.to_string(),
+            ..proto::PortSummary::default()
+        });
+        let published: Vec<_> = ports.iter().map(|p| (p.private_port, p.r#type.clone())).collect();
+        ports.extend(open.filter(|p| !published.contains(&(p.private_port, p.r#type.clone()))));
+    }
+    ports.sort();
+    proto::ContainerSummary {
+        id: container.id.to_string(),
+        names: vec![format!("/{}", container.name)],
+        image: String::new(),
+        command: container.command.join(" "),
+        created: container.created.as_second(),
+        ports: if container.running().is_some() { ports } else { Vec::new() },
+        labels: container.labels.clone(),
+        state: container.status().to_owned(),
+        status: status(container, now),
+        network_settings: proto::SummaryNetworks { networks: networks(desired, container) },
+    }
+}
+
+fn status(container: &model::Container, now: Timestamp) -> String {
+    let ago =
+        |since: Option<Timestamp>| since.map(|s| people(now.duration_since(s))).unwrap_or_default();
+    match container.state {
+        model::State::Created => "Created".to_owned(),
+        model::State::Running(_) => format!("Up {}", ago(container.started_at)),
+        model::State::Exited => {
+            format!(
+                "Exited ({}) {} ago",
+                container.exit_code.unwrap_or(0),
+                ago(container.finished_at)
+            )
+        }
+    }
+}
+
+/// Writes a duration as Docker does for people.
+fn people(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs().max(0);
+    let (minutes, hours) = (seconds / 60, (seconds + 1_800) / 3_600);
+    match seconds {
+        0 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..60 => format!("{seconds} seconds"),
+        60..120 => "About a minute".to_owned(),
+        120..2_760 => format!("{minutes} minutes"),
+        2_760..5_400 => "About an hour".to_owned(),
+        5_400..172_800 => format!("{hours} hours"),
+        172_800..1_209_600 => format!("{} days", hours / 24),
+        1_209_600..5_184_000 => format!("{} weeks", hours / 24 / 7),
+        5_184_000..63_072_000 => format!("{} months", hours / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
+    }
+}
+
+/// Shows what a container has published.
+pub(super) fn published_ports(container: &model::Container) -> Vec<proto::PublishedPort> {
+    let rules = container.running().into_iter().flat_map(|r| &r.rules);
+    let mut ports: Vec<_> = rules
+        .map(|rule| proto::PublishedPort {
+            container_port: rule.container.first(),
+            proto: rule.proto.to_string(),
+            host_ip: rule.host_ip.to_string(),
+            host_port: rule.host.first(),
+            count: rule.host.count(),
+        })
+        .collect();
+    ports.sort();
+    ports
+}
+
+/// Shows a container that was started.
+pub(super) fn started(
+    desired: &Desired,
+    places: &Places,
+    container: &model::Container,
+) -> proto::ContainerStarted {
+    let first = desired.gateway(container).map(|(_, e)| e.id);
+    let endpoint = |place: &Attachment| -> Option<proto::StartedEndpoint> {
+        let (endpoint, network) = (place.endpoint.as_ref()?, desired.networks.get(&place.network)?);
+        let gateway = Some(network.gateway).filter(|_| first == Some(endpoint.id));
+        Some(proto::StartedEndpoint {
+            network: network.name.to_string(),
+            interface: endpoint.interface.clone(),
+            address: format!("{}/{}", endpoint.ip, network.subnet.prefix()),
+            gateway: gateway.as_ref().map(Ipv4Addr::to_string).unwrap_or_default(),
+            aliases: place.aliases.clone(),
+        })
+    };
+    proto::ContainerStarted {
+        id: container.id.to_string(),
+        name: container.name.to_string(),
+        hostname: container.hostname.clone(),
+        netns: netns(places, container),
+        endpoints: container.attachments.iter().filter_map(endpoint).collect(),
+    }
+}
+
+/// Returns text by text.
+pub(super) fn map<const N: usize>(pairs: [(&str, String); N]) -> Map {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}

@@ -1,0 +1,150 @@
+//! Removes everything of ours from the kernel, from pins, names and the journal alone.
+
+use std::{io, path::Path};
+
+use nix::unistd::Uid;
+
+use crate::{
+    agent::AgentError,
+    config::Config,
+    kernel::{
+        self, Outcome,
+        bpf::{self, BpfError},
+        netlink::Netlink,
+        netns,
+        owned::Mark,
+        sysctl::{self, Restored},
+    },
+    lock::{LockError, Locks},
+    state::store::{self, Store},
+};
+
+/// Files that clients of ours leave in the run directory.
+const LEFT: [&str; 1] = ["containers"];
+
+/// Why something of ours is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanupError {
+    /// It needs root.
+    #[error(transparent)]
+    Agent(#[from] Box<AgentError>),
+    /// An agent is running.
+    #[error("{0}; stop it first")]
+    Running(#[from] LockError),
+    /// BPF refuses.
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+    /// Linux refuses.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// The runtime cannot be made, or a file cannot be removed.
+    #[error("cannot clean up: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Programs, maps and their pins.
+    pub pins: usize,
+    /// Interfaces.
+    pub links: usize,
+    /// Network namespaces.
+    pub sandboxes: usize,
+    /// Sysctls that were given back.
+    pub sysctls: usize,
+    /// What was left as it is, and why.
+    pub left: Vec<String>,
+}
+
+/// Removes everything of ours; the store only if it is asked for.
+pub fn cleanup(config: &Config, purge: bool) -> Result<Cleaned, CleanupError> {
+    if !Uid::effective().is_root() {
+        return Err(Box::new(AgentError::NotRoot).into());
+    }
+    let locks = match Locks::take(&config.state_dir, &config.run_dir) {
+        Ok(locks) => Some(locks),
+        // Where a directory is not there, nobody runs in it.
+        Err(LockError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    let mut cleaned = Cleaned::default();
+    // Interfaces first: while programs are there, nothing gets past them.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(links(&Mark::of_run_dir(&config.run_dir), &mut cleaned))?;
+    sandboxes(&config.run_dir.join("netns"), &mut cleaned)?;
+    let removed = bpf::cleanup(&config.bpffs)?;
+    cleaned.pins = removed.links + removed.filters + removed.maps;
+    sysctls(&config.state_dir, &mut cleaned);
+    netns::release_directory(&config.run_dir.join("netns"))?;
+    // Mounted by the agent where no cgroup2 was found.
+    netns::release_directory(&config.run_dir.join("cgroup"))?;
+    for name in LEFT {
+        absent(std::fs::remove_dir_all(config.run_dir.join(name)))?;
+    }
+    absent(std::fs::remove_file(config.run_dir.join(crate::api::paths::SOCKET)))?;
+    if purge {
+        absent(std::fs::remove_file(store::file(&config.state_dir)))?;
+    }
+    drop(locks);
+    Ok(cleaned)
+}
+
+/// Takes for removed what was not there.
+fn absent(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+async fn links(mark: &Mark, cleaned: &mut Cleaned) -> Result<(), kernel::Error> {
+    let netlink = Netlink::open()?;
+    for link in netlink.links().await? {
+        if mark.recognise(&link.name, link.alias.as_deref(), link.mac).is_some() {
+            let outcome = netlink.delete_link(link.index).await?;
+            cleaned.links += usize::from(outcome == Outcome::Done);
+        }
+    }
+    Ok(())
+}
+
+fn sandboxes(directory: &Path, cleaned: &mut Cleaned) -> Result<(), kernel::Error> {
+    for pin in netns::pinned(directory)? {
+        let path = directory.join(&pin.name);
+        for entry in std::fs::read_dir(netns::IP_NETNS_DIR).into_iter().flatten().flatten() {
+            if let Some(name) = entry.file_name().to_str() {
+                netns::unpublish(Path::new(netns::IP_NETNS_DIR), name, &path)?;
+            }
+        }
+        netns::remove(&path)?;
+        cleaned.sandboxes += 1;
+    }
+    Ok(())
+}
+
+/// Gives sysctls back, where there is a journal.
+fn sysctls(state_dir: &Path, cleaned: &mut Cleaned) {
+    if !store::file(state_dir).exists() {
+        return;
+    }
+    let restore = |cleaned: &mut Cleaned| -> Result<(), Box<dyn std::error::Error>> {
+        let store = Store::open(state_dir)?;
+        for entry in store.sysctls::<sysctl::Entry>()? {
+            match sysctl::restore(&entry)? {
+                Restored::Done => cleaned.sysctls += 1,
+                Restored::Already => {}
+                Restored::Foreign(value) => {
+                    cleaned
+                        .left
+                        .push(format!("{} is {value}: somebody changed it since", entry.key));
+                }
+            }
+            store.remove_sysctl(&entry.key)?;
+        }
+        Ok(())
+    };
+    if let Err(error) = restore(cleaned) {
+        cleaned.left.push(format!("sysctls are not given back: {error}"));
+    }
+}

@@ -1,0 +1,87 @@
+//! One agent for one pair of directories: locks that the kernel drops with the process.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+
+/// File name of the lock in each directory.
+const FILE: &str = "agent.lock";
+
+/// Why the directories cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another agent has them.
+    #[error("another agent ({holder}) uses the directory {}; several agents need directories of their own", directory.display())]
+    Taken {
+        /// The directory.
+        directory: PathBuf,
+        /// Its process.
+        holder: String,
+    },
+    /// The lock cannot be made.
+    #[error("cannot lock {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// The locks of an agent, held as long as this lives.
+#[derive(Debug)]
+pub struct Locks {
+    _held: [Flock<File>; 2],
+}
+
+impl Locks {
+    /// Takes the locks of both directories.
+    pub fn take(state_dir: &Path, run_dir: &Path) -> Result<Self, LockError> {
+        Ok(Self { _held: [take(state_dir)?, take(run_dir)?] })
+    }
+}
+
+fn take(directory: &Path) -> Result<Flock<File>, LockError> {
+    let path = directory.join(FILE);
+    let failed = |source: io::Error| LockError::Io { path: path.clone(), source };
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    match Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            lock.set_len(0).and_then(|()| lock.rewind()).map_err(failed)?;
+            writeln!(lock, "{}", std::process::id()).map_err(failed)?;
+            Ok(lock)
+        }
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            // Where it does not read, the clash is told without the process.
+            drop(file.read_to_string(&mut pid));
+            let pid = pid.trim();
+            let holder =
+                if pid.is_empty() { "unknown".to_owned() } else { format!("process {pid}") };
+            Err(LockError::Taken { directory: directory.to_owned(), holder })
+        }
+        Err((_, errno)) => Err(failed(errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_agent_is_told_who_is_the_first() {
+        let [state, run] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let first = Locks::take(state.path(), run.path()).unwrap();
+        let error = Locks::take(state.path(), run.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(first);
+        Locks::take(state.path(), run.path()).unwrap();
+    }
+}
