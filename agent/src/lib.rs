@@ -2,13 +2,10 @@
 
 pub mod agent;
 pub mod api;
-<<<<<<< HEAD
-pub mod cli;
-pub mod error;
-=======
 mod cleanup;
+pub mod cli;
 pub mod config;
->>>>>>> 8a74898 (api, agent: serve requests on the socket, start, stop and clean up)
+pub mod error;
 pub mod kernel;
 mod lock;
 pub mod model;

@@ -188,8 +188,8 @@ fn reset_counters(machine: &Machine, known: &Known, entry: &Entry) -> Result<()>
     match entry {
         Entry::Endpoint(index, Some(new)) => {
             let same = known.contents.endpoints.get(index);
-            if !same
-                .is_some_and(|old| (old.endpoint, old.generation) == (new.endpoint, new.generation))
+            if same
+                .is_none_or(|old| (old.endpoint, old.generation) != (new.endpoint, new.generation))
             {
                 machine.tables.reset_endpoint_counters(new.endpoint)?;
             }

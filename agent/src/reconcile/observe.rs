@@ -125,7 +125,7 @@ async fn bridges(machine: &Machine, observed: &mut Observed) -> Result<(), Obser
     let ours = |index: &u32| {
         observed.links.get(index).is_some_and(|l| matches!(l.owner, Owner::Network(_)))
     };
-    if !observed.links.keys().any(|index| ours(index)) {
+    if !observed.links.keys().any(&ours) {
         return Ok(());
     }
     let fdb = machine.netlink.fdb().await?;
