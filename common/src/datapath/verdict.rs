@@ -58,7 +58,7 @@ impl Verdict {
 /// The end of a walk, or of one part of it.
 pub type Outcome = Result<Verdict, DropReason>;
 
-/// An [`Outcome`] as plain numbers: what a BPF function returns.
+/// The end of a walk as plain numbers: what a BPF function returns.
 #[derive(Clone, Copy, Debug)]
 pub struct Flat {
     /// The verdict; without meaning where there is a reason.

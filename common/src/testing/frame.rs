@@ -213,7 +213,7 @@ impl Frame {
         let mut header = vec![0x40 | words as u8, 0];
         header.extend(length.to_be_bytes());
         header.extend(self.id.to_be_bytes());
-        header.extend((offset / 8 | u16::from(more) << 13).to_be_bytes());
+        header.extend(((offset / 8) | (u16::from(more) << 13)).to_be_bytes());
         header.extend([self.ttl, self.proto(), 0, 0]);
         header.extend(self.src.octets());
         header.extend(self.dst.octets());

@@ -19,7 +19,7 @@ fn address(text: &str) -> Ipv4Addr {
 
 /// Sends a frame of c1's to the outside. Answers the tuple as the outside sees it.
 fn out(world: &World, frame: Frame) -> world::Tuple {
-    let (end, bytes) = world.from_container(1, &routed(frame, GATEWAY));
+    let (end, bytes) = world.container_sends(1, &routed(frame, GATEWAY));
     assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER))));
     tuple(&bytes, 14)
 }
@@ -28,7 +28,7 @@ fn out(world: &World, frame: Frame) -> world::Tuple {
 fn s93_s99_neighbours_talk_and_keep_their_addresses() {
     let world = World::new();
     let frame = Frame::tcp((C1, 40000), (C2, 80)).syn();
-    let (end, bytes) = world.from_container(1, &frame);
+    let (end, bytes) = world.container_sends(1, &frame);
     assert_eq!(end, Ok(Verdict::deliver(2)));
     assert_eq!(bytes, frame.build(), "a frame within a network is not touched");
     assert!(world.tables.flows.borrow().is_empty(), "and not tracked");
@@ -40,14 +40,14 @@ fn s93_s99_neighbours_talk_and_keep_their_addresses() {
 fn s94_other_networks_are_out_of_reach() {
     let world = World::new();
     let frame = routed(Frame::tcp((C1, 40000), (C3, 80)).syn(), GATEWAY);
-    assert_eq!(world.from_container(1, &frame).0, Err(DropReason::PolicyIsolation));
+    assert_eq!(world.container_sends(1, &frame).0, Err(DropReason::PolicyIsolation));
 }
 
 #[test]
 fn s96_s97_a_link_opens_the_exposed_port_and_its_answers() {
     let mut world = World::new();
     world.icc_off(1);
-    let send = |world: &World, from: u32, frame: Frame| world.from_container(from, &frame).0;
+    let send = |world: &World, from: u32, frame: Frame| world.container_sends(from, &frame).0;
     assert_eq!(send(&world, 1, Frame::tcp((C1, 4000), (C2, 80)).syn()), Err(DropReason::PolicyIcc));
     world.link(1, 2, proto::TCP, 80);
     assert_eq!(send(&world, 1, Frame::tcp((C1, 4000), (C2, 80)).syn()), Ok(Verdict::deliver(2)));
@@ -72,22 +72,22 @@ fn s107_an_internal_network_reaches_its_gateway_alone() {
     let mut world = World::new();
     world.network(1, GATEWAY, Network::ICC | Network::INTERNAL);
     let to = |dst| routed(Frame::udp((C1, 4000), (dst, 53)), GATEWAY);
-    assert_eq!(world.from_container(1, &to(WORLD)).0, Err(DropReason::PolicyInternal));
-    assert_eq!(world.from_container(1, &to(HOST)).0, Err(DropReason::PolicyInternal));
-    assert_eq!(world.from_container(1, &to(GATEWAY)).0, Ok(Verdict::PASS));
+    assert_eq!(world.container_sends(1, &to(WORLD)).0, Err(DropReason::PolicyInternal));
+    assert_eq!(world.container_sends(1, &to(HOST)).0, Err(DropReason::PolicyInternal));
+    assert_eq!(world.container_sends(1, &to(GATEWAY)).0, Ok(Verdict::PASS));
 }
 
 #[test]
 fn spoofed_frames_are_named() {
     let world = World::new();
     let frame = Frame::tcp((C1, 1), (C2, 2));
-    let send = |frame: &Frame| world.from_container(1, frame).0;
+    let send = |frame: &Frame| world.container_sends(1, frame).0;
     assert_eq!(send(&frame.clone().from_mac(mac(C2))), Err(DropReason::SpoofedMac));
     let other = Frame::tcp((C2, 1), (C1, 2)).from_mac(mac(C1));
     assert_eq!(send(&other), Err(DropReason::SpoofedIp));
     let martian = routed(Frame::tcp((C1, 1), ("127.0.0.1", 2)), GATEWAY);
     assert_eq!(send(&martian), Err(DropReason::MartianLoopback));
-    let unknown = world.from_container(77, &frame).0;
+    let unknown = world.container_sends(77, &frame).0;
     assert_eq!(unknown, Err(DropReason::AgentNotReady));
 }
 
@@ -108,7 +108,7 @@ fn s109_masquerade_and_back_for_tcp_udp_and_echo() {
             proto::TCP => Frame::tcp((WORLD, dst.1), (HOST, port)).flags(tcp::SYN | tcp::ACK),
             _ => Frame::udp((WORLD, dst.1), (HOST, port)),
         };
-        let (end, bytes) = world.from_uplink(&answer);
+        let (end, bytes) = world.uplink_gets(&answer);
         assert_eq!(end, Ok(Verdict::deliver(1)));
         assert_eq!(tuple(&bytes, 14), (before.1, before.0), "the answer is for the sender");
         assert_eq!(bytes[0..6], mac(C1));
@@ -116,7 +116,7 @@ fn s109_masquerade_and_back_for_tcp_udp_and_echo() {
     }
     let ((src, id), _) = out(&world, Frame::echo(C1, WORLD, 77));
     assert_eq!(src, address(HOST));
-    let (end, bytes) = world.from_uplink(&Frame::echo_reply(WORLD, HOST, id));
+    let (end, bytes) = world.uplink_gets(&Frame::echo_reply(WORLD, HOST, id));
     assert_eq!(end, Ok(Verdict::deliver(1)));
     assert_eq!(tuple(&bytes, 14), ((address(WORLD), 77), (address(C1), 77)));
 }
@@ -147,9 +147,9 @@ fn s110_a_network_without_masquerade_keeps_its_addresses_and_gets_its_answers() 
     let seen = out(&world, Frame::tcp((C1, 40000), (WORLD, 443)).syn());
     assert_eq!(seen.0, (address(C1), 40000));
     let answer = Frame::tcp((WORLD, 443), (C1, 40000)).flags(tcp::SYN | tcp::ACK);
-    assert_eq!(world.from_uplink(&answer).0, Ok(Verdict::deliver(1)));
+    assert_eq!(world.uplink_gets(&answer).0, Ok(Verdict::deliver(1)));
     let stranger = Frame::tcp((WORLD, 444), (C1, 40000)).syn();
-    assert_eq!(world.from_uplink(&stranger).0, Err(DropReason::DirectRoutingBlocked));
+    assert_eq!(world.uplink_gets(&stranger).0, Err(DropReason::DirectRoutingBlocked));
 }
 
 #[test]
@@ -157,28 +157,28 @@ fn s111_s103_only_published_ports_are_open_and_the_client_keeps_its_address() {
     let mut world = World::new();
     world.publish(5, proto::TCP, (8080, 80, 1), 1);
     let client = Frame::tcp((WORLD, 5555), (HOST, 8080)).syn();
-    let (end, bytes) = world.from_uplink(&client);
+    let (end, bytes) = world.uplink_gets(&client);
     assert_eq!(end, Ok(Verdict::deliver(1)));
     assert_eq!(tuple(&bytes, 14), ((address(WORLD), 5555), (address(C1), 80)));
     let answer = Frame::tcp((C1, 80), (WORLD, 5555)).flags(tcp::SYN | tcp::ACK);
-    let (end, bytes) = world.from_container(1, &routed(answer, GATEWAY));
+    let (end, bytes) = world.container_sends(1, &routed(answer, GATEWAY));
     assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER))));
     assert_eq!(tuple(&bytes, 14), ((address(HOST), 8080), (address(WORLD), 5555)));
     assert_eq!(world.tables.rule_stats.borrow()[&5].connections, 1);
 
     let closed = Frame::tcp((WORLD, 5555), (HOST, 8081)).syn();
-    assert_eq!(world.from_uplink(&closed).0, Ok(Verdict::PASS), "the host's own business");
+    assert_eq!(world.uplink_gets(&closed).0, Ok(Verdict::PASS), "the host's own business");
     let direct = Frame::tcp((WORLD, 5555), (C1, 80)).syn();
-    assert_eq!(world.from_uplink(&direct).0, Err(DropReason::DirectRoutingBlocked));
+    assert_eq!(world.uplink_gets(&direct).0, Err(DropReason::DirectRoutingBlocked));
     let inside_out = Frame::tcp((C2, 5555), (HOST, 8080)).syn();
-    assert_eq!(world.from_uplink(&inside_out).0, Err(DropReason::SpoofedIp));
+    assert_eq!(world.uplink_gets(&inside_out).0, Err(DropReason::SpoofedIp));
 }
 
 #[test]
 fn a_published_range_keeps_the_offset() {
     let mut world = World::new();
     world.publish(5, proto::UDP, (9000, 5000, 1000), 1);
-    let (end, bytes) = world.from_uplink(&Frame::udp((WORLD, 1), (HOST, 9999)));
+    let (end, bytes) = world.uplink_gets(&Frame::udp((WORLD, 1), (HOST, 9999)));
     assert_eq!(end, Ok(Verdict::deliver(1)));
     assert_eq!(tuple(&bytes, 14).1, (address(C1), 5999));
 }
@@ -189,7 +189,7 @@ fn hairpins_to_self_to_a_neighbour_and_to_another_network() {
         let mut world = World::new();
         world.publish(5, proto::TCP, (8080, 80, 1), server);
         let request = routed(Frame::tcp((C1, 4000), (HOST, 8080)).syn(), GATEWAY);
-        let (end, bytes) = world.from_container(1, &request);
+        let (end, bytes) = world.container_sends(1, &request);
         assert_eq!(end, Ok(Verdict::deliver(server)));
         let ((src, port), (dst, service)) = tuple(&bytes, 14);
         assert_eq!(src, address(if reply_by_gateway { GATEWAY } else { C1 }));
@@ -197,7 +197,7 @@ fn hairpins_to_self_to_a_neighbour_and_to_another_network() {
         let answer =
             Frame::tcp((&dst.to_string(), 80), (&src.to_string(), port)).flags(tcp::SYN | tcp::ACK);
         let gateway = if server == 3 { "172.21.0.1" } else { GATEWAY };
-        let (end, bytes) = world.from_container(server, &routed(answer, gateway));
+        let (end, bytes) = world.container_sends(server, &routed(answer, gateway));
         assert_eq!(end, Ok(Verdict::deliver(1)), "from {server}");
         assert_eq!(tuple(&bytes, 14), ((address(HOST), 8080), (address(C1), 4000)));
     }
@@ -207,11 +207,11 @@ fn hairpins_to_self_to_a_neighbour_and_to_another_network() {
 fn a_removed_endpoint_takes_its_flows_along() {
     let mut world = World::new();
     world.publish(5, proto::UDP, (53, 53, 1), 1);
-    assert_eq!(world.from_uplink(&Frame::udp((WORLD, 9), (HOST, 53))).0, Ok(Verdict::deliver(1)));
+    assert_eq!(world.uplink_gets(&Frame::udp((WORLD, 9), (HOST, 53))).0, Ok(Verdict::deliver(1)));
     // c1 goes; its port goes to c2.
     world.tables.generations.insert(1, 2);
     world.publish(6, proto::UDP, (53, 53, 1), 2);
-    let (end, bytes) = world.from_uplink(&Frame::udp((WORLD, 9), (HOST, 53)));
+    let (end, bytes) = world.uplink_gets(&Frame::udp((WORLD, 9), (HOST, 53)));
     assert_eq!(end, Ok(Verdict::deliver(2)));
     assert_eq!(tuple(&bytes, 14).1, (address(C2), 53));
 }
@@ -225,17 +225,17 @@ fn icmp_errors_find_the_flow_from_both_sides() {
     let ((_, port), _) = out(&world, sent.clone());
     let seen = Frame::udp((HOST, port), (WORLD, 99));
     let error = Frame::error("203.0.113.77", HOST, Icmp::TIME_EXCEEDED, 0, &seen, 8);
-    let (end, bytes) = world.from_uplink(&error);
+    let (end, bytes) = world.uplink_gets(&error);
     assert_eq!(end, Ok(Verdict::deliver(1)));
     assert_eq!(tuple(&bytes, 42), tuple(&sent.build(), 14), "the quote is what c1 sent");
     assert_eq!(bytes[26..34], [203, 0, 113, 77, 172, 20, 0, 2], "the router keeps its address");
     // Publishing: the container refuses.
     let request = Frame::udp((WORLD, 7777), (HOST, 5353));
-    let (_, delivered) = world.from_uplink(&request);
+    let (_, delivered) = world.uplink_gets(&request);
     let got = Frame::udp((WORLD, 7777), (C1, 53));
     assert_eq!(tuple(&delivered, 14), tuple(&got.build(), 14));
     let refusal = routed(Frame::error(C1, WORLD, Icmp::UNREACHABLE, 3, &got, 8), GATEWAY);
-    let (end, bytes) = world.from_container(1, &refusal);
+    let (end, bytes) = world.container_sends(1, &refusal);
     assert_eq!(
         end,
         Ok(Verdict::leave(UPLINK, ip("0.0.0.0"))),
@@ -245,7 +245,7 @@ fn icmp_errors_find_the_flow_from_both_sides() {
     assert_eq!(bytes[26..30], [198, 51, 100, 1], "it comes from the host");
     // Nobody reports on other people's flows.
     let forged = routed(Frame::error(C2, WORLD, Icmp::UNREACHABLE, 3, &got, 8), GATEWAY);
-    assert_eq!(world.from_container(2, &forged).0, Err(DropReason::CtInvalid));
+    assert_eq!(world.container_sends(2, &forged).0, Err(DropReason::CtInvalid));
 }
 
 #[test]
@@ -253,11 +253,11 @@ fn fragments_follow_the_first_one() {
     let world = World::new();
     let first = Frame::udp((C1, 40000), (WORLD, 99)).fragment(0, true);
     let later = Frame::udp((C1, 40000), (WORLD, 99)).fragment(16, false);
-    let early = world.from_container(1, &routed(later.clone(), GATEWAY)).0;
+    let early = world.container_sends(1, &routed(later.clone(), GATEWAY)).0;
     assert_eq!(early, Err(DropReason::FragNotFound));
-    let (end, _) = world.from_container(1, &routed(first, GATEWAY));
+    let (end, _) = world.container_sends(1, &routed(first, GATEWAY));
     assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER))));
-    let (end, bytes) = world.from_container(1, &routed(later, GATEWAY));
+    let (end, bytes) = world.container_sends(1, &routed(later, GATEWAY));
     assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER))));
     assert_eq!(bytes[26..30], [198, 51, 100, 1]);
 }
@@ -277,7 +277,7 @@ fn what_the_kernel_forwards_is_masqueraded_alike() {
     assert_eq!(end, Ok(Verdict::PASS));
     let ((src, port), _) = tuple(&bytes, 14);
     assert_eq!(src, address(HOST));
-    let (end, bytes) = world.from_uplink(&Frame::udp((WORLD, 99), (HOST, port)));
+    let (end, bytes) = world.uplink_gets(&Frame::udp((WORLD, 99), (HOST, port)));
     assert_eq!(end, Ok(Verdict::PASS), "the kernel routes the answer");
     assert_eq!(tuple(&bytes, 14).1, (address("172.20.9.9"), 40000));
 }
@@ -309,13 +309,13 @@ fn a_full_range_refuses_by_name_and_recovers() {
     (world.tables.config.masquerade_first, world.tables.config.masquerade_last) = (50_000, 50_003);
     let frame = |port| routed(Frame::udp((C1, port), (WORLD, 99)), GATEWAY);
     for port in 50_000..=50_003 {
-        assert!(world.from_container(1, &frame(port)).0.is_ok());
+        assert!(world.container_sends(1, &frame(port)).0.is_ok());
     }
-    assert_eq!(world.from_container(1, &frame(1234)).0, Err(DropReason::NatPortExhausted));
+    assert_eq!(world.container_sends(1, &frame(1234)).0, Err(DropReason::NatPortExhausted));
     assert_eq!(world.tables.stats.borrow()[&Stat::PortsExhausted], 1);
     // Idle flows give way.
     world.kernel.now.set(world.kernel.now.get() + 10_000);
-    assert!(world.from_container(1, &frame(1234)).0.is_ok());
+    assert!(world.container_sends(1, &frame(1234)).0.is_ok());
 }
 
 #[test]
@@ -333,11 +333,11 @@ fn tcp_states_follow_the_connection() {
             .collect::<Vec<_>>()
     };
     assert_eq!(states(), [0, 0]);
-    assert!(world.from_uplink(&answer(tcp::SYN | tcp::ACK)).0.is_ok());
+    assert!(world.uplink_gets(&answer(tcp::SYN | tcp::ACK)).0.is_ok());
     assert_eq!(states(), [state::REPLIED; 2]);
     out(&world, Frame::tcp((C1, 4000), (WORLD, 443)));
     assert_eq!(states(), [state::REPLIED | state::ESTABLISHED; 2]);
-    assert!(world.from_uplink(&answer(tcp::FIN | tcp::ACK)).0.is_ok());
+    assert!(world.uplink_gets(&answer(tcp::FIN | tcp::ACK)).0.is_ok());
     out(&world, Frame::tcp((C1, 4000), (WORLD, 443)).flags(tcp::FIN | tcp::ACK));
     let closed = state::REPLIED | state::ESTABLISHED | state::FIN_ORIGINAL | state::FIN_REPLY;
     assert_eq!(states(), [closed; 2]);
@@ -362,9 +362,9 @@ fn hops_are_counted_and_end() {
     let mut world = World::new();
     world.publish(5, proto::TCP, (8080, 80, 1), 1);
     let last = routed(Frame::tcp((C1, 4000), (WORLD, 443)).syn().ttl(1), GATEWAY);
-    assert_eq!(world.from_container(1, &last).0, Ok(Verdict::PASS), "the kernel answers");
+    assert_eq!(world.container_sends(1, &last).0, Ok(Verdict::PASS), "the kernel answers");
     let last = Frame::tcp((WORLD, 5), (HOST, 8080)).syn().ttl(1);
-    assert_eq!(world.from_uplink(&last).0, Err(DropReason::TtlExpired));
+    assert_eq!(world.uplink_gets(&last).0, Err(DropReason::TtlExpired));
 }
 
 #[test]
@@ -438,7 +438,7 @@ proptest! {
             bascule_common::testing::Transport::Udp { .. } => Frame::udp((WORLD, dport), (HOST, port)),
             _ => Frame::tcp((WORLD, dport), (HOST, port)),
         };
-        let (end, bytes) = world.from_uplink(&back.payload(&payload));
+        let (end, bytes) = world.uplink_gets(&back.payload(&payload));
         prop_assert_eq!(end, Ok(Verdict::deliver(1)));
         prop_assert_eq!(tuple(&bytes, 14), ((address(WORLD), dport), (address(C1), sport)));
         prop_assert!(bytes.ends_with(&payload));

@@ -156,7 +156,7 @@ impl World {
         (end, packet.bytes)
     }
 
-    pub fn from_container(
+    pub fn container_sends(
         &self,
         interface: u32,
         frame: &Frame,
@@ -164,7 +164,7 @@ impl World {
         self.run(Walk::FromContainer, interface, frame)
     }
 
-    pub fn from_uplink(&self, frame: &Frame) -> (Result<Verdict, DropReason>, Vec<u8>) {
+    pub fn uplink_gets(&self, frame: &Frame) -> (Result<Verdict, DropReason>, Vec<u8>) {
         self.run(Walk::FromUplink, UPLINK, frame)
     }
 
