@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use nix::{errno::Errno, unistd};
 
-use super::interior::Interior;
+use super::{interior::Interior, wait};
 use crate::error::{Failure, exit};
 
 /// A command and how to execute it.
@@ -106,10 +106,12 @@ fn start(launch: Launch, report: OwnedFd, gate: OwnedFd, open: RawFd) -> Result<
     if detach {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     }
-    // SAFETY: between fork and exec the closure only makes system calls that are async-signal-safe
-    // (getpid, write, close, read, setsid) on descriptors and buffers that exist already.
+    let held = wait::held();
+    // SAFETY: between fork and exec the closure only makes calls that are async-signal-safe
+    // (pthread_sigmask, setsid, close, getpid, write, read) on what exists already.
     unsafe {
         command.pre_exec(move || {
+            held.thread_unblock()?;
             if detach {
                 unistd::setsid()?;
             }
@@ -180,6 +182,16 @@ mod tests {
         assert_eq!(child.wait().expect("ended").code(), Some(7));
         let mut child = try_start(&["sh", "-c", "kill -TERM $$"], true).expect("started");
         assert_eq!(child.wait().expect("ended").signal(), Some(15));
+    }
+
+    #[test]
+    fn a_command_gets_the_signals_that_its_client_holds_back() {
+        let child = thread::spawn(|| {
+            wait::held().thread_block().expect("blocked");
+            try_start(&["sh", "-c", "kill -INT $$; exit 0"], true)
+        });
+        let mut child = child.join().expect("no panic").expect("started");
+        assert_eq!(child.wait().expect("ended").signal(), Some(2));
     }
 
     #[test]

@@ -35,7 +35,12 @@ const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Si
 /// `si_code` of signals that the kernel makes, such as those of a terminal's keys.
 const SI_KERNEL: i32 = 0x80;
 
-/// Signals of this client, held back since it was made. Children do not inherit that.
+/// Returns the signals that are held back while a command is stayed with.
+pub fn held() -> SigSet {
+    FORWARDED.into_iter().chain([Signal::SIGCHLD]).collect()
+}
+
+/// Signals of this client, held back since it was made. Children inherit that, and have to undo it.
 #[derive(Debug)]
 pub struct Signals {
     file: SignalFd,
@@ -44,11 +49,7 @@ pub struct Signals {
 impl Signals {
     /// Holds signals back, in this thread and in those it starts from now on.
     pub fn hold() -> nix::Result<Self> {
-        let mut set = SigSet::empty();
-        set.add(Signal::SIGCHLD);
-        for signal in FORWARDED {
-            set.add(signal);
-        }
+        let set = held();
         set.thread_block()?;
         let file = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { file })
