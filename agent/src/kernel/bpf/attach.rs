@@ -8,7 +8,10 @@ use std::{
     fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use aya_obj::generated::bpf_attach_type;
@@ -142,19 +145,19 @@ pub enum Attached {
 }
 
 /// The hooks of one agent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Hooks {
     pins: Pins,
     mode: Mode,
     /// Filters may be there: always in clsact mode, and in the other until none has been found. Nobody
     /// else makes any, and looking for them is a request for every side of every interface.
-    filters: AtomicBool,
+    filters: Arc<AtomicBool>,
 }
 
 impl Hooks {
     /// Uses the pins of this agent, and one mechanism for what it attaches from now on.
     pub fn new(pins: Pins, mode: Mode) -> Self {
-        Self { pins, mode, filters: AtomicBool::new(true) }
+        Self { pins, mode, filters: Arc::new(AtomicBool::new(true)) }
     }
 
     pub(super) fn pins(&self) -> &Pins {
