@@ -109,7 +109,7 @@ fn make_directory(path: &Path) -> Result<(), AgentError> {
 /// The data plane, loaded, with what was found on the way.
 struct Plane {
     features: Features,
-    hooks: Hooks,
+    hooks: Arc<Hooks>,
     programs: Arc<Programs>,
     tables: Arc<Tables>,
     report: Report,
@@ -136,7 +136,7 @@ fn load(config: &Config) -> Result<Plane, AgentError> {
         }
     }
     tracing::info!("{}", loaded.report.memory);
-    let hooks = Hooks::new(pins, features.mode(false));
+    let hooks = Arc::new(Hooks::new(pins, features.mode(false)));
     Ok(Plane {
         features,
         hooks,
@@ -160,7 +160,7 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
         places: places.clone(),
         netlink: Netlink::open()?,
         mark: Mark::of_run_dir(&config.run_dir),
-        hooks: plane.hooks.clone(),
+        hooks: Arc::clone(&plane.hooks),
         programs: Arc::clone(&plane.programs),
         tables: Arc::clone(&plane.tables),
         namespace: own.identity()?,

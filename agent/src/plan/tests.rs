@@ -1,1 +1,259 @@
 //! From any start a few rounds lead to what is desired, and then there is nothing to do.
+
+use bascule_common::abi::{Config, Ip4, Local, service};
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::{Action, Owner, Settings, diff, fake::Fake, vanished};
+use crate::{
+    model::{Desired, NetworkId, Predefined, Sandbox},
+    state::{
+        Change, ContainerSpec, DefaultNetwork, EndpointSpec, Facts, NetworkSpec, SubnetSpec, change,
+    },
+};
+
+struct World {
+    desired: Desired,
+    facts: Facts,
+    kernel: Fake,
+    settings: Settings,
+}
+
+impl World {
+    fn new() -> Self {
+        let (host, none) = (NetworkId::new([0xaa; 32]), NetworkId::new([0xbb; 32]));
+        let predefined = Predefined { host, none, created: Timestamp::UNIX_EPOCH };
+        Self {
+            desired: Desired::new(predefined, 5),
+            facts: Facts::sample(),
+            kernel: Fake::new(),
+            settings: Settings { config: Config::default(), uplinks: Vec::new() },
+        }
+    }
+
+    /// Makes a change; a refused one changes nothing.
+    fn change(&mut self, change: &Change) {
+        if let Ok((next, _)) = change::apply(&self.desired, change, &mut self.facts) {
+            self.desired = next;
+        }
+    }
+
+    /// Makes rounds until there is nothing to do; returns how many there were.
+    fn converge(&mut self) -> usize {
+        for round in 0..8 {
+            for id in vanished(&self.desired, &self.kernel.observe(&self.desired)) {
+                self.change(&Change::Stop { container: id.to_string(), exit_code: None });
+            }
+            let plan = diff(&self.desired, &self.kernel.observe(&self.desired), &self.settings);
+            if plan.is_empty() {
+                let running: Vec<_> = self.desired.containers.values().cloned().collect();
+                for container in running {
+                    if let Some(namespace) = self.kernel.namespace(&container) {
+                        self.change(&Change::BroughtUp { container: container.id, namespace });
+                    }
+                }
+                return round;
+            }
+            plan.iter().for_each(|planned| self.kernel.execute(planned));
+        }
+        let plan = diff(&self.desired, &self.kernel.observe(&self.desired), &self.settings);
+        panic!("no end: {plan:?}");
+    }
+
+    /// Makes one round, and stops in it.
+    fn crash_after(&mut self, actions: usize) {
+        let plan = diff(&self.desired, &self.kernel.observe(&self.desired), &self.settings);
+        plan.iter().take(actions).for_each(|planned| self.kernel.execute(planned));
+    }
+
+    fn network(&mut self, number: u8) {
+        let subnets =
+            vec![SubnetSpec { subnet: format!("10.{number}.0.0/24"), ..SubnetSpec::default() }];
+        let name = format!("n{number}");
+        self.change(&Change::CreateNetwork(NetworkSpec {
+            name,
+            subnets,
+            ..NetworkSpec::default()
+        }));
+    }
+
+    fn container(&mut self, number: u8, network: u8) {
+        let name = format!("c{number}");
+        let link = format!("c{}", number.wrapping_add(1));
+        self.change(&Change::CreateContainer(Box::new(ContainerSpec {
+            name: name.parse().ok(),
+            networks: vec![(format!("n{network}"), EndpointSpec::default())],
+            publish: vec![
+                format!("80{number:02}:80").parse().unwrap(),
+                format!("192.0.2.7:90{number:02}:90/udp").parse().unwrap(),
+            ],
+            publish_all: false,
+            expose: vec!["443".parse().unwrap()],
+            links: vec![link.parse().unwrap()],
+            hostname: String::new(),
+            labels: Default::default(),
+            sandbox: Sandbox::Own,
+            auto_remove: false,
+            command: Vec::new(),
+        })));
+        self.change(&Change::Start(name));
+    }
+}
+
+#[test]
+fn one_container_takes_three_rounds_and_then_nothing_is_left_to_do() {
+    let mut world = World::new();
+    world.change(&Change::DefaultNetwork(DefaultNetwork::Automatic));
+    world.network(1);
+    world.container(1, 1);
+    assert!(world.converge() <= 4);
+    assert_eq!(world.converge(), 0);
+    let seen = &world.kernel.seen;
+    assert_eq!(seen.contents.endpoints.len(), 1);
+    assert_eq!(seen.contents.neighbours.len(), 1);
+    assert_eq!(seen.contents.rules.len(), 2);
+    // The wildcard's port stands in its table, in that of all, and in that of the address with its own.
+    let tables: Vec<_> = seen.contents.ports.keys().map(|(table, _)| *table).collect();
+    let own = world.desired.indices.tables.values().copied().next().unwrap();
+    assert_eq!(tables, [service::WILDCARD_TABLE, service::ANY_TABLE, service::ANY_TABLE, own, own]);
+    let local = seen.contents.locals.get(&Ip4::new([192, 0, 2, 7]));
+    assert_eq!(local, Some(&Local { table: own, flags: 0 }));
+}
+
+#[test]
+fn a_container_that_ends_leaves_only_its_ended_generation() {
+    let mut world = World::new();
+    world.network(1);
+    world.converge();
+    let before = world.kernel.seen.clone();
+    world.container(1, 1);
+    world.converge();
+    world.change(&Change::Stop { container: "c1".into(), exit_code: None });
+    world.converge();
+    let mut after = world.kernel.seen.clone();
+    assert_eq!(after.contents.generations.remove(&1), Some(6));
+    assert_eq!(after, before);
+}
+
+#[test]
+fn uplinks_are_followed_and_globs_narrow_them() {
+    let mut world = World::new();
+    world.settings.uplinks = vec!["eth*".into()];
+    let (eth1, wlan0) = (world.kernel.plug("eth1"), world.kernel.plug("wlan0"));
+    world.converge();
+    let uplinks =
+        |world: &World| world.kernel.seen.contents.uplinks.keys().copied().collect::<Vec<_>>();
+    assert_eq!(uplinks(&world), [2, eth1]);
+    world.settings.uplinks = Vec::new();
+    world.kernel.unplug(eth1);
+    world.converge();
+    assert_eq!(uplinks(&world), [2, wlan0]);
+    assert!(world.kernel.seen.hooks.keys().all(|hook| [2, wlan0].contains(&hook.ifindex)));
+}
+
+#[test]
+fn what_is_not_ours_is_never_touched() {
+    let mut world = World::new();
+    world.kernel.plug("br-0123456789ab");
+    world.kernel.plug("bsc01234567");
+    world.network(1);
+    world.container(1, 1);
+    world.converge();
+    world.change(&Change::RemoveContainer { container: "c1".into(), force: true });
+    world.change(&Change::RemoveNetwork("n1".into()));
+    let plan = diff(&world.desired, &world.kernel.observe(&world.desired), &world.settings);
+    for planned in &plan {
+        if let Action::DeleteLink { index, .. } = planned.action {
+            assert_ne!(world.kernel.seen.links[&index].owner, Owner::Foreign);
+        }
+    }
+    world.converge();
+    let names: Vec<_> = world.kernel.seen.links.values().map(|l| l.name.clone()).collect();
+    assert_eq!(names, ["lo", "eth0", "br-0123456789ab", "bsc01234567"]);
+}
+
+/// What may happen in any order.
+#[derive(Clone, Debug)]
+enum Event {
+    Network(u8),
+    Container(u8, u8),
+    Connect(u8, u8),
+    Disconnect(u8, u8),
+    Stop(u8),
+    Start(u8),
+    RemoveNetwork(u8),
+    /// Somebody deletes an interface.
+    Unplug(u8),
+    /// Everything is brought about.
+    Converge,
+    /// The agent dies within a round.
+    Crash(u8),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let small = || 0_u8..4;
+    prop_oneof![
+        small().prop_map(Event::Network),
+        (small(), small()).prop_map(|(c, n)| Event::Container(c, n)),
+        (small(), small()).prop_map(|(c, n)| Event::Connect(c, n)),
+        (small(), small()).prop_map(|(c, n)| Event::Disconnect(c, n)),
+        small().prop_map(Event::Stop),
+        small().prop_map(Event::Start),
+        small().prop_map(Event::RemoveNetwork),
+        any::<u8>().prop_map(Event::Unplug),
+        Just(Event::Converge),
+        (0_u8..60).prop_map(Event::Crash),
+    ]
+}
+
+fn happen(world: &mut World, event: &Event) {
+    let (network, container) = (|n: u8| format!("n{n}"), |c: u8| format!("c{c}"));
+    match *event {
+        Event::Network(n) => world.network(n),
+        Event::Container(c, n) => world.container(c, n),
+        Event::Connect(c, n) => world.change(&Change::Connect {
+            network: network(n),
+            container: container(c),
+            endpoint: EndpointSpec::default(),
+        }),
+        Event::Disconnect(c, n) => {
+            world.change(&Change::Disconnect {
+                network: network(n),
+                container: container(c),
+                force: false,
+            });
+        }
+        Event::Stop(c) => world.change(&Change::Stop { container: container(c), exit_code: None }),
+        Event::Start(c) => world.change(&Change::Start(container(c))),
+        Event::RemoveNetwork(n) => world.change(&Change::RemoveNetwork(network(n))),
+        Event::Unplug(which) => {
+            let ours = |l: &&super::Link| l.owner != Owner::Foreign;
+            let ours: Vec<_> =
+                world.kernel.seen.links.values().filter(ours).map(|l| l.index).collect();
+            if let Some(index) = ours.get(usize::from(which) % ours.len().max(1)) {
+                world.kernel.unplug(*index);
+            }
+        }
+        Event::Converge => drop(world.converge()),
+        Event::Crash(actions) => world.crash_after(actions.into()),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn every_start_leads_to_what_is_desired(events in prop::collection::vec(event(), 0..24)) {
+        let mut world = World::new();
+        world.change(&Change::DefaultNetwork(DefaultNetwork::Automatic));
+        for event in &events {
+            happen(&mut world, event);
+        }
+        world.converge();
+        prop_assert_eq!(world.converge(), 0);
+        // A kernel that starts from nothing ends up the same, indices of interfaces excepted.
+        let endpoints = world.desired.containers.values().flat_map(|c| c.endpoints().collect::<Vec<_>>()).count();
+        prop_assert_eq!(world.kernel.seen.contents.endpoints.len(), endpoints);
+        prop_assert_eq!(world.kernel.seen.contents.neighbours.len(), endpoints);
+        prop_assert_eq!(world.kernel.seen.contents.networks.len(), world.desired.networks.len());
+    }
+}

@@ -57,7 +57,7 @@ pub struct Machine {
     /// What marks links of its own.
     pub mark: Mark,
     /// Where programs are attached.
-    pub hooks: Hooks,
+    pub hooks: Arc<Hooks>,
     /// The programs.
     pub programs: Arc<Programs>,
     /// The maps.

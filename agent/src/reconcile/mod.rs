@@ -6,6 +6,7 @@
 mod driver;
 mod executor;
 mod facts;
+mod flows;
 mod follow;
 mod machine;
 mod names;

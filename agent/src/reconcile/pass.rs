@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 use super::{
     driver::Driver,
     executor::{ExecuteError, execute},
+    flows::Ends,
     names::names,
     observe::{Look, ObserveError, observe},
     status::UplinkSeen,
@@ -101,8 +102,9 @@ impl Driver {
         trigger: Trigger,
         report: &mut Report,
     ) -> u64 {
+        let ends = Ends::of(plan, &self.known);
         let mut done = 0;
-        for planned in plan.iter() {
+        for planned in plan {
             if blocked(report, planned.subject) {
                 continue;
             }
@@ -117,6 +119,16 @@ impl Driver {
                     done += 1;
                 }
                 Err(error) => self.fail(planned, &error, report),
+            }
+        }
+        let ended = tokio::task::block_in_place(|| {
+            ends.carry_out(&self.machine.tables, &self.known.contents)
+        });
+        match ended {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "entries of connections removed"),
+            Err(error) => {
+                tracing::warn!(%error, "connections that ended stay in the table until they are idle")
             }
         }
         done

@@ -1,0 +1,150 @@
+//! Which connections end with what a plan takes away: their entries would lead where nothing is.
+//!
+//! Endpoints that go need nothing here, their generation has ended.
+
+use std::collections::BTreeSet;
+
+use bascule_common::abi::{Action as Verdict, Flow4, FlowKey4, Ip4, Port};
+
+use super::observe::Known;
+use crate::{
+    kernel::bpf::{BpfError, Tables},
+    plan::{Action, Contents, Entry, Planned},
+};
+
+/// What ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Interfaces: a veth that somebody deleted, an uplink that was pulled.
+    links: BTreeSet<u32>,
+    /// Addresses of the host.
+    addresses: BTreeSet<Ip4>,
+    /// Ports that are newly published: whoever was told something else about them is told again.
+    ports: Vec<Ports>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ports {
+    rule: u32,
+    proto: u8,
+    first: u16,
+    count: u16,
+    address: Ip4,
+}
+
+impl Ends {
+    /// Finds what a plan ends; to be asked before it is executed.
+    pub fn of(plan: &[Planned], known: &Known) -> Self {
+        let mut ends = Self::default();
+        for planned in plan {
+            let Action::Map(entry) = &planned.action else { continue };
+            match entry {
+                Entry::Endpoint(index, None) if still_valid(&known.contents, *index) => {
+                    ends.links.insert(*index);
+                }
+                Entry::Uplink(index, None) => {
+                    ends.links.insert(*index);
+                }
+                Entry::Local(address, None) => {
+                    ends.addresses.insert(*address);
+                }
+                Entry::Rule(rule, Some(new)) if !known.contents.rules.contains_key(rule) => {
+                    let (rule, proto, count) = (*rule, new.proto, new.count);
+                    ends.ports.push(Ports {
+                        rule,
+                        proto,
+                        first: new.host_base,
+                        count,
+                        address: new.host_ip4,
+                    });
+                }
+                _ => {}
+            }
+        }
+        ends
+    }
+
+    /// Removes the entries; returns how many.
+    pub fn carry_out(&self, tables: &Tables, contents: &Contents) -> Result<usize, BpfError> {
+        if *self == Self::default() {
+            return Ok(0);
+        }
+        let local = |ip: &Ip4| contents.locals.contains_key(ip);
+        tables.flows4.remove_where(|key, flow| {
+            self.links.contains(&flow.ifindex)
+                || self.addresses.contains(&key.dst)
+                || self.addresses.contains(&flow.src)
+                || self.ports.iter().any(|ports| ports.concern(key, flow, &local))
+        })
+    }
+}
+
+/// Returns whether the data plane would still follow entries that name this endpoint.
+fn still_valid(contents: &Contents, ifindex: u32) -> bool {
+    contents.endpoints.get(&ifindex).is_some_and(|endpoint| {
+        contents.generations.get(&endpoint.endpoint) == Some(&endpoint.generation.into())
+    })
+}
+
+impl Ports {
+    fn concern(&self, key: &FlowKey4, flow: &Flow4, local: &impl Fn(&Ip4) -> bool) -> bool {
+        let covers = |port: Port| port.number().wrapping_sub(self.first) < self.count;
+        let here =
+            |ip: &Ip4| (self.address == Ip4::UNSPECIFIED && local(ip)) || self.address == *ip;
+        let arriving = covers(key.dst_port) && here(&key.dst);
+        let leaving =
+            flow.action == Verdict::Leave as u8 && covers(flow.src_port) && here(&flow.src);
+        key.proto == self.proto && flow.rule != self.rule && (arriving || leaving)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bascule_common::abi::{Endpoint, Rule};
+
+    use super::*;
+    use crate::plan::Subject;
+
+    fn planned(entry: Entry) -> Planned {
+        Planned { subject: Subject::Host, action: Action::Map(entry) }
+    }
+
+    #[test]
+    fn a_veth_that_was_deleted_ends_connections_and_one_whose_container_stopped_needs_not() {
+        let mut known = Known::default();
+        let endpoint = Endpoint { endpoint: 3, generation: 7, ..Endpoint::default() };
+        known.contents.endpoints.insert(9, endpoint);
+        known.contents.generations.insert(3, 7);
+        let plan = [planned(Entry::Endpoint(9, None))];
+        assert_eq!(Ends::of(&plan, &known).links, BTreeSet::from([9]));
+        known.contents.generations.insert(3, 8);
+        assert_eq!(Ends::of(&plan, &known), Ends::default());
+    }
+
+    #[test]
+    fn publishing_ends_what_used_the_port_before() {
+        let rule = Rule { host_base: 50_000, count: 2, proto: 17, ..Rule::default() };
+        let ends = Ends::of(&[planned(Entry::Rule(4, Some(rule)))], &Known::default());
+        let host = Ip4::new([192, 0, 2, 7]);
+        let local = |ip: &Ip4| *ip == host;
+        let concern =
+            |key: FlowKey4, flow: Flow4| ends.ports.iter().any(|p| p.concern(&key, &flow, &local));
+        let key = |dst, port| FlowKey4 {
+            dst,
+            dst_port: Port::new(port),
+            proto: 17,
+            ..FlowKey4::default()
+        };
+        assert!(concern(key(host, 50_001), Flow4::default()));
+        assert!(!concern(key(host, 50_002), Flow4::default()));
+        assert!(!concern(key(Ip4::new([8, 8, 8, 8]), 50_001), Flow4::default()));
+        assert!(!concern(key(host, 50_001), Flow4 { rule: 4, ..Flow4::default() }));
+        let leaving = Flow4 {
+            src: host,
+            src_port: Port::new(50_000),
+            action: Verdict::Leave as u8,
+            ..Flow4::default()
+        };
+        assert!(concern(key(Ip4::new([8, 8, 8, 8]), 53), leaving));
+    }
+}
