@@ -8,10 +8,16 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     process::{ExitCode, Stdio},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{budget, setup, sh, ui};
 
@@ -35,6 +41,9 @@ const ORDER: [&str; 10] =
     ["unit", "abi", "budget", "verifier", "packet", "harness", "kernel", "bpf", "netns", "agent"];
 /// Layers that are not directories in `tests/tests`.
 const BUILT_IN: [&str; 3] = ["unit", "budget", "harness"];
+
+/// No layer takes longer, unless it hangs; four times that in the long form.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// How a layer went.
 struct Report {
@@ -157,6 +166,7 @@ fn run_layer(layer: &str, full: bool) -> Result<(usize, usize)> {
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run `{}`", sh::words(&command)))?;
+    let watch = Watch::over(child.id(), if full { 4 * LIMIT } else { LIMIT });
     let (mut passed, mut failed) = (0, 0);
     if let Some(out) = child.stdout.take() {
         for line in BufReader::new(out).lines() {
@@ -171,12 +181,59 @@ fn run_layer(layer: &str, full: bool) -> Result<(usize, usize)> {
         }
     }
     let status = child.wait()?;
+    if watch.done() {
+        ui::bad(&format!("the layer was ended: it hung, or took longer than {}", ui::took(LIMIT)));
+        failed += 1;
+    }
     // A binary that dies without a result, or does not build, is one failure more than it counted.
     if !status.success() && failed == 0 {
         ui::bad(&format!("`{}` ended with {status}", sh::words(&command)));
         failed = 1;
     }
     Ok((passed, failed))
+}
+
+/// Ends a layer that hangs, with everything that it has started.
+struct Watch {
+    done: mpsc::Sender<()>,
+    thread: thread::JoinHandle<bool>,
+}
+
+impl Watch {
+    fn over(child: u32, limit: Duration) -> Self {
+        let (done, told) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let late = told.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout);
+            if late {
+                for pid in descendants(child) {
+                    // It may have ended in this moment; then there is nothing to kill.
+                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                }
+            }
+            late
+        });
+        Self { done, thread }
+    }
+
+    /// Ends the watch; says whether it had to act.
+    fn done(self) -> bool {
+        drop(self.done);
+        self.thread.join().unwrap_or(false)
+    }
+}
+
+/// A process and all that descend from it, parents first.
+fn descendants(root: u32) -> Vec<i32> {
+    let mut found = Vec::from_iter(i32::try_from(root));
+    let mut at = 0;
+    while let Some(pid) = found.get(at).copied() {
+        at += 1;
+        for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        }
+    }
+    found
 }
 
 /// The counts in a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
@@ -216,6 +273,28 @@ mod tests {
         let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out";
         assert_eq!(result(line), Some((3, 2)));
         assert_eq!(result("test s1_networks ... ok"), None);
+    }
+
+    #[test]
+    fn what_hangs_is_ended_with_what_it_started() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "sleep 60 >/dev/null 2>&1 & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("a pipe");
+        BufReader::new(out).read_line(&mut line).expect("the number of its child");
+        let watch = Watch::over(child.id(), Duration::ZERO);
+        assert!(!child.wait().expect("it is gone").success());
+        assert!(watch.done(), "it had to act");
+        let sleeper = format!("/proc/{}/stat", line.trim());
+        let since = Instant::now();
+        // Its adoptive parent may take its time to notice its death.
+        while fs::read_to_string(&sleeper).is_ok_and(|stat| !stat.contains(") Z")) {
+            assert!(since.elapsed() < Duration::from_secs(10), "the sleeper lives");
+            thread::yield_now();
+        }
     }
 
     #[test]
