@@ -16,8 +16,6 @@ const REFUSE: i32 = 0;
 const EADDRINUSE: i32 = 98;
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
-const SOL_IPV6: i32 = 41;
-const IPV6_V6ONLY: i32 = 26;
 
 /// `bind` of an IPv4 socket.
 #[inline(always)]
@@ -27,7 +25,9 @@ pub fn bind4(ctx: &SockAddrContext) -> i32 {
     judge(ctx, Ip4(ip4))
 }
 
-/// `bind` of an IPv6 socket: the wildcard takes IPv4 too, unless the socket is for IPv6 alone.
+/// `bind` of an IPv6 socket: the wildcard takes IPv4 too. Whether a socket is for IPv6 alone
+/// (`IPV6_V6ONLY`) cannot be read here (bpf_getsockopt refuses it, Linux 6.18): it is refused as well, as
+/// Docker does, which holds the port on both wildcards.
 #[inline(always)]
 pub fn bind6(ctx: &SockAddrContext) -> i32 {
     // SAFETY: as above, for user_ip6; volatile, since the verifier wants 4-byte reads of this field.
@@ -43,27 +43,10 @@ pub fn bind6(ctx: &SockAddrContext) -> i32 {
     };
     const MAPPED: u32 = 0xffff_u32.to_be();
     match words {
-        [0, 0, 0, 0] if !is_ipv6_only(ctx) => judge(ctx, Ip4::UNSPECIFIED),
+        [0, 0, 0, 0] => judge(ctx, Ip4::UNSPECIFIED),
         [0, 0, MAPPED, ip4] => judge(ctx, Ip4(ip4)),
         _ => ALLOW,
     }
-}
-
-/// Whether the socket has `IPV6_V6ONLY` set.
-#[inline(always)]
-fn is_ipv6_only(ctx: &SockAddrContext) -> bool {
-    let mut value: i32 = 0;
-    // SAFETY: the buffer has the length that is passed.
-    let failed = unsafe {
-        bpf::bpf_getsockopt(
-            ctx.as_ptr(),
-            SOL_IPV6,
-            IPV6_V6ONLY,
-            (&raw mut value).cast(),
-            size_of::<i32>() as i32,
-        )
-    };
-    failed == 0 && value != 0
 }
 
 #[inline(always)]

@@ -30,7 +30,18 @@ pub fn from_container<P: Packet, T: Tables>(
     if guarded && !unspecified && header.src != link_local(&endpoint.mac) {
         return Err(DropReason::SpoofedIp);
     }
-    let discovery = header.next_header == proto::ICMPV6 && is_discovery(packet, endpoint, guarded)?;
+    let discovery = match header.next_header {
+        proto::ICMPV6 => is_discovery(packet, endpoint, guarded, PAYLOAD)?,
+        // Multicast listener reports carry a router alert (RFC 3810).
+        proto::HOP_BY_HOP => {
+            let next: u16 = packet.load(PAYLOAD).ok_or(DropReason::Malformed)?;
+            let [next, units] = next.to_ne_bytes();
+            next == proto::ICMPV6
+                && units == 0
+                && is_discovery(packet, endpoint, guarded, PAYLOAD + 8)?
+        }
+        _ => false,
+    };
     if unspecified && !discovery {
         return Err(DropReason::SpoofedIp);
     }
@@ -52,19 +63,20 @@ pub fn from_container<P: Packet, T: Tables>(
     to_kernel(tables, Stat::ToOtherProtocol)
 }
 
-/// Whether an ICMPv6 message is neighbour discovery that the container may send. Advertising routers,
+/// Whether the ICMPv6 message at an offset is neighbour discovery that the container may send. Advertising routers,
 /// redirecting neighbours and claiming others' addresses are refused.
 #[inline(always)]
 fn is_discovery<P: Packet>(
     packet: &P,
     endpoint: &Endpoint,
     guarded: bool,
+    at: u32,
 ) -> Result<bool, DropReason> {
-    let kind: u16 = packet.load(PAYLOAD).ok_or(DropReason::Malformed)?;
+    let kind: u16 = packet.load(at).ok_or(DropReason::Malformed)?;
     match kind.to_ne_bytes()[0] {
         ROUTER_ADVERTISEMENT | REDIRECT if guarded => Err(DropReason::SpoofedNd),
         NEIGHBOUR_ADVERTISEMENT if guarded => {
-            let message: NeighbourMessage = packet.load(PAYLOAD).ok_or(DropReason::SpoofedNd)?;
+            let message: NeighbourMessage = packet.load(at).ok_or(DropReason::SpoofedNd)?;
             let [_, _, mac @ ..] = message.option;
             if message.target != link_local(&endpoint.mac) || mac != endpoint.mac {
                 return Err(DropReason::SpoofedNd);

@@ -60,6 +60,8 @@ pub mod proto {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// IPv6 hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
     /// SCTP.

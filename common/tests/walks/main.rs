@@ -77,6 +77,46 @@ fn s107_an_internal_network_reaches_its_gateway_alone() {
     assert_eq!(world.container_sends(1, &to(GATEWAY)).0, Ok(Verdict::PASS));
 }
 
+/// An IPv6 frame of c1's: next header, source, destination and payload.
+fn ipv6(next: u8, src: [u8; 16], dst: [u8; 16], payload: &[u8]) -> FramePacket {
+    let mut bytes = [0x33, 0x33, 0, 0, 0, 0x16].to_vec();
+    bytes.extend(mac(C1));
+    bytes.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+    bytes.extend((payload.len() as u16).to_be_bytes());
+    bytes.extend([next, 255]);
+    bytes.extend(src);
+    bytes.extend(dst);
+    bytes.extend(payload);
+    FramePacket::new(bytes, 1)
+}
+
+#[test]
+fn s64_neighbour_discovery_passes_for_the_own_address_alone() {
+    let world = World::new();
+    let own = bascule_common::datapath::link_local(&mac(C1));
+    let other = bascule_common::datapath::link_local(&mac(C2));
+    let all = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x16];
+    let send = |mut packet: FramePacket| {
+        run(Walk::FromContainer, &mut packet, &world.tables, &world.kernel)
+    };
+    // A listener report behind a router alert, before and after the address is settled.
+    let report = [58, 0, 5, 2, 0, 0, 1, 0, 143, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(send(ipv6(0, [0; 16], all, &report)), Ok(Verdict::PASS));
+    assert_eq!(send(ipv6(0, own, all, &report)), Ok(Verdict::PASS));
+    assert_eq!(send(ipv6(0, other, all, &report)), Err(DropReason::SpoofedIp));
+    // Advertising oneself, somebody else, and a router.
+    let advertise = |target: [u8; 16]| {
+        [&[136, 0, 0, 0, 0x20, 0, 0, 0][..], &target, &[2, 1], &mac(C1)].concat()
+    };
+    assert_eq!(send(ipv6(58, own, all, &advertise(own))), Ok(Verdict::PASS));
+    assert_eq!(send(ipv6(58, own, all, &advertise(other))), Err(DropReason::SpoofedNd));
+    assert_eq!(send(ipv6(58, own, all, &[134, 0, 0, 0])), Err(DropReason::SpoofedNd));
+    // Anything else without an address, and the world.
+    assert_eq!(send(ipv6(17, [0; 16], all, &[0; 8])), Err(DropReason::SpoofedIp));
+    let world_wide = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    assert_eq!(send(ipv6(17, own, world_wide, &[0; 8])), Err(DropReason::UnsupportedProto));
+}
+
 #[test]
 fn spoofed_frames_are_named() {
     let world = World::new();
