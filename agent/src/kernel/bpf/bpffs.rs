@@ -133,6 +133,11 @@ fn is_bpffs(dir: &Path) -> bool {
     statfs(dir).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC)
 }
 
+/// Whether the directory is a bpffs of its own, not a place in the system's: only an agent mounts one there.
+pub(super) fn is_own_mount(dir: &Path) -> bool {
+    dir != Path::new(STANDARD) && is_bpffs(dir) && dir.parent().is_some_and(|up| !is_bpffs(up))
+}
+
 fn nearest_existing(dir: &Path) -> PathBuf {
     dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/")).to_path_buf()
 }

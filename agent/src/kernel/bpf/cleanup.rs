@@ -4,15 +4,16 @@
 use std::{
     fs,
     io::{self, ErrorKind},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
+use nix::{errno::Errno, mount::umount};
 use serde::Serialize;
 
 use super::{
     BpfError,
     attach::remove_link,
-    bpffs::{Pins, entries, unpin},
+    bpffs::{Pins, entries, is_own_mount, unpin},
     clsact,
     error::pin,
 };
@@ -29,7 +30,8 @@ pub struct Removed {
 }
 
 /// Detaches and removes everything of the agent with this pin directory, in this network namespace.
-/// The directory goes too, unless somebody else keeps something in it; the mount stays.
+/// The directory goes too, unless somebody else keeps something in it, and so does a bpffs that was mounted
+/// on the directory itself; the system's own, above it, stays.
 pub fn cleanup(dir: &Path) -> Result<Removed, BpfError> {
     let mut removed = Removed::default();
     if let Some(pins) = Pins::existing(dir)? {
@@ -38,6 +40,7 @@ pub fn cleanup(dir: &Path) -> Result<Removed, BpfError> {
             removed.links += of_version.links;
             removed.maps += of_version.maps;
         }
+        unmount(pins.root())?;
         remove_dir(pins.root())?;
     }
     removed.filters = remove_filters().map_err(|source| BpfError::Attach {
@@ -63,6 +66,22 @@ pub(super) fn remove_version(version: &Path) -> Result<Removed, BpfError> {
         remove_dir(&dir)?;
     }
     Ok(removed)
+}
+
+/// Unmounts the bpffs that the agent made for itself, if nothing of anybody's is left in it.
+fn unmount(root: &Path) -> Result<(), BpfError> {
+    // The kernel's own iterators, in the root of every bpffs.
+    let is_kernels =
+        |path: &PathBuf| path.extension().is_some_and(|extension| extension == "debug");
+    let is_shared = !is_own_mount(root) || !entries(root)?.iter().all(is_kernels);
+    if is_shared {
+        return Ok(());
+    }
+    match umount(root) {
+        // In use, or gone meanwhile: nothing of ours is in it any more.
+        Ok(()) | Err(Errno::EBUSY | Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(pin("unmount", root)(errno.into())),
+    }
 }
 
 fn remove_dir(dir: &Path) -> Result<(), BpfError> {
