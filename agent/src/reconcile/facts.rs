@@ -29,9 +29,22 @@ pub async fn gather(
     desired: &Desired,
     change: &Change,
 ) -> kernel::Result<Facts> {
-    let links = machine.netlink.links().await?;
-    let addresses = machine.netlink.addresses().await?;
-    let routes = machine.netlink.routes().await?;
+    // What gives nothing out needs to know nothing.
+    let gives = !matches!(
+        change,
+        Change::Stop { .. }
+            | Change::Follow { .. }
+            | Change::BroughtUp { .. }
+            | Change::RemoveContainer { .. }
+    );
+    let (links, addresses, routes) = match gives {
+        true => (
+            machine.netlink.links().await?,
+            machine.netlink.addresses().await?,
+            machine.netlink.routes().await?,
+        ),
+        false => Default::default(),
+    };
     let mut interfaces: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for link in &links {
         let own = addresses.iter().filter(|a| a.link == link.index).filter_map(|a| v4(a.address));

@@ -15,7 +15,9 @@ use crate::{
 /// What ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ends {
-    /// Interfaces: a veth that somebody deleted, an uplink that was pulled.
+    /// Endpoints whose veth somebody deleted: both entries of a flow go, or answers would be lost.
+    endpoints: BTreeSet<u32>,
+    /// Uplinks that were pulled.
     links: BTreeSet<u32>,
     /// Addresses of the host.
     addresses: BTreeSet<Ip4>,
@@ -39,8 +41,8 @@ impl Ends {
         for planned in plan {
             let Action::Map(entry) = &planned.action else { continue };
             match entry {
-                Entry::Endpoint(index, None) if still_valid(&known.contents, *index) => {
-                    ends.links.insert(*index);
+                Entry::Endpoint(index, None) => {
+                    ends.endpoints.extend(still_valid(&known.contents, *index));
                 }
                 Entry::Uplink(index, None) => {
                     ends.links.insert(*index);
@@ -72,6 +74,8 @@ impl Ends {
         let local = |ip: &Ip4| contents.locals.contains_key(ip);
         tables.flows4.remove_where(|key, flow| {
             self.links.contains(&flow.ifindex)
+                || self.endpoints.contains(&flow.from)
+                || self.endpoints.contains(&flow.to)
                 || self.addresses.contains(&key.dst)
                 || self.addresses.contains(&flow.src)
                 || self.ports.iter().any(|ports| ports.concern(key, flow, &local))
@@ -79,11 +83,11 @@ impl Ends {
     }
 }
 
-/// Returns whether the data plane would still follow entries that name this endpoint.
-fn still_valid(contents: &Contents, ifindex: u32) -> bool {
-    contents.endpoints.get(&ifindex).is_some_and(|endpoint| {
-        contents.generations.get(&endpoint.endpoint) == Some(&endpoint.generation.into())
-    })
+/// Returns the endpoint behind an interface, if the data plane would still follow entries that name it.
+fn still_valid(contents: &Contents, ifindex: u32) -> Option<u32> {
+    let endpoint = contents.endpoints.get(&ifindex)?;
+    let current = contents.generations.get(&endpoint.endpoint);
+    (current == Some(&endpoint.generation.into())).then_some(endpoint.endpoint)
 }
 
 impl Ports {
@@ -116,7 +120,7 @@ mod tests {
         known.contents.endpoints.insert(9, endpoint);
         known.contents.generations.insert(3, 7);
         let plan = [planned(Entry::Endpoint(9, None))];
-        assert_eq!(Ends::of(&plan, &known).links, BTreeSet::from([9]));
+        assert_eq!(Ends::of(&plan, &known).endpoints, BTreeSet::from([3]));
         known.contents.generations.insert(3, 8);
         assert_eq!(Ends::of(&plan, &known), Ends::default());
     }

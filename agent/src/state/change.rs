@@ -6,8 +6,8 @@ use ipnetwork::Ipv4Network;
 
 use super::{Facts, Rejected, container, lifecycle, network};
 use crate::model::{
-    ContainerId, Desired, Expose, Link, MacAddress, Name, NamespaceId, NetworkId, Process,
-    PublishSpec, Sandbox,
+    Container, ContainerId, Desired, Expose, Link, MacAddress, Mode, Name, NamespaceId, NetworkId,
+    Process, PublishSpec, Running, Sandbox,
 };
 
 /// What somebody wants to be different.
@@ -204,8 +204,12 @@ pub fn apply(
         Change::BroughtUp { container, namespace } => {
             lifecycle::brought_up(&mut next, *container, *namespace)
         }
-        Change::Rebooted => Ok(lifecycle::take_down(&mut next, facts, |_| true)),
-        Change::Recover => Ok(lifecycle::take_down(&mut next, facts, |r| r.namespace.is_none())),
+        Change::Rebooted => Ok(lifecycle::take_down(&mut next, facts, |_, _| true)),
+        Change::Recover => {
+            // Who runs in the host's namespace has none of its own to be brought up.
+            let half = |c: &Container, r: &Running| c.mode != Mode::Host && r.namespace.is_none();
+            Ok(lifecycle::take_down(&mut next, facts, half))
+        }
     }?;
     Ok((next, outcome))
 }

@@ -95,12 +95,12 @@ pub(super) fn brought_up(
 pub(super) fn take_down(
     desired: &mut Desired,
     facts: &Facts,
-    which: impl Fn(&Running) -> bool,
+    which: impl Fn(&Container, &Running) -> bool,
 ) -> Outcome {
     let picked: Vec<_> = desired
         .containers
         .values()
-        .filter(|c| c.running().is_some_and(&which))
+        .filter(|c| c.running().is_some_and(|running| which(c, running)))
         .map(|c| c.id)
         .collect();
     for id in &picked {
