@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bascule_common::abi::{NeighbourKey4, names::program};
-use ipnetwork::Ipv4Network;
 
 use super::{
     Action, FdbEntry, Hook, Inside, Link, Name, Neighbour, Owner, Planned, Sandbox, Side, Subject,
@@ -121,7 +120,8 @@ impl Place<'_> {
                 && found.up
                 && found.mac == endpoint.mac.octets()
                 && found.mtu == u32::from(self.network.mtu)
-                && found.addresses == BTreeSet::<Ipv4Network>::from([address])
+                // Further addresses are the container's own affair; it cannot send from them.
+                && found.addresses.contains(&address)
                 && (gateway.is_none() || found.gateway == gateway)
         });
         if !settled {
