@@ -8,6 +8,7 @@
 //! - [`agent`]: the real binary in the host's namespace, with directories of its own.
 //! - [`traffic`]: servers, clients and bulk transfers; [`frame`]: frames by hand; [`capture`]: what
 //!   really was on a wire, with checksums verified independently of the code under test.
+//! - [`vm`]: other kernels than the running one.
 //! - [`wait`]: conditions with deadlines, never sleeps for luck.
 //!
 //! What a test demands lives in `tests/<layer>/`, not here.
@@ -25,6 +26,7 @@ pub mod places;
 pub mod process;
 pub mod topology;
 pub mod traffic;
+pub mod vm;
 pub mod wait;
 
 pub use agent::Agent;

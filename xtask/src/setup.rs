@@ -30,7 +30,7 @@ struct Tool {
 }
 
 /// What the tests and the demo run.
-const TOOLS: [Tool; 18] = [
+const TOOLS: [Tool; 20] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "bridge", package: "iproute2" },
     Tool { program: "tc", package: "iproute2" },
@@ -49,6 +49,8 @@ const TOOLS: [Tool; 18] = [
     Tool { program: "jq", package: "jq" },
     Tool { program: "ps", package: "procps" },
     Tool { program: "nsenter", package: "util-linux" },
+    Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" },
+    Tool { program: "busybox", package: "busybox-static" },
 ];
 
 /// The compiler with library sources, as Debian has it, and its linter.
