@@ -1,0 +1,55 @@
+//! Real traffic between real namespaces, through the real agent: every sentence that an operator would
+//! check by hand. Each test has a host, a router and an outside of its own.
+//!
+//! The agent's own life (crashes, restarts, refusals) is in `agent`; packets byte by byte are in `packet`.
+
+mod bulk;
+mod checksums;
+mod counters;
+mod errors;
+mod host;
+mod networks;
+mod out;
+mod published;
+mod reuse;
+mod uplinks;
+mod walls;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use bascule_tests::{Agent, Container, Topology};
+
+/// A host with an agent.
+struct Stage {
+    agent: Agent,
+    net: Topology,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let net = Topology::new();
+        Self { agent: Agent::start(&net.host), net }
+    }
+
+    /// A host with an agent and two containers of one network.
+    fn with_pair() -> (Self, Container, Container) {
+        let stage = Self::new();
+        stage.agent.network("n1", "");
+        let c1 = stage.agent.container("c1", "n1", "");
+        let c2 = stage.agent.container("c2", "n1", "");
+        (stage, c1, c2)
+    }
+
+    /// A host with an agent and one container of one network.
+    fn with_one(options: &str) -> (Self, Container) {
+        let stage = Self::new();
+        stage.agent.network("n1", "");
+        let c1 = stage.agent.container("c1", "n1", options);
+        (stage, c1)
+    }
+}
+
+/// An address and port.
+fn at(address: Ipv4Addr, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(address, port)
+}
