@@ -38,6 +38,8 @@ fn usage_errors_exit_with_two() {
         "run -e =x -- true",
         "ps --output yaml",
         "exec c1",
+        "agent --bridge foo",
+        "agent --metrics-listen foo",
     ] {
         let output = bascule(line);
         assert_eq!(output.status.code(), Some(2), "{line}: {}", stderr(&output));
@@ -78,6 +80,19 @@ fn an_agent_that_is_away_is_named_by_its_socket() {
         assert!(text.contains("is `bascule agent` running?"), "{line}: {text}");
         assert_eq!(stdout(&output), "", "{line}");
     }
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("b.toml");
+    std::fs::write(&file, "run_dir = 7\n").expect("a file");
+    // A client that is told the run directory has no use for the file.
+    let output = bascule(&format!("--config {} ps", file.display()));
+    assert!(stderr(&output).contains("cannot reach the agent"), "{}", stderr(&output));
+    let output = bascule(&format!("--config {} agent", file.display()));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("b.toml:1: run_dir"), "{}", stderr(&output));
 }
 
 #[test]

@@ -162,9 +162,12 @@ impl New {
             // Removed meanwhile, or stopped by someone else.
             Ok(()) | Err(ClientError::Refused { status: 404 | 409, .. }) => {}
             Err(error) => output::complain(format!(
-                "the command has ended, but the agent was not told: {error}\n\
-                 its next start notices; `bascule rm -f {}` removes the container then",
-                self.created.name
+                "the command has ended, but the agent was not told: {error}\n{}",
+                match self.removed_at_end {
+                    true => format!("its next start removes container {}", self.created.name),
+                    false =>
+                        format!("its next start marks container {} as exited", self.created.name),
+                }
             )),
         }
     }

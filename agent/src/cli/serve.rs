@@ -8,55 +8,78 @@ use super::{
     output,
 };
 use crate::{
-    agent,
-    config::{Config, Given},
+    agent::{self, Cleaned},
+    config::{Config, ConfigError, Given},
     error::{Failure, exit},
 };
 
 /// Finds the run directory: flag or environment, configuration file, default.
 pub fn run_dir(global: &Global) -> Result<PathBuf, Failure> {
-    Ok(Config::resolve(of_clients(global)).map_err(anyhow::Error::from)?.run_dir)
+    match &global.run_dir {
+        // A client needs nothing else of the file, and does not stumble over it.
+        Some(dir) => Ok(dir.clone()),
+        None => Ok(resolve(global, AgentOptions::default())?.run_dir),
+    }
 }
 
 /// Runs the agent, or removes what it left.
 pub fn agent(context: &Context, args: Agent) -> Result<u8, Failure> {
-    let config =
-        Config::resolve(given(&context.global, args.options)).map_err(anyhow::Error::from)?;
+    let config = resolve(&context.global, args.options)?;
     match args.verb {
         None => agent::run(&config).map_err(anyhow::Error::from)?,
         Some(AgentVerb::Cleanup { purge }) => {
             let cleaned = agent::cleanup(&config, purge).map_err(anyhow::Error::from)?;
-            for line in &cleaned.left {
-                output::line(format!("left: {line}"))?;
-            }
-            let agent::Cleaned { pins, links, sandboxes, sysctls, .. } = cleaned;
-            output::line(format!(
-                "removed {pins} pins and programs, {links} interfaces, {sandboxes} namespaces; gave {sysctls} sysctls back"
-            ))?;
+            return report(context, &cleaned);
         }
     }
     Ok(exit::OK)
 }
 
-fn of_clients(global: &Global) -> Given {
-    Given { config: global.config.clone(), run_dir: global.run_dir.clone(), ..Given::default() }
+fn resolve(global: &Global, options: AgentOptions) -> Result<Config, Failure> {
+    Config::resolve(given(global, options)).map_err(|error| match error {
+        ConfigError::Value { .. } => Failure::usage(error),
+        ConfigError::File(_) => Failure::new(error),
+    })
 }
 
 fn given(global: &Global, options: AgentOptions) -> Given {
-    let log_format = options.log_format.map(|format| match format {
-        LogFormat::Human => "human",
-        LogFormat::Json => "json",
-    });
     Given {
+        config: global.config.clone(),
         state_dir: options.state_dir,
+        run_dir: global.run_dir.clone(),
         bpffs: options.bpffs,
         cgroup: options.cgroup,
         metrics_listen: options.metrics_listen,
         uplink: options.uplink,
         bridge: options.bridge,
         ip_forward: options.ip_forward,
-        log_format: log_format.map(str::to_owned),
+        log_format: options.log_format.map(|format| match format {
+            LogFormat::Human => "human".to_owned(),
+            LogFormat::Json => "json".to_owned(),
+        }),
         log_level: options.log_level,
-        ..of_clients(global)
     }
+}
+
+/// Says what was removed, and what was left for a reason.
+fn report(context: &Context, cleaned: &Cleaned) -> Result<u8, Failure> {
+    let counts = [
+        ("pins and programs", cleaned.pins),
+        ("interfaces", cleaned.links),
+        ("namespaces", cleaned.sandboxes),
+        ("sysctl changes", cleaned.sysctls),
+    ];
+    if context.wants_json() {
+        let mut value: serde_json::Map<_, _> =
+            counts.iter().map(|(what, count)| ((*what).to_owned(), (*count).into())).collect();
+        value.insert("left".to_owned(), cleaned.left.clone().into());
+        output::json(&value)?;
+    } else {
+        let counts: Vec<_> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        output::line(format!("removed {}", counts.join(", ")))?;
+    }
+    for left in &cleaned.left {
+        output::complain(format!("left: {left}"));
+    }
+    Ok(exit::OK)
 }

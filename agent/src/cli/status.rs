@@ -62,7 +62,11 @@ fn text(status: &proto::Status) -> String {
         };
         format!("{} (index {}), {address}, mtu {}", uplink.name, uplink.ifindex, uplink.mtu)
     };
-    list("Uplinks", status.uplinks.iter().map(uplink).collect());
+    match status.uplinks.as_slice() {
+        // Worth a line: nothing gets in or out.
+        [] => list("Uplinks", vec!["none".to_owned()]),
+        uplinks => list("Uplinks", uplinks.iter().map(uplink).collect()),
+    }
     list("Places", pairs(&status.places));
     list("Kernel", pairs(&status.features));
     list("Warnings", status.warnings.clone());

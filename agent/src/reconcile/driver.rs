@@ -316,6 +316,10 @@ impl Driver {
 
     fn commit(&mut self, next: Desired) -> Result<(), Rejected> {
         self.store.commit(Some(&self.desired), &next).map_err(Rejected::internal)?;
+        for gone in self.desired.containers.keys().filter(|id| !next.containers.contains_key(id)) {
+            // The client makes it, for those whose commands it executes.
+            std::fs::remove_dir_all(self.machine.places.files(*gone)).ok();
+        }
         self.desired = Arc::new(next);
         let desired = Arc::clone(&self.desired);
         self.shared.update(|s| s.desired = desired);

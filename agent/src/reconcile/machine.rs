@@ -37,6 +37,11 @@ impl Places {
         self.sandboxes().join(container.to_string())
     }
 
+    /// Returns where a container's `/etc/hosts` and its like are.
+    pub fn files(&self, container: ContainerId) -> PathBuf {
+        self.run.join("containers").join(container.to_string())
+    }
+
     /// Returns where a container's namespace is found.
     pub fn namespace(&self, container: &Container) -> PathBuf {
         match &container.sandbox {
