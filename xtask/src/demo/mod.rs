@@ -60,7 +60,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let told = stage.set().and_then(|()| story::tell(&mut show, &stage));
     if let Err(error) = &told {
         show.fail(&format!("{error:#}"));
-        if let Some(log) = stage.log_tail() {
+        if let Some(log) = stage.log_tail().filter(|_| !interrupted()) {
             ui::note("the agent's last words:");
             ui::line(&log);
         }
@@ -69,6 +69,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         stage.introduce();
     } else {
         clear(&mut show, &stage);
+    }
+    if interrupted() {
+        // As shells have it for an interrupt.
+        return Ok(ExitCode::from(130));
     }
     ui::line(&format!("demo: {} passed, {} failed", show.passed, show.failed));
     Ok(if show.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

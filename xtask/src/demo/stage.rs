@@ -173,7 +173,7 @@ impl Stage {
     /// The end of the agent's log.
     pub fn log_tail(&self) -> Option<String> {
         let log = self.said("agent");
-        (!log.is_empty()).then(|| sh::tail(log.as_bytes(), 25))
+        (!log.is_empty()).then(|| sh::tail(log.as_bytes(), 15))
     }
 
     /// Says how to play with a stage that is left up, and how to end it.
