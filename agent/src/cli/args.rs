@@ -271,7 +271,7 @@ pub struct NetworkCreate {
     /// Option of the driver, KEY=VALUE
     #[arg(short = 'o', long = "opt", value_name = "KEY=VALUE")]
     pub options: Vec<KeyValue>,
-    /// Label, KEY[=VALUE]
+    /// Label: KEY, or KEY=VALUE
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<KeyValue>,
     /// Give the network IPv6 too
@@ -360,7 +360,7 @@ pub struct Sandbox {
     /// Publish every exposed port on a free port of the host
     #[arg(short = 'P', long)]
     pub publish_all: bool,
-    /// Port that the container serves, PORT[-END][/tcp|/udp]
+    /// Port or range that the container serves, tcp unless it says udp: 80, 53/udp, 8000-8010
     #[arg(long, value_name = "PORT")]
     pub expose: Vec<String>,
     /// Open the exposed ports of another container to this one
@@ -369,7 +369,7 @@ pub struct Sandbox {
     /// Host name [default: the short id]
     #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
-    /// Label, KEY[=VALUE]
+    /// Label: KEY, or KEY=VALUE
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<KeyValue>,
     /// Use this network namespace instead of a new one
@@ -550,7 +550,7 @@ pub enum Kind {
 pub struct Port {
     /// Name or id of the container [default: all that run]
     pub container: Option<String>,
-    /// Only where this port of the container is published, PORT[/tcp|/udp]
+    /// Only where this port of the container is published: 80, 53/udp
     pub port: Option<String>,
 }
 

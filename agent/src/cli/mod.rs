@@ -1,6 +1,6 @@
 //! The command line: a client of the agent's socket, and the way to start the agent.
 //!
-//! [`args`] says what can be written, one file a noun does it, [`output`] prints. Nothing here
+//! [`args`] says what can be written, one file a noun does it, `output` prints. Nothing here
 //! decides about the network.
 
 pub mod args;
