@@ -6,6 +6,7 @@ mod frame;
 mod kernel;
 mod packet;
 mod tables;
+pub mod world;
 
 pub use frame::{Frame, Transport};
 pub use kernel::FixedKernel;

@@ -1,17 +1,20 @@
 //! The walks on the host: what leaves, what comes back, and what never happens.
 
-mod world;
-
 use std::net::Ipv4Addr;
 
 use bascule_common::{
     abi::{DropReason, Local, Network, Stat, state},
     datapath::Verdict,
-    testing::{Frame, FramePacket, Walk, run},
+    testing::{
+        Frame, FramePacket, Walk, run,
+        world::{
+            self, C1, C2, C3, GATEWAY, GATEWAY2, HOST, ROUTER, UPLINK, WORLD, World, ip, mac,
+            routed, tuple, veth,
+        },
+    },
     wire::{Icmp, proto, tcp},
 };
 use proptest::prelude::*;
-use world::{C1, C2, C3, GATEWAY, HOST, ROUTER, UPLINK, WORLD, World, ip, mac, routed, tuple};
 
 fn address(text: &str) -> Ipv4Addr {
     text.parse().expect("an address")
@@ -29,7 +32,7 @@ fn s93_s99_neighbours_talk_and_keep_their_addresses() {
     let world = World::new();
     let frame = Frame::tcp((C1, 40000), (C2, 80)).syn();
     let (end, bytes) = world.container_sends(1, &frame);
-    assert_eq!(end, Ok(Verdict::deliver(2)));
+    assert_eq!(end, Ok(Verdict::deliver(veth(2))));
     assert_eq!(bytes, frame.build(), "a frame within a network is not touched");
     assert!(world.tables.flows.borrow().is_empty(), "and not tracked");
     let stats = world.tables.endpoint_stats.borrow();
@@ -50,10 +53,13 @@ fn s96_s97_a_link_opens_the_exposed_port_and_its_answers() {
     let send = |world: &World, from: u32, frame: Frame| world.container_sends(from, &frame).0;
     assert_eq!(send(&world, 1, Frame::tcp((C1, 4000), (C2, 80)).syn()), Err(DropReason::PolicyIcc));
     world.link(1, 2, proto::TCP, 80);
-    assert_eq!(send(&world, 1, Frame::tcp((C1, 4000), (C2, 80)).syn()), Ok(Verdict::deliver(2)));
+    assert_eq!(
+        send(&world, 1, Frame::tcp((C1, 4000), (C2, 80)).syn()),
+        Ok(Verdict::deliver(veth(2)))
+    );
     assert_eq!(
         send(&world, 2, Frame::tcp((C2, 80), (C1, 4000)).flags(tcp::SYN | tcp::ACK)),
-        Ok(Verdict::deliver(1))
+        Ok(Verdict::deliver(veth(1)))
     );
     // Not the way back, not another port, not a ping.
     assert_eq!(send(&world, 2, Frame::tcp((C2, 80), (C1, 22)).syn()), Err(DropReason::PolicyIcc));
@@ -62,7 +68,7 @@ fn s96_s97_a_link_opens_the_exposed_port_and_its_answers() {
     // An error about what the link opened comes back; one about anything else does not.
     let refused = |about: &Frame| Frame::error(C2, C1, Icmp::UNREACHABLE, 3, about, 8);
     let opened = Frame::tcp((C1, 4000), (C2, 80)).syn();
-    assert_eq!(send(&world, 2, refused(&opened)), Ok(Verdict::deliver(1)));
+    assert_eq!(send(&world, 2, refused(&opened)), Ok(Verdict::deliver(veth(1))));
     let closed = Frame::tcp((C1, 4000), (C2, 81)).syn();
     assert_eq!(send(&world, 2, refused(&closed)), Err(DropReason::PolicyIcc));
 }
@@ -87,7 +93,7 @@ fn ipv6(next: u8, src: [u8; 16], dst: [u8; 16], payload: &[u8]) -> FramePacket {
     bytes.extend(src);
     bytes.extend(dst);
     bytes.extend(payload);
-    FramePacket::new(bytes, 1)
+    FramePacket::new(bytes, veth(1))
 }
 
 #[test]
@@ -149,7 +155,7 @@ fn s109_masquerade_and_back_for_tcp_udp_and_echo() {
             _ => Frame::udp((WORLD, dst.1), (HOST, port)),
         };
         let (end, bytes) = world.uplink_gets(&answer);
-        assert_eq!(end, Ok(Verdict::deliver(1)));
+        assert_eq!(end, Ok(Verdict::deliver(veth(1))));
         assert_eq!(tuple(&bytes, 14), (before.1, before.0), "the answer is for the sender");
         assert_eq!(bytes[0..6], mac(C1));
         assert_eq!(bytes[22], 63, "it was routed");
@@ -157,7 +163,7 @@ fn s109_masquerade_and_back_for_tcp_udp_and_echo() {
     let ((src, id), _) = out(&world, Frame::echo(C1, WORLD, 77));
     assert_eq!(src, address(HOST));
     let (end, bytes) = world.uplink_gets(&Frame::echo_reply(WORLD, HOST, id));
-    assert_eq!(end, Ok(Verdict::deliver(1)));
+    assert_eq!(end, Ok(Verdict::deliver(veth(1))));
     assert_eq!(tuple(&bytes, 14), ((address(WORLD), 77), (address(C1), 77)));
 }
 
@@ -187,7 +193,7 @@ fn s110_a_network_without_masquerade_keeps_its_addresses_and_gets_its_answers() 
     let seen = out(&world, Frame::tcp((C1, 40000), (WORLD, 443)).syn());
     assert_eq!(seen.0, (address(C1), 40000));
     let answer = Frame::tcp((WORLD, 443), (C1, 40000)).flags(tcp::SYN | tcp::ACK);
-    assert_eq!(world.uplink_gets(&answer).0, Ok(Verdict::deliver(1)));
+    assert_eq!(world.uplink_gets(&answer).0, Ok(Verdict::deliver(veth(1))));
     let stranger = Frame::tcp((WORLD, 444), (C1, 40000)).syn();
     assert_eq!(world.uplink_gets(&stranger).0, Err(DropReason::DirectRoutingBlocked));
 }
@@ -198,7 +204,7 @@ fn s111_s103_only_published_ports_are_open_and_the_client_keeps_its_address() {
     world.publish(5, proto::TCP, (8080, 80, 1), 1);
     let client = Frame::tcp((WORLD, 5555), (HOST, 8080)).syn();
     let (end, bytes) = world.uplink_gets(&client);
-    assert_eq!(end, Ok(Verdict::deliver(1)));
+    assert_eq!(end, Ok(Verdict::deliver(veth(1))));
     assert_eq!(tuple(&bytes, 14), ((address(WORLD), 5555), (address(C1), 80)));
     let answer = Frame::tcp((C1, 80), (WORLD, 5555)).flags(tcp::SYN | tcp::ACK);
     let (end, bytes) = world.container_sends(1, &routed(answer, GATEWAY));
@@ -219,7 +225,7 @@ fn a_published_range_keeps_the_offset() {
     let mut world = World::new();
     world.publish(5, proto::UDP, (9000, 5000, 1000), 1);
     let (end, bytes) = world.uplink_gets(&Frame::udp((WORLD, 1), (HOST, 9999)));
-    assert_eq!(end, Ok(Verdict::deliver(1)));
+    assert_eq!(end, Ok(Verdict::deliver(veth(1))));
     assert_eq!(tuple(&bytes, 14).1, (address(C1), 5999));
 }
 
@@ -230,15 +236,15 @@ fn hairpins_to_self_to_a_neighbour_and_to_another_network() {
         world.publish(5, proto::TCP, (8080, 80, 1), server);
         let request = routed(Frame::tcp((C1, 4000), (HOST, 8080)).syn(), GATEWAY);
         let (end, bytes) = world.container_sends(1, &request);
-        assert_eq!(end, Ok(Verdict::deliver(server)));
+        assert_eq!(end, Ok(Verdict::deliver(veth(server))));
         let ((src, port), (dst, service)) = tuple(&bytes, 14);
         assert_eq!(src, address(if reply_by_gateway { GATEWAY } else { C1 }));
         assert_eq!(service, 80);
         let answer =
             Frame::tcp((&dst.to_string(), 80), (&src.to_string(), port)).flags(tcp::SYN | tcp::ACK);
-        let gateway = if server == 3 { "172.21.0.1" } else { GATEWAY };
+        let gateway = if server == 3 { GATEWAY2 } else { GATEWAY };
         let (end, bytes) = world.container_sends(server, &routed(answer, gateway));
-        assert_eq!(end, Ok(Verdict::deliver(1)), "from {server}");
+        assert_eq!(end, Ok(Verdict::deliver(veth(1))), "from {server}");
         assert_eq!(tuple(&bytes, 14), ((address(HOST), 8080), (address(C1), 4000)));
     }
 }
@@ -247,12 +253,15 @@ fn hairpins_to_self_to_a_neighbour_and_to_another_network() {
 fn a_removed_endpoint_takes_its_flows_along() {
     let mut world = World::new();
     world.publish(5, proto::UDP, (53, 53, 1), 1);
-    assert_eq!(world.uplink_gets(&Frame::udp((WORLD, 9), (HOST, 53))).0, Ok(Verdict::deliver(1)));
+    assert_eq!(
+        world.uplink_gets(&Frame::udp((WORLD, 9), (HOST, 53))).0,
+        Ok(Verdict::deliver(veth(1)))
+    );
     // c1 goes; its port goes to c2.
     world.tables.generations.insert(1, 2);
     world.publish(6, proto::UDP, (53, 53, 1), 2);
     let (end, bytes) = world.uplink_gets(&Frame::udp((WORLD, 9), (HOST, 53)));
-    assert_eq!(end, Ok(Verdict::deliver(2)));
+    assert_eq!(end, Ok(Verdict::deliver(veth(2))));
     assert_eq!(tuple(&bytes, 14).1, (address(C2), 53));
 }
 
@@ -266,7 +275,7 @@ fn icmp_errors_find_the_flow_from_both_sides() {
     let seen = Frame::udp((HOST, port), (WORLD, 99));
     let error = Frame::error("203.0.113.77", HOST, Icmp::TIME_EXCEEDED, 0, &seen, 8);
     let (end, bytes) = world.uplink_gets(&error);
-    assert_eq!(end, Ok(Verdict::deliver(1)));
+    assert_eq!(end, Ok(Verdict::deliver(veth(1))));
     assert_eq!(tuple(&bytes, 42), tuple(&sent.build(), 14), "the quote is what c1 sent");
     assert_eq!(bytes[26..34], [203, 0, 113, 77, 172, 20, 0, 2], "the router keeps its address");
     // Publishing: the container refuses.
@@ -414,7 +423,7 @@ fn an_uplink_without_ethernet_headers_is_served_alike() {
     let bare = Frame::tcp((WORLD, 5555), (HOST, 8080)).syn().build()[14..].to_vec();
     let mut packet = FramePacket::bare(bare, UPLINK);
     let end = run(Walk::FromUplink, &mut packet, &world.tables, &world.kernel);
-    assert_eq!(end, Ok(Verdict::deliver(1)));
+    assert_eq!(end, Ok(Verdict::deliver(veth(1))));
     assert_eq!(packet.bytes[0..6], mac(C1), "it has a header for the container now");
     assert_eq!(tuple(&packet.bytes, 14).1, (address(C1), 80));
     let bare = Frame::udp((C1, 40000), (WORLD, 99)).build()[14..].to_vec();
@@ -434,7 +443,7 @@ proptest! {
         world.icc_off(1);
         world.link(1, 2, proto::TCP, 80);
         for walk in [Walk::FromContainer, Walk::ToContainer, Walk::FromUplink, Walk::ToUplink] {
-            let mut packet = FramePacket::new(bytes.clone(), 1);
+            let mut packet = FramePacket::new(bytes.clone(), veth(1));
             packet.segment_size = if aggregated { 1400 } else { 0 };
             let _ = run(walk, &mut packet, &world.tables, &world.kernel);
         }
@@ -459,7 +468,7 @@ proptest! {
         }
         bytes.truncate(cut);
         for walk in [Walk::FromContainer, Walk::ToContainer, Walk::FromUplink, Walk::ToUplink] {
-            let mut packet = FramePacket::new(bytes.clone(), 1);
+            let mut packet = FramePacket::new(bytes.clone(), veth(1));
             let _ = run(walk, &mut packet, &world.tables, &world.kernel);
         }
     }
@@ -479,7 +488,7 @@ proptest! {
             _ => Frame::tcp((WORLD, dport), (HOST, port)),
         };
         let (end, bytes) = world.uplink_gets(&back.payload(&payload));
-        prop_assert_eq!(end, Ok(Verdict::deliver(1)));
+        prop_assert_eq!(end, Ok(Verdict::deliver(veth(1))));
         prop_assert_eq!(tuple(&bytes, 14), ((address(WORLD), dport), (address(C1), sport)));
         prop_assert!(bytes.ends_with(&payload));
     }

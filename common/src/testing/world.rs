@@ -1,50 +1,82 @@
-//! Two networks, three containers, one uplink, one published port.
+//! A small world: two networks, three containers, one uplink. Both engines of the twin tests run in it.
 
 use std::net::Ipv4Addr;
 
-use bascule_common::{
+use super::{FixedKernel, Frame, FramePacket, MemTables, Walk, run};
+use crate::{
     abi::{
-        DropReason, Endpoint, Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Network, Port, Rule,
-        Subnet, Uplink, service,
+        DropReason, Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4, Network, Port,
+        Rule, Subnet, Uplink, service,
     },
     datapath::Verdict,
-    testing::{FixedKernel, Frame, FramePacket, MemTables, Walk, run},
     wire::{checksum, proto},
 };
 
+/// Interface index of the uplink.
 pub const UPLINK: u32 = 100;
+/// The host's address.
 pub const HOST: &str = "198.51.100.1";
+/// Its router.
 pub const ROUTER: &str = "198.51.100.254";
+/// Somebody outside.
 pub const WORLD: &str = "203.0.113.9";
+/// Gateway of the first network.
 pub const GATEWAY: &str = "172.20.0.1";
-/// Two containers of one network, and one of another.
+/// Gateway of the second network.
+pub const GATEWAY2: &str = "172.21.0.1";
+/// A container of the first network.
 pub const C1: &str = "172.20.0.2";
+/// Another one.
 pub const C2: &str = "172.20.0.3";
+/// A container of the second network.
 pub const C3: &str = "172.21.0.2";
 
+/// The address, for the maps.
 pub fn ip(text: &str) -> Ip4 {
     text.parse::<Ipv4Addr>().expect("an address").into()
 }
 
-pub fn mac(text: &str) -> [u8; 6] {
+/// The Ethernet address that is derived from an address.
+pub fn mac(text: &str) -> Mac {
     Frame::mac(text.parse().expect("an address"))
 }
 
+/// The world.
+#[derive(Debug)]
 pub struct World {
+    /// Its maps.
     pub tables: MemTables,
+    /// Its kernel.
     pub kernel: FixedKernel,
 }
 
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Interface index of the host end of an endpoint's veth.
+pub const fn veth(endpoint: u32) -> u32 {
+    10 + endpoint
+}
+
+/// Interface index of a network's bridge.
+pub const fn bridge(network: u32) -> u32 {
+    20 + network
+}
+
 impl World {
+    /// Both networks are open and masqueraded; nothing is published.
     pub fn new() -> Self {
         let mut world =
             Self { tables: MemTables::default(), kernel: FixedKernel::new(UPLINK, ip(ROUTER)) };
         world.network(1, GATEWAY, Network::ICC | Network::MASQUERADE);
-        world.network(2, "172.21.0.1", Network::ICC | Network::MASQUERADE);
+        world.network(2, GATEWAY2, Network::ICC | Network::MASQUERADE);
         world.endpoint(1, 1, C1, GATEWAY);
         world.endpoint(2, 1, C2, GATEWAY);
-        world.endpoint(3, 2, C3, "172.21.0.1");
-        for host in [HOST, GATEWAY, "172.21.0.1"] {
+        world.endpoint(3, 2, C3, GATEWAY2);
+        for host in [HOST, GATEWAY, GATEWAY2] {
             world.tables.locals.insert(ip(host), Local::default());
         }
         let uplink = Uplink { masquerade4: ip(HOST), mtu: 1500, ..Uplink::default() };
@@ -52,10 +84,11 @@ impl World {
         world
     }
 
+    /// Adds or changes a network, a /16.
     pub fn network(&mut self, index: u32, gateway: &str, flags: u32) {
         let network = Network {
             flags: flags | Network::PRESENT,
-            bridge: 10 + index,
+            bridge: bridge(index),
             gateway4: ip(gateway),
             gateway_mac: mac(gateway),
             mtu: 1500,
@@ -63,10 +96,10 @@ impl World {
         };
         self.tables.networks.insert(index, network);
         let subnet = Subnet { network: index, flags: 0 };
-        self.tables.subnets.push((16, ip(gateway), subnet));
+        self.tables.subnets.push((16, network_of(gateway), subnet));
     }
 
-    /// Endpoint `index` is behind interface `index`.
+    /// Adds an endpoint, behind [`veth`].
     pub fn endpoint(&mut self, index: u32, network: u32, address: &str, gateway: &str) {
         self.tables.generations.insert(index, 1);
         let endpoint = Endpoint {
@@ -74,16 +107,16 @@ impl World {
             network,
             endpoint: index,
             generation: 1,
-            ifindex: index,
+            ifindex: veth(index),
             mtu: 1500,
             mac: mac(address),
             gateway_mac: mac(gateway),
             ..Endpoint::default()
         };
-        self.tables.endpoints.insert(index, endpoint);
+        self.tables.endpoints.insert(veth(index), endpoint);
         let key = NeighbourKey4 { network, ip4: ip(address) };
         let neighbour = Neighbour {
-            ifindex: index,
+            ifindex: veth(index),
             endpoint: index,
             generation: 1,
             mtu: 1500,
@@ -94,15 +127,17 @@ impl World {
         self.tables.neighbours.insert(key, neighbour);
     }
 
+    /// Closes a network to itself.
     pub fn icc_off(&mut self, network: u32) {
         self.tables.networks.get_mut(&network).expect("a network").flags &= !Network::ICC;
     }
 
+    /// Lets one endpoint open a port of another.
     pub fn link(&mut self, from: u32, to: u32, proto: u8, port: u16) {
         let key = LinkKey { from, to, proto, port: Port::new(port), pad: 0, reserved: 0 };
         self.tables.links.insert(key, 1);
         for index in [from, to] {
-            self.tables.endpoints.get_mut(&index).expect("an endpoint").flags |=
+            self.tables.endpoints.get_mut(&veth(index)).expect("an endpoint").flags |=
                 Endpoint::HAS_LINKS;
             for neighbour in self.tables.neighbours.values_mut() {
                 if neighbour.endpoint == index {
@@ -120,7 +155,7 @@ impl World {
         (host, container, count): (u16, u16, u16),
         endpoint: u32,
     ) {
-        let to = self.tables.endpoints[&endpoint];
+        let to = self.tables.endpoints[&veth(endpoint)];
         self.tables.rules.insert(
             rule,
             Rule {
@@ -156,21 +191,29 @@ impl World {
         (end, packet.bytes)
     }
 
+    /// Runs a frame that an endpoint's container sends.
     pub fn container_sends(
         &self,
-        interface: u32,
+        endpoint: u32,
         frame: &Frame,
     ) -> (Result<Verdict, DropReason>, Vec<u8>) {
-        self.run(Walk::FromContainer, interface, frame)
+        self.run(Walk::FromContainer, veth(endpoint), frame)
     }
 
+    /// Runs a frame that arrives from outside.
     pub fn uplink_gets(&self, frame: &Frame) -> (Result<Verdict, DropReason>, Vec<u8>) {
         self.run(Walk::FromUplink, UPLINK, frame)
     }
 
+    /// Empties the table of flows.
     pub fn forget_flows(&self) {
         self.tables.flows.borrow_mut().clear();
     }
+}
+
+fn network_of(gateway: &str) -> Ip4 {
+    let [a, b, ..] = ip(gateway).octets();
+    Ip4::new([a, b, 0, 0])
 }
 
 /// The frame, addressed to a station of the container's network by way of the gateway.
@@ -195,6 +238,7 @@ pub fn tuple(bytes: &[u8], at: usize) -> Tuple {
     ((address(at + 12), src), (address(at + 16), dst))
 }
 
+/// Computes every checksum of a frame from scratch.
 pub fn assert_checksums(bytes: &[u8]) {
     let header = usize::from(bytes[14] & 0x0f) * 4;
     assert_eq!(
