@@ -9,7 +9,7 @@ use std::{
 
 use bascule::kernel::bpf::{Host, Loaded, Pins, PortKey, Sizes, Table, Wanted, load};
 use bascule_common::{
-    abi::{DropReason, EndpointCounters, Flow4, FlowKey4, Ip4, PortSlot, RuleCounters, Stat},
+    abi::{DropReason, EndpointCounters, Flow4, FlowKey4, PortSlot, RuleCounters, Stat},
     testing::{
         Walk,
         world::{GATEWAY, GATEWAY2, HOST, ROUTER, UPLINK, World, bridge, mac, veth},
@@ -245,9 +245,4 @@ fn test_run(
     }
     out.truncate(attr.out_size as usize);
     Ok((attr.code, out))
-}
-
-/// Whether an address of the world's is the host's own; frames for it carry the uplink's address.
-pub fn is_hosts(world: &World, address: Ip4) -> bool {
-    world.tables.locals.contains_key(&address)
 }
