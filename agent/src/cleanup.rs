@@ -86,6 +86,10 @@ pub fn cleanup(config: &Config, purge: bool) -> Result<Cleaned, CleanupError> {
     if purge {
         absent(std::fs::remove_file(store::file(&config.state_dir)))?;
     }
+    // While they are held: whoever starts next makes new ones.
+    for directory in [&config.state_dir, &config.run_dir] {
+        absent(std::fs::remove_file(directory.join(crate::lock::FILE)))?;
+    }
     drop(locks);
     Ok(cleaned)
 }

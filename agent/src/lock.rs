@@ -12,7 +12,7 @@ use nix::{
 };
 
 /// File name of the lock in each directory.
-const FILE: &str = "agent.lock";
+pub const FILE: &str = "agent.lock";
 
 /// Why the directories cannot be had.
 #[derive(Debug, thiserror::Error)]
