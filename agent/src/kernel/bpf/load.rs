@@ -200,18 +200,23 @@ fn make(
     let mut loader = EbpfLoader::new();
     for (name, fate) in fates {
         let path = if is_new(fate) { provisional(pins, name) } else { pins.map(name) };
+        // aya would make PORTS for tables that are described by BTF. Ours are not, and before 6.2 the
+        // kernel then refuses them (their `timer_off` differs).
+        let by_aya = of_object.contains_key(name) && *name != map::PORTS;
+        if is_new(fate) && !by_aya {
+            make_map(name, &wanted[name], &path)?;
+        }
         if of_object.contains_key(name) {
             loader.map_pin_path(name, path).map_max_entries(name, wanted[name].max_entries);
-        } else if is_new(fate) {
-            make_unreferenced(name, &wanted[name], &path)?;
         }
     }
     let mut ebpf = loader.load(object).map_err(loading)?;
     load_programs(&mut ebpf)
 }
 
-/// Makes a map that no program refers to, so that the agent finds all of them.
-fn make_unreferenced(name: &str, geometry: &Geometry, path: &Path) -> Result<(), BpfError> {
+/// Makes a map that aya does not: no program refers to it, and the agent wants to find all of them, or
+/// it has to be made in another way.
+fn make_map(name: &str, geometry: &Geometry, path: &Path) -> Result<(), BpfError> {
     let create = |geometry: &Geometry, inner: Option<BorrowedFd<'_>>, name: &str| {
         let Geometry { kind, key_size, value_size, max_entries, flags } = *geometry;
         sys::map_create(kind, key_size, value_size, max_entries, flags, inner, name)
