@@ -114,7 +114,7 @@ fn boot(image: &Path, initramfs: &Path, console: &Path, limit: Duration) -> bool
 fn init(test: &str) -> String {
     format!(
         r#"#!/bin/busybox sh
-export PATH=/bin:/sbin HOME=/ {IN_GUEST}=1 BASCULE_BIN=/bin/bascule RUST_BACKTRACE=1
+export PATH=/bin:/sbin HOME=/ {IN_GUEST}=1 BASCULE_BIN=/bin/bascule
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sys /sys
 busybox mount -t devtmpfs dev /dev

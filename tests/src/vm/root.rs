@@ -12,7 +12,7 @@ use super::image::Kernel;
 use crate::{agent, process};
 
 /// Programs of the host that guests run.
-const TOOLS: [&str; 5] = ["busybox", "ip", "bridge", "tc", "ping"];
+const TOOLS: [&str; 6] = ["busybox", "ip", "bridge", "tc", "ping", "bpftool"];
 /// Modules that the agent and the harness may have the guest's kernel ask for, with what those need.
 const MODULES: [&str; 9] =
     ["veth", "llc", "stp", "bridge", "sch_ingress", "cls_bpf", "inet_diag", "tcp_diag", "udp_diag"];
