@@ -155,6 +155,11 @@ impl Agent {
         api::request(&socket, "GET", "/_ping", None).is_ok_and(|answer| answer.status == 200)
     }
 
+    /// Whether the process that was started has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().ok().flatten().is_some())
+    }
+
     /// Process id of the running agent.
     #[track_caller]
     pub fn pid(&self) -> u32 {

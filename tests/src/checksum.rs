@@ -31,6 +31,9 @@ fn verify_ip(ip: &[u8], quoted: bool) -> Result<(), String> {
     let src = Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]);
     let dst = Ipv4Addr::new(ip[16], ip[17], ip[18], ip[19]);
     match ip[9] {
+        // Nobody can verify the transport of a quote that is cut after eight bytes, so nobody does, and
+        // the programs leave it as it is.
+        _ if quoted => Ok(()),
         TCP if finish(add(pseudo(src, dst, TCP, l4.len()), l4)) != 0 => {
             Err(format!("the TCP checksum is wrong: {src} -> {dst} {:02x?}", &l4[..20]))
         }

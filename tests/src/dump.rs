@@ -1,6 +1,6 @@
 //! Everything that is known, for a test that failed.
 
-use std::{io::Write, time::Duration};
+use std::time::Duration;
 
 use crate::{Agent, Netns, process};
 
@@ -32,9 +32,12 @@ pub fn agent(agent: &Agent) {
         };
         text += &format!("----- pin {pin} -----\n{}\n", head(&out));
     }
-    // The test harness captures prints of the test's own thread, and shows them with its failure.
-    let mut err = std::io::stderr().lock();
-    err.write_all(text.as_bytes()).ok();
+    show(&text);
+}
+
+#[expect(clippy::print_stderr, reason = "what is printed is shown with the test's failure")]
+fn show(text: &str) {
+    eprintln!("{text}");
 }
 
 /// Addresses, routes, neighbours and counters of a namespace.

@@ -85,10 +85,9 @@ impl Topology {
         self.outside.sh(&format!("ip route add default via {ROUTER_OUTSIDE}"));
     }
 
-    /// Makes the way to the outside narrower than the host's uplink.
+    /// Makes the router's way to the outside narrower than either end knows.
     pub fn narrow(&self, mtu: u32) {
-        self.router.sh(&format!("ip link set wan0 mtu {mtu}"));
-        self.outside.sh(&format!("ip link set eth0 mtu {mtu}"));
+        self.router.sh(&format!("ip route replace 203.0.113.0/24 dev wan0 mtu lock {mtu}"));
     }
 
     /// Has the router, and so the outside, know the way to a subnet behind the host.

@@ -116,8 +116,13 @@ fn frag_needed_comes_back_through_masquerade_and_uploads_finish() {
 fn frag_needed_comes_in_through_a_published_port_and_downloads_finish() {
     let (stage, c1) = Stage::with_one("-p 5201:5201");
     stage.net.narrow(1280);
+    let capture = Capture::arriving(&c1.ns, "eth0");
     let download = traffic::iperf(&c1.ns, 5201, &stage.net.outside, at(HOST, 5201), 1, "-R");
     assert!(download.received > 100_000, "{download:?}");
+    let error = capture.wait_for("fragmentation needed", |packet| {
+        matches!(packet.body, Body::Icmp { kind: 3, code: 4, .. })
+    });
+    assert_eq!(quote(&error).src, c1.address());
     let routes = c1.ns.sh(&format!("ip route get {OUTSIDE}"));
     assert!(routes.contains("mtu 1280"), "the container learned the path's MTU: {routes}");
 }

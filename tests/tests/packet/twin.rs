@@ -1,113 +1,225 @@
-//! Both engines side by side: every step must end the same way, with the same bytes; and at the end, both
-//! must have counted and remembered the same.
+//! A frame through both bodies, and what must not differ.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::MutexGuard};
 
 use bascule_common::{
-    abi::{Flow4, FlowKey4, Stat},
-    datapath::Kind,
-    testing::{
-        Frame, FramePacket, Walk, run,
-        world::{HOST, UPLINK, World, mac, tuple, veth},
+    abi::{
+        Count, DropReason, EndpointCounters, Flow4, FlowKey4, FragmentKey, FragmentPorts,
+        RuleCounters, Stat, config::CLOCK_SHIFT, names::map,
     },
+    datapath::Verdict,
+    io::Route,
+    testing::{FixedKernel, FramePacket, MemTables, Walk, run},
+};
+use bascule_tests::{checksum, frame::Frame};
+
+use super::{
+    kernel::{Kernel, kernel},
+    world::{ROUTER, ROUTER_MAC, UPLINK, UPLINK_MAC, World, gateway, interface, ip, mac},
 };
 
-use crate::engine::{Engine, Fate};
+const PASS: i32 = -1;
+const DROP: i32 = 2;
+const REDIRECT: i32 = 7;
 
+/// A world in both bodies.
 pub struct Twin {
-    pub world: World,
-    engine: Engine,
+    pub tables: MemTables,
+    pub host: FixedKernel,
+    pub kernel: MutexGuard<'static, Kernel>,
+    drops: BTreeMap<u8, u64>,
+}
+
+/// How a frame ended, the same in both bodies.
+#[derive(Debug)]
+pub struct End {
+    pub verdict: Result<Verdict, DropReason>,
+    pub bytes: Vec<u8>,
 }
 
 impl Twin {
-    /// A pair of engines in the world as `change` leaves it.
-    pub fn new(change: impl FnOnce(&mut World)) -> Self {
-        let mut world = World::new();
-        change(&mut world);
-        let engine = Engine::new(&world);
-        Self { world, engine }
+    pub fn new(world: World) -> Self {
+        let mut kernel = kernel();
+        kernel.load(&world.tables);
+        Self {
+            tables: world.tables,
+            host: FixedKernel::new(UPLINK, ip(ROUTER)),
+            kernel,
+            drops: BTreeMap::new(),
+        }
     }
 
-    /// Changes the world under both.
-    pub fn change(&mut self, change: impl FnOnce(&mut World)) {
-        change(&mut self.world);
-        self.engine.fill(&self.world);
+    /// The coarse clock that the kernel has now.
+    pub fn now() -> u32 {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE)
+            .expect("a monotonic clock");
+        let nanoseconds =
+            now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned();
+        u32::try_from(nanoseconds >> CLOCK_SHIFT).expect("an uptime of less than a century")
     }
 
-    /// What the container of an endpoint sends.
-    pub fn sends(&self, endpoint: u32, frame: &Frame) -> (Fate, Vec<u8>) {
-        self.step(Walk::FromContainer, veth(endpoint), veth(endpoint), frame.build())
+    /// A frame that a container sends to its gateway, as its stack would address it.
+    pub fn sends(&mut self, container: u32, frame: &Frame) -> End {
+        let own = frame.src.to_string();
+        let frame = frame.clone().macs(mac(&own), mac(&gateway(&own)));
+        self.frame(Walk::FromContainer, interface(container), &frame)
     }
 
-    /// What arrives by the uplink, for the host's Ethernet address.
-    pub fn arrives(&self, frame: Frame) -> (Fate, Vec<u8>) {
-        self.step(Walk::FromUplink, UPLINK, UPLINK, frame.to_mac(mac(HOST)).build())
+    /// A frame that a container sends to a station of its network.
+    pub fn sends_near(&mut self, container: u32, frame: &Frame) -> End {
+        let frame = frame.clone().macs(mac(&frame.src.to_string()), mac(&frame.dst.to_string()));
+        self.frame(Walk::FromContainer, interface(container), &frame)
     }
 
-    /// What the kernel forwarded to the uplink.
-    pub fn leaves(&self, frame: &Frame) -> (Fate, Vec<u8>) {
-        self.step(Walk::ToUplink, UPLINK, veth(1), frame.build())
+    /// A frame that arrives from the router.
+    pub fn arrives(&mut self, frame: &Frame) -> End {
+        let frame = frame.clone().macs(ROUTER_MAC, UPLINK_MAC);
+        self.frame(Walk::FromUplink, UPLINK, &frame)
     }
 
-    /// What the kernel itself sends to the container of an endpoint.
-    pub fn receives(&self, endpoint: u32, arrived_by: u32, frame: &Frame) -> (Fate, Vec<u8>) {
-        self.step(Walk::ToContainer, veth(endpoint), arrived_by, frame.build())
+    /// A frame that the kernel forwards out.
+    pub fn leaves(&mut self, from: u32, frame: &Frame) -> End {
+        let mut packet =
+            FramePacket::new(frame.clone().macs(UPLINK_MAC, ROUTER_MAC).bytes(), UPLINK);
+        packet.arrived_by = from;
+        self.packet(Walk::ToUplink, packet)
     }
 
-    /// Runs one frame through both engines.
-    pub fn step(
-        &self,
-        walk: Walk,
-        interface: u32,
-        arrived_by: u32,
-        frame: Vec<u8>,
-    ) -> (Fate, Vec<u8>) {
-        let mut packet = FramePacket::new(frame.clone(), interface);
-        packet.arrived_by = arrived_by;
-        let fate = match run(walk, &mut packet, &self.world.tables, &self.world.kernel) {
-            Ok(verdict) if verdict.kind == Kind::Pass => Fate::Pass,
-            Ok(_) => Fate::Redirect,
-            Err(reason) => Fate::Drop(reason),
+    pub fn frame(&mut self, walk: Walk, interface: u32, frame: &Frame) -> End {
+        self.packet(walk, FramePacket::new(frame.bytes(), interface))
+    }
+
+    /// Runs a packet through both bodies and compares everything.
+    #[track_caller]
+    pub fn packet(&mut self, walk: Walk, packet: FramePacket) -> End {
+        // A run that straddles a tick of the coarse clock would see two times.
+        let tick = Self::now();
+        self.host.now.set(tick);
+        let (code, bytes) = self.kernel.run(walk, &packet);
+        let mut copy = packet;
+        let verdict = run(walk, &mut copy, &self.tables, &self.host);
+        let wanted = match verdict {
+            Ok(verdict) if verdict == Verdict::PASS => PASS,
+            Ok(_) => REDIRECT,
+            Err(reason) => {
+                *self.drops.entry(reason as u8).or_default() += 1;
+                DROP
+            }
         };
-        let (kernels, bytes) = self.engine.run(walk, interface, arrived_by, &frame);
-        assert_eq!(kernels, fate, "{walk:?}: the kernel's fate and the host's");
-        if !matches!(fate, Fate::Drop(_)) {
-            assert_eq!(bytes, packet.bytes, "{walk:?}: the kernel's bytes and the host's");
+        assert_eq!(code, wanted, "the host ends with {verdict:?}");
+        if verdict.is_ok() {
+            assert_eq!(
+                bytes,
+                copy.bytes,
+                "the bytes differ: kernel {:#?}, host {:#?}",
+                Frame::parse(&bytes),
+                Frame::parse(&copy.bytes)
+            );
         }
-        (fate, bytes)
+        self.compare();
+        End { verdict, bytes }
+    }
+
+    /// Compares all that packets write.
+    #[track_caller]
+    fn compare(&mut self) {
+        let flows = self.kernel.entries::<FlowKey4, Flow4>(map::FLOWS4);
+        assert_eq!(timeless(&flows), timeless(&self.tables.flows.borrow()), "FLOWS4");
+        let fragments = self.kernel.entries::<FragmentKey, FragmentPorts>(map::FRAGMENTS4);
+        assert_eq!(fragments, *self.tables.fragments.borrow(), "FRAGMENTS4");
+        let stats = self.kernel.counters::<u64>(map::STATS, Stat::COUNT, |a, b| a + b);
+        for stat in Stat::ALL {
+            // The host's body emits no events.
+            if stat != Stat::EventsLost {
+                let host = self.tables.stats.borrow().get(&stat).copied().unwrap_or(0);
+                assert_eq!(stats[stat as usize], host, "{stat:?}");
+            }
+        }
+        let endpoints = self.kernel.counters(map::ENDPOINT_STATS, 16, both);
+        for (index, counters) in (0..).zip(endpoints) {
+            let host = self.tables.endpoint_stats.borrow().get(&index).copied().unwrap_or_default();
+            assert_eq!(counters, host, "counters of endpoint {index}");
+        }
+        let rules = self.kernel.counters(map::RULE_STATS, 16, every);
+        for (index, counters) in (0..).zip(rules) {
+            let host = self.tables.rule_stats.borrow().get(&index).copied().unwrap_or_default();
+            assert_eq!(counters, host, "counters of rule {index}");
+        }
+        let mut drops = BTreeMap::new();
+        for ((_, reason), packets) in self.kernel.drops() {
+            *drops.entry(reason).or_insert(0) += packets;
+        }
+        assert_eq!(drops, self.drops, "drops by reason");
+    }
+
+    /// Changes the world in both bodies; counters start anew.
+    pub fn change(&mut self, change: impl FnOnce(&mut MemTables)) {
+        change(&mut self.tables);
+        self.tables.stats.borrow_mut().clear();
+        self.tables.endpoint_stats.borrow_mut().clear();
+        self.tables.rule_stats.borrow_mut().clear();
+        self.drops.clear();
+        self.kernel.load(&self.tables);
+    }
+
+    /// What the host's look-ups answer; the kernel's have to be made to answer the same.
+    pub fn route(&mut self, route: Route) {
+        self.host.route.set(route);
     }
 }
 
-/// What both must agree on of a flow: all but its times and what the route look-up left.
-fn essence(flows: &BTreeMap<FlowKey4, Flow4>) -> BTreeMap<FlowKey4, Flow4> {
-    let timeless = |flow: &Flow4| Flow4 { last_seen: 0, ..*flow };
-    flows.iter().map(|(key, flow)| (*key, timeless(flow))).collect()
-}
+impl End {
+    #[track_caller]
+    pub fn dropped(&self, reason: DropReason) {
+        assert_eq!(self.verdict, Err(reason));
+    }
 
-impl Drop for Twin {
-    /// The end of every story: the same counters, the same flows.
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
+    /// Handed to the kernel, unchanged.
+    #[track_caller]
+    pub fn passed(&self) {
+        assert_eq!(self.verdict, Ok(Verdict::PASS));
+    }
+
+    /// Into a container; the frame as it gets it, checksums verified.
+    #[track_caller]
+    pub fn delivered(&self, container: u32) -> Frame {
+        assert_eq!(self.verdict, Ok(Verdict::deliver(interface(container))));
+        self.parsed()
+    }
+
+    /// Out of the uplink; the frame as it leaves, checksums verified.
+    #[track_caller]
+    pub fn left(&self) -> Frame {
+        match self.verdict {
+            Ok(verdict) if verdict.ifindex == UPLINK => self.parsed(),
+            other => panic!("{other:?} instead of leaving"),
         }
-        let tables = &self.world.tables;
-        assert_eq!(essence(&self.engine.flows()), essence(&tables.flows.borrow()), "flows");
-        for index in 1..=3 {
-            let host = tables.endpoint_stats.borrow().get(&index).copied().unwrap_or_default();
-            assert_eq!(self.engine.endpoint(index), host, "counters of endpoint {index}");
-        }
-        for index in tables.rules.keys() {
-            let host = tables.rule_stats.borrow().get(index).copied().unwrap_or_default();
-            assert_eq!(self.engine.rule(*index), host, "counters of rule {index}");
-        }
-        for stat in Stat::ALL.into_iter().filter(|stat| *stat != Stat::EventsLost) {
-            let host = tables.stats.borrow().get(&stat).copied().unwrap_or_default();
-            assert_eq!(self.engine.stat(stat), host, "{stat:?}");
-        }
+    }
+
+    #[track_caller]
+    pub fn parsed(&self) -> Frame {
+        checksum::verify(&self.bytes).unwrap_or_else(|error| panic!("{error}"));
+        Frame::parse(&self.bytes).expect("an IPv4 frame")
     }
 }
 
-/// The port that a translated frame leaves with.
-pub fn source_port(bytes: &[u8]) -> u16 {
-    tuple(bytes, 14).0.1
+/// Entries without the time of their last packet.
+fn timeless(flows: &BTreeMap<FlowKey4, Flow4>) -> BTreeMap<FlowKey4, Flow4> {
+    flows.iter().map(|(key, flow)| (*key, Flow4 { last_seen: 0, ..*flow })).collect()
+}
+
+fn plus(a: Count, b: Count) -> Count {
+    Count { packets: a.packets + b.packets, bytes: a.bytes + b.bytes }
+}
+
+fn both(a: EndpointCounters, b: EndpointCounters) -> EndpointCounters {
+    EndpointCounters { received: plus(a.received, b.received), sent: plus(a.sent, b.sent) }
+}
+
+fn every(a: RuleCounters, b: RuleCounters) -> RuleCounters {
+    RuleCounters {
+        received: plus(a.received, b.received),
+        sent: plus(a.sent, b.sent),
+        connections: a.connections + b.connections,
+    }
 }

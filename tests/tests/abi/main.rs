@@ -1,0 +1,236 @@
+//! The ABI: the maps of the object as it is built, and the layout of every type in them.
+//!
+//! What the programs do is in `packet`; that they pass the verifier is in `cargo xtask budget`.
+
+use std::{collections::BTreeMap, mem::offset_of};
+
+use aya_obj::Object;
+use bascule::kernel::bpf::OBJECT;
+use bascule_common::abi::{
+    self, ABI_VERSION, Config, Count, DropKey, Endpoint, EndpointCounters, Event, Flow4, FlowKey4,
+    FragmentKey, FragmentPorts, Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Network, PortSlot,
+    Rule, RuleCounters, Stat, Subnet, Timeouts, Uplink, names, service,
+};
+
+// Numbers of <linux/bpf.h>.
+const HASH: u32 = 1;
+const ARRAY: u32 = 2;
+const PERCPU_HASH: u32 = 5;
+const PERCPU_ARRAY: u32 = 6;
+const LRU_HASH: u32 = 9;
+const LPM_TRIE: u32 = 11;
+const ARRAY_OF_MAPS: u32 = 12;
+const RINGBUF: u32 = 27;
+const NO_PREALLOC: u32 = 1;
+const MMAPABLE: u32 = 1 << 10;
+
+/// Maps that the programs share with nobody, and that no version inherits.
+const PRIVATE: [&str; 1] = ["SCRATCH"];
+
+/// Type, key size, value size, flags.
+type Shape = (u32, usize, usize, u32);
+
+/// Every map with the types that `common::abi` says it holds.
+fn shapes() -> BTreeMap<&'static str, Shape> {
+    use names::map::*;
+    let u32_ = size_of::<u32>();
+    let u64_ = size_of::<u64>();
+    BTreeMap::from([
+        (CONFIG, (ARRAY, u32_, size_of::<Config>(), 0)),
+        (ENDPOINTS, (ARRAY, u32_, size_of::<Endpoint>(), MMAPABLE)),
+        (ENDPOINTS_HI, (HASH, u32_, size_of::<Endpoint>(), NO_PREALLOC)),
+        (NEIGHBOURS4, (HASH, size_of::<NeighbourKey4>(), size_of::<Neighbour>(), NO_PREALLOC)),
+        (NETWORKS, (ARRAY, u32_, size_of::<Network>(), MMAPABLE)),
+        (GENERATIONS, (ARRAY, u32_, u64_, MMAPABLE)),
+        (LOCALS4, (HASH, size_of::<Ip4>(), size_of::<Local>(), NO_PREALLOC)),
+        (SUBNETS4, (LPM_TRIE, u32_ + size_of::<Ip4>(), size_of::<Subnet>(), NO_PREALLOC)),
+        (UPLINKS, (HASH, u32_, size_of::<Uplink>(), NO_PREALLOC)),
+        (LINKS, (HASH, size_of::<LinkKey>(), u64_, NO_PREALLOC)),
+        (PORTS, (ARRAY_OF_MAPS, u32_, u32_, 0)),
+        (RULES, (ARRAY, u32_, size_of::<Rule>(), MMAPABLE)),
+        (FLOWS4, (LRU_HASH, size_of::<FlowKey4>(), size_of::<Flow4>(), 0)),
+        (FRAGMENTS4, (LRU_HASH, size_of::<FragmentKey>(), size_of::<FragmentPorts>(), 0)),
+        (ENDPOINT_STATS, (PERCPU_ARRAY, u32_, size_of::<EndpointCounters>(), 0)),
+        (RULE_STATS, (PERCPU_ARRAY, u32_, size_of::<RuleCounters>(), 0)),
+        (DROPS, (PERCPU_HASH, size_of::<DropKey>(), size_of::<Count>(), NO_PREALLOC)),
+        (STATS, (PERCPU_ARRAY, u32_, u64_, 0)),
+        (EVENTS, (RINGBUF, 0, 0, 0)),
+        (EVENT_TOKENS, (PERCPU_ARRAY, u32_, 2 * u64_, 0)),
+        (COLLECTED, (ARRAY, u32_, 2 * u64_, 0)),
+    ])
+}
+
+fn object() -> Object {
+    Object::parse(OBJECT).expect("the embedded object is an object")
+}
+
+#[test]
+fn the_object_has_the_maps_that_the_abi_names() {
+    let object = object();
+    let mut built: Vec<&str> = object.maps.keys().map(String::as_str).collect();
+    // Read-only data of the programs is a map to the loader, and nobody else's business.
+    built.retain(|name| !name.starts_with('.') && !PRIVATE.contains(name));
+    built.sort_unstable();
+    let mut named = names::map::ALL.to_vec();
+    named.sort_unstable();
+    // A map that no program refers to yet is left out by the linker, and made by the agent.
+    let strangers: Vec<&&str> = built.iter().filter(|name| !named.contains(name)).collect();
+    assert!(strangers.is_empty(), "maps without a name in the ABI: {strangers:?}");
+    assert_eq!(shapes().into_keys().collect::<Vec<_>>(), named, "shapes of all maps are stated");
+    for essential in [
+        names::map::ENDPOINTS,
+        names::map::FLOWS4,
+        names::map::PORTS,
+        names::map::RULES,
+        names::map::DROPS,
+        names::map::EVENTS,
+    ] {
+        assert!(built.contains(&essential), "no program uses {essential}");
+    }
+}
+
+#[test]
+fn every_map_has_the_types_that_the_abi_says() {
+    let object = object();
+    for (name, (kind, key, value, flags)) in shapes() {
+        let Some(map) = object.maps.get(name) else { continue };
+        let built =
+            (map.map_type(), map.key_size() as usize, map.value_size() as usize, map.map_flags());
+        assert_eq!(built, (kind, key, value, flags), "{name}: type, key, value, flags");
+    }
+    let tables = &object.maps[names::map::PORTS];
+    assert_eq!(tables.max_entries(), service::TABLES);
+    let table = tables.inner().expect("an array of maps has an inner map");
+    let built = (table.map_type(), table.key_size(), table.value_size() as usize);
+    assert_eq!(built, (ARRAY, 4, size_of::<PortSlot>()));
+    assert_eq!((table.max_entries(), table.map_flags()), (service::SLOTS, MMAPABLE));
+}
+
+#[test]
+fn arrays_are_as_long_as_the_indices_that_the_abi_promises() {
+    let object = object();
+    for (name, length) in [
+        (names::map::ENDPOINTS, names::map::ENDPOINTS_LEN),
+        (names::map::NETWORKS, names::map::NETWORKS_LEN),
+        (names::map::GENERATIONS, names::map::ENDPOINT_INDICES),
+        (names::map::ENDPOINT_STATS, names::map::ENDPOINT_INDICES),
+        (names::map::RULES, names::map::RULES_LEN),
+        (names::map::RULE_STATS, names::map::RULES_LEN),
+        (names::map::STATS, Stat::COUNT),
+    ] {
+        let Some(map) = object.maps.get(name) else { continue };
+        assert_eq!(map.max_entries(), length, "{name}");
+    }
+}
+
+#[test]
+fn the_object_has_the_programs_that_the_abi_names() {
+    use names::program::*;
+    let object = object();
+    for name in [FROM_CONTAINER, TO_CONTAINER, FROM_UPLINK, TO_UPLINK, COLLECT_FLOWS4] {
+        assert!(object.programs.contains_key(name), "{name} is missing");
+        assert!(name.len() <= 15, "{name} would be cut by the kernel");
+    }
+    for name in object.programs.keys() {
+        assert!(name.len() <= 15, "{name} would be cut by the kernel");
+    }
+    assert_eq!(object.license.to_bytes(), b"Dual MIT/GPL");
+}
+
+/// Name, offset and size of every field, as text.
+macro_rules! layout {
+    ($($type:ident { $($field:ident),+ $(,)? })+) => {
+        [$(
+            format!("{} {} {}", stringify!($type), size_of::<$type>(), align_of::<$type>()),
+            $(format!("{}.{} {}", stringify!($type), stringify!($field), offset_of!($type, $field)),)+
+        )+]
+    };
+}
+
+/// What the programs of this version and the maps of an older one would have to agree about.
+fn everything() -> String {
+    let fields = layout! {
+        Config { netns_cookie, masquerade_first, masquerade_last, events_per_second, timeouts, reserved }
+        Timeouts {
+            tcp_opening, tcp_established, tcp_closing, tcp_reset, udp, udp_replied, icmp, other,
+        }
+        Endpoint {
+            ip4, network, endpoint, generation, ifindex, flags, mtu, mac, gateway_mac, ip6, reserved,
+        }
+        NeighbourKey4 { network, ip4 }
+        Neighbour { ifindex, endpoint, generation, flags, mtu, mac, gateway_mac, reserved }
+        Network {
+            flags, bridge, subnet4, mask4, gateway4, masquerade4, mtu, gateway_mac, pad, reserved,
+        }
+        Subnet { network, flags }
+        Local { table, flags }
+        Uplink { masquerade4, mtu, flags, mac, pad }
+        LinkKey { from, to, port, proto, pad, reserved }
+        FlowKey4 { src, dst, src_port, dst_port, proto, pad, zone }
+        Flow4 {
+            src, dst, src_port, dst_port, action, state, mtu, ifindex, from, from_generation, to,
+            to_generation, last_seen, next_hop, rule, dst_mac, src_mac,
+        }
+        FragmentKey { src, dst, id, proto, pad, zone }
+        FragmentPorts { src_port, dst_port, reserved }
+        PortSlot { rule, reserved }
+        Rule {
+            host_base, container_base, count, proto, flags, network, endpoint, generation, ip4,
+            host_ip4, reserved,
+        }
+        Count { packets, bytes }
+        EndpointCounters { received, sent }
+        RuleCounters { received, sent, connections }
+        DropKey { endpoint, reason, direction, pad }
+        Event {
+            time, endpoint, ifindex, length, reason, direction, proto, family, src, dst, src_port,
+            dst_port, reserved,
+        }
+    };
+    let maps = shapes().into_iter().map(|(name, shape)| format!("{name} {shape:?}"));
+    let flags = format!(
+        "{:?}",
+        (
+            [Endpoint::HAS_LINKS, Endpoint::ALLOW_SPOOF],
+            [Network::PRESENT, Network::ICC, Network::INTERNAL, Network::MASQUERADE],
+            [Local::BROADCAST, Local::GATEWAY, Uplink::LAYER3],
+            [service::WILDCARD_TABLE, service::ANY_TABLE, service::TABLES, service::SLOTS],
+        )
+    );
+    fields.into_iter().chain(maps).chain([flags]).collect::<Vec<_>>().join("\n")
+}
+
+/// FNV-1a: any change shows, and nobody attacks it.
+fn fingerprint(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[test]
+fn a_change_of_layout_takes_a_new_version() {
+    /// Of each version, once it is released; until then of the newest alone.
+    const PINNED: (u32, u64) = (1, 12950812816734944693);
+    let text = everything();
+    assert_eq!(
+        (ABI_VERSION, fingerprint(&text)),
+        PINNED,
+        "the layout of the maps changed: an agent of this version would misread the pinned maps of \
+         the one before. Once released, raise ABI_VERSION; in any case record the new fingerprint. \
+         The layout is now:\n{text}"
+    );
+}
+
+#[test]
+fn numbers_of_drop_reasons_are_never_reused() {
+    let reasons = abi::DropReason::ALL;
+    for (at, reason) in reasons.iter().enumerate() {
+        assert_eq!(*reason as usize, at + 1, "{}", reason.label());
+    }
+    let mut labels: Vec<&str> = reasons.iter().map(|reason| reason.label()).collect();
+    assert_eq!(labels[..3], ["policy_icc", "policy_isolation", "policy_internal"]);
+    assert_eq!(labels[27], "agent_not_ready");
+    labels.sort_unstable();
+    labels.dedup();
+    assert_eq!(labels.len(), reasons.len(), "two reasons share a label");
+}

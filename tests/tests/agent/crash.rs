@@ -1,0 +1,115 @@
+//! Killed at every line that matters: whatever was half done is done or undone at the next start.
+
+use bascule_tests::{
+    Agent, Topology,
+    agent::Settings,
+    topology::HOST,
+    traffic::{self, TcpServer, UdpServer},
+};
+
+use crate::{at, stream::Stream};
+
+/// Everything an operator does to a network and a container, from the first to the last.
+const SCRIPT: [&str; 10] = [
+    "network create --subnet 10.81.0.0/24 first",
+    "network create --subnet 10.82.0.0/24 second",
+    "container create --name victim --network first --ip 10.81.0.9 -p 8080:80 --expose 80",
+    "container start victim",
+    "network connect second victim",
+    "network disconnect first victim",
+    "container stop victim",
+    "container rm victim",
+    "network rm first",
+    "network rm second",
+];
+
+/// What brings any half of the script to its end.
+const RESET: [&str; 3] = ["container rm -f victim", "network rm -f first", "network rm -f second"];
+
+/// Points tried in a run: every one in the long form.
+fn stride() -> usize {
+    if std::env::var_os("BASCULE_TEST_FULL").is_some() { 1 } else { 7 }
+}
+
+#[test]
+fn a_crash_at_every_point_converges() {
+    let net = Topology::new();
+    let mut agent = Agent::start(&net.host);
+    agent.network("n1", "");
+    let bystander = agent.container("bystander", "n1", "-p 4000:40/udp");
+    let _server = UdpServer::start(&bystander.ns, 40);
+    let stream = Stream::start("the bystander", &net.outside, at(HOST, 4000));
+    let quiet = snapshot(&net, &agent);
+    let mut crashes = 0;
+    for point in (1_usize..).step_by(stride()) {
+        assert!(point < 1000, "the script has no end");
+        agent.stop();
+        agent.launch_with(&Settings::default().env("BASCULE_CRASH_AT", &point.to_string()));
+        let survived = play(&mut agent);
+        if survived {
+            agent.stop();
+        } else {
+            assert_eq!(agent.wait_end(), 128 + 6, "it ends by abort; its log:\n{}", agent.log());
+            crashes += 1;
+        }
+        agent.launch();
+        agent.wait_ready();
+        check(&net, &agent, point);
+        for line in RESET {
+            agent.cli(line.split(' '));
+        }
+        assert_eq!(snapshot(&net, &agent), quiet, "after a crash at point {point}");
+        if survived {
+            break;
+        }
+    }
+    assert!(crashes > 5, "only {crashes} points were reached");
+    stream.end();
+}
+
+/// Plays the script until the agent dies; true if it never does.
+fn play(agent: &mut Agent) -> bool {
+    let ready =
+        bascule_tests::wait::wait_for("an end of the start", bascule_tests::wait::START, || {
+            if agent.answers() {
+                return Some(true);
+            }
+            agent.has_ended().then_some(false)
+        });
+    if !ready {
+        return false;
+    }
+    for line in SCRIPT {
+        let out = agent.cli(line.split(' '));
+        if agent.has_ended() {
+            return false;
+        }
+        assert!(out.ok(), "`bascule {line}` failed with {}: {}", out.code, out.stderr);
+    }
+    true
+}
+
+/// What is there after a restart is whole: a container that is said to run does run.
+fn check(net: &Topology, agent: &Agent, point: usize) {
+    let status = agent.api("GET", "/bascule/v1/status", None);
+    assert_eq!(status.body["Failures"], serde_json::json!([]), "after point {point}: {status:?}");
+    let listed = agent.ok("container ls");
+    if !listed.contains("victim") {
+        traffic::refused(&net.outside, at(HOST, 8080));
+        return;
+    }
+    let id = agent.inspect("container", "victim")["Id"].as_str().expect("an id").to_owned();
+    let victim = bascule_tests::Container::open(agent, "victim", &id);
+    let _server = TcpServer::start(&victim.ns, 80);
+    if victim.ns.ifindex("eth0").is_some() {
+        traffic::reaches(&net.outside, at(HOST, 8080));
+    }
+}
+
+/// Everything of ours in the kernel, by name.
+fn snapshot(net: &Topology, agent: &Agent) -> (Vec<String>, usize, String, String) {
+    let routes = net.host.sh("ip -4 route show");
+    let pins = agent.places.pins();
+    // Pins of interfaces carry indices; their number is what has to stay.
+    (net.host.interfaces(), pins.len(), routes, agent.ok("network ls -q"))
+}

@@ -1,0 +1,19 @@
+//! The agent's own life: killed, restarted, refused, stopped, cleaned up after, and one of several.
+//!
+//! What it does to packets is in `netns` and `packet`.
+
+mod cleanup;
+mod crash;
+mod lifecycle;
+mod places;
+mod refusals;
+mod restart;
+mod several;
+mod stream;
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// An address and port.
+fn at(address: Ipv4Addr, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(address, port)
+}

@@ -1,0 +1,196 @@
+//! A host in words: its networks, containers, uplink and published ports.
+
+use std::net::Ipv4Addr;
+
+use bascule_common::{
+    abi::{
+        Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4, Network, Port, Rule, Subnet,
+        Uplink, service,
+    },
+    testing::MemTables,
+};
+
+/// Interface index of the uplink.
+pub const UPLINK: u32 = 50;
+/// The uplink's own Ethernet address, and the router's.
+pub const UPLINK_MAC: Mac = [2, 0, 0, 0, 0, 50];
+pub const ROUTER_MAC: Mac = [2, 0, 0, 0, 0, 51];
+pub const HOST: &str = "198.51.100.1";
+pub const ROUTER: &str = "198.51.100.254";
+pub const WORLD: &str = "203.0.113.7";
+/// Two containers of network 1, one of network 2, one of network 3 (internal), one of network 4 (not
+/// masqueraded). Container `n` is endpoint `n`, behind interface `100 + n`.
+pub const C1: &str = "172.20.0.2";
+pub const C2: &str = "172.20.0.3";
+pub const C3: &str = "172.21.0.2";
+pub const C4: &str = "172.22.0.2";
+pub const C5: &str = "172.23.0.2";
+pub const CONTAINERS: [(&str, u32); 5] = [(C1, 1), (C2, 1), (C3, 2), (C4, 3), (C5, 4)];
+/// Networks by index from 1: second byte of the subnet.
+pub const NETWORKS: [u8; 4] = [20, 21, 22, 23];
+
+/// Interface index of a container's host end.
+pub const fn interface(container: u32) -> u32 {
+    100 + container
+}
+
+/// Interface index of a network's bridge.
+pub const fn bridge(network: u32) -> u32 {
+    10 + network
+}
+
+pub fn ip(text: &str) -> Ip4 {
+    text.parse::<Ipv4Addr>().expect("an address").into()
+}
+
+/// The Ethernet address that is derived from an address.
+pub fn mac(text: &str) -> Mac {
+    let [a, b, c, d] = ip(text).octets();
+    [2, 0x42, a, b, c, d]
+}
+
+/// The gateway of the network that an address is on.
+pub fn gateway(container: &str) -> String {
+    let [a, b, ..] = ip(container).octets();
+    format!("{a}.{b}.0.1")
+}
+
+/// What the maps hold.
+#[derive(Clone)]
+pub struct World {
+    pub tables: MemTables,
+}
+
+impl World {
+    /// The host as described above, with nothing published and nobody linked.
+    pub fn new() -> Self {
+        let mut world = Self { tables: MemTables::default() };
+        world.tables.flow_capacity = 4096;
+        for (index, second) in (1..).zip(NETWORKS) {
+            world.network(index, second);
+        }
+        for (index, (address, network)) in (1..).zip(CONTAINERS) {
+            world.endpoint(index, network, address);
+        }
+        world.tables.locals.insert(ip(HOST), Local::default());
+        let broadcast = Local { table: 0, flags: Local::BROADCAST };
+        world.tables.locals.insert(ip("198.51.100.255"), broadcast);
+        let uplink =
+            Uplink { masquerade4: ip(HOST), mtu: 1500, mac: UPLINK_MAC, ..Uplink::default() };
+        world.tables.uplinks.insert(UPLINK, uplink);
+        world
+    }
+
+    fn network(&mut self, index: u32, second: u8) {
+        let address = format!("172.{second}.0.1");
+        let flags = match index {
+            3 => Network::ICC | Network::INTERNAL,
+            4 => Network::ICC,
+            _ => Network::ICC | Network::MASQUERADE,
+        };
+        let network = Network {
+            flags: flags | Network::PRESENT,
+            bridge: bridge(index),
+            subnet4: Ip4::new([172, second, 0, 0]),
+            mask4: Ip4::new([255, 255, 0, 0]),
+            gateway4: ip(&address),
+            gateway_mac: mac(&address),
+            mtu: 1500,
+            ..Network::default()
+        };
+        self.tables.networks.insert(index, network);
+        let subnet = Subnet { network: index, flags: 0 };
+        self.tables.subnets.push((16, Ip4::new([172, second, 0, 0]), subnet));
+        self.tables.locals.insert(ip(&address), Local { table: 0, flags: Local::GATEWAY });
+    }
+
+    fn endpoint(&mut self, index: u32, network: u32, address: &str) {
+        let endpoint = Endpoint {
+            ip4: ip(address),
+            network,
+            endpoint: index,
+            generation: index,
+            ifindex: interface(index),
+            mtu: 1500,
+            mac: mac(address),
+            gateway_mac: mac(&gateway(address)),
+            ..Endpoint::default()
+        };
+        self.tables.generations.insert(index, index);
+        self.tables.endpoints.insert(interface(index), endpoint);
+        let neighbour = Neighbour {
+            ifindex: interface(index),
+            endpoint: index,
+            generation: index,
+            mtu: 1500,
+            mac: mac(address),
+            gateway_mac: mac(&gateway(address)),
+            ..Neighbour::default()
+        };
+        self.tables.neighbours.insert(NeighbourKey4 { network, ip4: ip(address) }, neighbour);
+    }
+
+    /// Turns ICC off.
+    pub fn icc_off(mut self, network: u32) -> Self {
+        self.tables.networks.get_mut(&network).expect("a network").flags &= !Network::ICC;
+        self
+    }
+
+    /// Opens a port of one endpoint to another.
+    pub fn link(mut self, from: u32, to: u32, proto: u8, port: u16) -> Self {
+        let key = LinkKey { from, to, proto, port: Port::new(port), pad: 0, reserved: 0 };
+        self.tables.links.insert(key, 1);
+        for endpoint in self.tables.endpoints.values_mut() {
+            if [from, to].contains(&endpoint.endpoint) {
+                endpoint.flags |= Endpoint::HAS_LINKS;
+            }
+        }
+        for neighbour in self.tables.neighbours.values_mut() {
+            if [from, to].contains(&neighbour.endpoint) {
+                neighbour.flags |= Endpoint::HAS_LINKS;
+            }
+        }
+        self
+    }
+
+    /// Publishes `count` ports from `host` on, at `container` on, of an endpoint, on every address.
+    pub fn publish(self, rule: u32, proto: u8, ports: (u16, u16, u16), endpoint: u32) -> Self {
+        self.publish_in(service::WILDCARD_TABLE, rule, proto, ports, endpoint)
+    }
+
+    /// Publishes in a table.
+    pub fn publish_in(
+        mut self,
+        table: u32,
+        rule: u32,
+        proto: u8,
+        (host, container, count): (u16, u16, u16),
+        endpoint: u32,
+    ) -> Self {
+        let to = self.tables.endpoints[&interface(endpoint)];
+        let value = Rule {
+            host_base: host,
+            container_base: container,
+            count,
+            proto,
+            network: to.network,
+            endpoint,
+            generation: to.generation,
+            ip4: to.ip4,
+            ..Rule::default()
+        };
+        self.tables.rules.insert(rule, value);
+        for port in host..host + count {
+            let slot = service::slot(proto, Port::new(port)).expect("a protocol with ports");
+            self.tables.ports.insert((table, slot), rule);
+            self.tables.ports.insert((service::ANY_TABLE, slot), rule);
+        }
+        self
+    }
+
+    /// Changes anything else.
+    pub fn with(mut self, change: impl FnOnce(&mut MemTables)) -> Self {
+        change(&mut self.tables);
+        self
+    }
+}
