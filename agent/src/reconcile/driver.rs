@@ -110,6 +110,8 @@ pub struct Driver {
     pub(super) retry: Retry,
     store: Store,
     follow: Follow,
+    /// Whether the host routed when it was last looked at.
+    forwarding: bool,
     commands: mpsc::Receiver<Command>,
 }
 
@@ -135,6 +137,7 @@ impl Driver {
             retry: Retry::default(),
             store,
             follow: Follow::default(),
+            forwarding: true,
             commands,
         };
         driver.bring_up_to_date(options).await?;
@@ -159,6 +162,7 @@ impl Driver {
         }
         self.pass(Trigger::Start, Look::All).await?;
         self.reserve_ports();
+        self.note_forwarding();
         Ok(())
     }
 
@@ -202,6 +206,26 @@ impl Driver {
         }
         self.look(Look::All).await;
         self.reserve_ports();
+        self.note_forwarding();
+    }
+
+    /// Says so when the host stops or begins to route: new flows to the outside are dropped meanwhile.
+    fn note_forwarding(&mut self) {
+        match sysctls::is_forwarding() {
+            Ok(now) if now == self.forwarding => {}
+            Ok(now) => {
+                self.forwarding = now;
+                if now {
+                    tracing::info!("the host forwards again");
+                } else {
+                    tracing::warn!(
+                        "the host does not forward (net.ipv4.ip_forward is 0): what containers send to \
+                         the outside is dropped as forwarding_off; set it to 1"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot tell whether the host forwards"),
+        }
     }
 
     async fn look(&mut self, look: Look) {

@@ -39,6 +39,11 @@ pub fn forward(store: &Store) -> Result<(), SysctlError> {
     Ok(())
 }
 
+/// Returns whether the host routes.
+pub fn is_forwarding() -> Result<bool, SysctlError> {
+    Ok(sysctl::read(sysctl::IP_FORWARD)?.trim() != "0")
+}
+
 /// Keeps the kernel from choosing published ports and those of masquerade for sockets of the host.
 pub fn reserve(store: &Store, desired: &Desired, config: &Config) -> Result<(), SysctlError> {
     let published = rules(desired).map(|(_, rule)| (rule.host.first(), rule.host.last()));
