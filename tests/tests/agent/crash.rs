@@ -5,6 +5,7 @@ use bascule_tests::{
     agent::Settings,
     topology::HOST,
     traffic::{self, TcpServer, UdpServer},
+    wait,
 };
 
 use crate::{at, stream::Stream};
@@ -69,18 +70,21 @@ fn a_crash_at_every_point_converges() {
 
 /// Plays the script until the agent dies; true if it never does.
 fn play(agent: &mut Agent) -> bool {
-    let ready =
-        bascule_tests::wait::wait_for("an end of the start", bascule_tests::wait::START, || {
-            if agent.answers() {
-                return Some(true);
-            }
-            agent.has_ended().then_some(false)
-        });
+    let ready = wait::wait_for("an end of the start", wait::START, || {
+        if agent.answers() {
+            return Some(true);
+        }
+        agent.has_ended().then_some(false)
+    });
     if !ready {
         return false;
     }
     for line in SCRIPT {
         let out = agent.cli(line.split(' '));
+        // The client hears of the end a little before the parent does.
+        if out.stderr.contains("socket") || out.stderr.contains("did not answer") {
+            wait::wait_until("the agent's end", wait::SOON, || agent.has_ended());
+        }
         if agent.has_ended() {
             return false;
         }

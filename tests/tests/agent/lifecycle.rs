@@ -20,7 +20,7 @@ fn without_rm_it_stays_listed_as_exited() {
     });
     assert!(!agent.ok("container ls").contains("c1"));
     // S61: its address is free.
-    let c2 = agent.container("c2", "n1", "");
+    let c2 = agent.container("c2", "n1", "--ip 10.85.0.2");
     assert_eq!(c2.address().to_string(), "10.85.0.2");
     agent.ok("container rm c1");
 }

@@ -93,7 +93,8 @@ fn published_ports_count_packets_bytes_and_connections() {
 fn promtool_finds_nothing_to_say() {
     let (stage, c1) = Stage::with_one("-p 8080:80");
     traffic::answers(&c1.ns, OUTSIDE);
-    traffic::unreachable(&c1.ns, at("10.250.0.1".parse().expect("an address"), 80));
+    stage.agent.network("n2", "--subnet 10.88.0.0/24");
+    traffic::unreachable(&c1.ns, at(std::net::Ipv4Addr::new(10, 88, 0, 9), 80));
     let text = stage.agent.metrics().text;
     for name in [
         "bascule_endpoint_bytes_total",
