@@ -26,7 +26,7 @@ use crate::{
         netns,
         owned::Mark,
     },
-    lock::{LockError, Locks},
+    lock::{LockError, Locks, PinsLock},
     plan::Settings,
     reconcile::{Driver, Machine, Options, Places, StartError},
     state::{
@@ -113,6 +113,7 @@ struct Plane {
     programs: Arc<Programs>,
     tables: Arc<Tables>,
     report: Report,
+    _lock: PinsLock,
 }
 
 fn load(config: &Config) -> Result<Plane, AgentError> {
@@ -120,6 +121,7 @@ fn load(config: &Config) -> Result<Plane, AgentError> {
     features.check()?;
     tracing::info!("{features}");
     let pins = Pins::open(&config.bpffs)?;
+    let lock = PinsLock::take(&config.bpffs)?;
     let sizes = Sizes::new(bpf::Host::read(), bpf::Wanted::default());
     let loaded = bpf::load(&pins, &sizes)?;
     for (map, fate) in &loaded.report.maps {
@@ -143,6 +145,7 @@ fn load(config: &Config) -> Result<Plane, AgentError> {
         programs: Arc::new(loaded.programs),
         tables: Arc::new(loaded.tables),
         report: loaded.report,
+        _lock: lock,
     })
 }
 

@@ -15,7 +15,7 @@ use crate::{
         owned::Mark,
         sysctl::{self, Restored},
     },
-    lock::{LockError, Locks},
+    lock::{LockError, Locks, PinsLock},
     state::store::{self, Store},
 };
 
@@ -62,12 +62,11 @@ pub fn cleanup(config: &Config, purge: bool) -> Result<Cleaned, CleanupError> {
     if !Uid::effective().is_root() {
         return Err(Box::new(AgentError::NotRoot).into());
     }
-    let locks = match Locks::take(&config.state_dir, &config.run_dir) {
-        Ok(locks) => Some(locks),
-        // Where a directory is not there, nobody runs in it.
-        Err(LockError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error.into()),
-    };
+    let locks = Locks::take_existing(&config.state_dir, &config.run_dir)?;
+    if config.bpffs.is_dir() {
+        // Asked, not held: a directory that is open cannot be unmounted.
+        drop(PinsLock::take(&config.bpffs)?);
+    }
     let mut cleaned = Cleaned::default();
     // Interfaces first: while programs are there, nothing gets past them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,4 +1,4 @@
-//! One agent for one pair of directories: locks that the kernel drops with the process.
+//! One agent for one set of directories: locks that the kernel drops with the process.
 
 use std::{
     fs::{File, OpenOptions},
@@ -38,13 +38,47 @@ pub enum LockError {
 /// The locks of an agent, held as long as this lives.
 #[derive(Debug)]
 pub struct Locks {
-    _held: [Flock<File>; 2],
+    _held: Vec<Flock<File>>,
 }
 
 impl Locks {
     /// Takes the locks of both directories.
     pub fn take(state_dir: &Path, run_dir: &Path) -> Result<Self, LockError> {
-        Ok(Self { _held: [take(state_dir)?, take(run_dir)?] })
+        Ok(Self { _held: vec![take(state_dir)?, take(run_dir)?] })
+    }
+
+    /// Takes the locks of those directories that are there: in the others, nobody runs.
+    pub fn take_existing(state_dir: &Path, run_dir: &Path) -> Result<Self, LockError> {
+        let mut held = Vec::new();
+        for directory in [state_dir, run_dir] {
+            match take(directory) {
+                Err(LockError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                taken => held.push(taken?),
+            }
+        }
+        Ok(Self { _held: held })
+    }
+}
+
+/// The lock of a pin directory, held as long as this lives.
+#[derive(Debug)]
+pub struct PinsLock {
+    _held: Flock<File>,
+}
+
+impl PinsLock {
+    /// Takes the lock of a directory that is there. A bpffs holds no files: it is locked itself.
+    pub fn take(bpffs: &Path) -> Result<Self, LockError> {
+        let failed = |source: io::Error| LockError::Io { path: bpffs.to_owned(), source };
+        let directory = File::open(bpffs).map_err(failed)?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Self { _held: lock }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(LockError::Taken {
+                directory: bpffs.to_owned(),
+                holder: "of other directories".to_owned(),
+            }),
+            Err((_, errno)) => Err(failed(errno.into())),
+        }
     }
 }
 
@@ -83,5 +117,24 @@ mod tests {
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
         drop(first);
         Locks::take(state.path(), run.path()).unwrap();
+    }
+
+    #[test]
+    fn a_missing_directory_does_not_hide_who_runs_in_the_other() {
+        let run = tempfile::tempdir().unwrap();
+        let missing = run.path().join("missing");
+        let first = take(run.path()).unwrap();
+        assert!(matches!(Locks::take_existing(&missing, run.path()), Err(LockError::Taken { .. })));
+        drop(first);
+        Locks::take_existing(&missing, run.path()).unwrap();
+    }
+
+    #[test]
+    fn a_pin_directory_has_one_agent() {
+        let pins = tempfile::tempdir().unwrap();
+        let first = PinsLock::take(pins.path()).unwrap();
+        assert!(matches!(PinsLock::take(pins.path()), Err(LockError::Taken { .. })));
+        drop(first);
+        PinsLock::take(pins.path()).unwrap();
     }
 }
