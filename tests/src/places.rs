@@ -96,6 +96,16 @@ impl Default for Places {
 impl Drop for Places {
     fn drop(&mut self) {
         unmount_below(self.root.path());
+        forget_names(self.root.path());
+    }
+}
+
+/// Removes names that a failed test's agent left for `ip netns`.
+fn forget_names(dir: &Path) {
+    for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        if fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(dir)) {
+            fs::remove_file(entry.path()).ok();
+        }
     }
 }
 
@@ -162,6 +172,7 @@ fn sweep() {
                 continue;
             }
             unmount_below(&entry.path());
+            forget_names(&entry.path());
             // A cgroup is removed by rmdir alone: its files are not files.
             if fs::remove_dir(entry.path()).is_err() {
                 fs::remove_dir_all(entry.path()).ok();
