@@ -26,7 +26,7 @@ use crate::{
         netns,
         owned::Mark,
     },
-    lock::{LockError, Locks, PinsLock},
+    lock::{LockError, Locks, NamespaceLock, PinsLock},
     plan::Settings,
     reconcile::{Driver, Machine, Options, Places, StartError},
     state::{
@@ -97,6 +97,7 @@ pub fn run(config: &Config) -> Result<(), AgentError> {
         make_directory(directory)?;
     }
     let _locks = Locks::take(&config.state_dir, &config.run_dir)?;
+    let _namespace = NamespaceLock::take("bascule-agent")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(AgentError::Runtime)?.block_on(serve(config))
 }
@@ -151,6 +152,8 @@ fn load(config: &Config) -> Result<Plane, AgentError> {
 
 async fn serve(config: &Config) -> Result<(), AgentError> {
     let started_at = jiff::Timestamp::now();
+    // Addresses are taken before anything is made or changed: a clash shows at once.
+    let metrics_listener = telemetry::bind(config.metrics_listen).await?;
     let plane = load(config)?;
     let places = Places {
         state: config.state_dir.clone(),
@@ -172,8 +175,6 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
     let metrics = Arc::new(Metrics::new(Arc::clone(&plane.tables), names.clone())?);
     let store = Store::open(&config.state_dir)?;
     let options = options(config, own.cookie()?);
-    // Addresses are taken before anything is changed: a clash shows at once.
-    let metrics_listener = telemetry::bind(config.metrics_listen).await?;
     let (driver, handle) = Driver::start(machine, store, &options, Arc::clone(&metrics)).await?;
     let warnings = attach_cgroup(config, &plane);
     plane.hooks.sweep()?;

@@ -3,6 +3,10 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, Write},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener},
+    },
     path::{Path, PathBuf},
 };
 
@@ -25,6 +29,9 @@ pub enum LockError {
         /// Its process.
         holder: String,
     },
+    /// Another agent serves the network namespace.
+    #[error("another agent serves this network namespace; each needs one of its own")]
+    Namespace,
     /// The lock cannot be made.
     #[error("cannot lock {}: {source}", path.display())]
     Io {
@@ -82,6 +89,26 @@ impl PinsLock {
     }
 }
 
+/// The claim on a network namespace, held as long as this lives: two agents in one would take each other's
+/// bridges for ways out.
+#[derive(Debug)]
+pub struct NamespaceLock {
+    _held: UnixListener,
+}
+
+impl NamespaceLock {
+    /// Claims the namespace of this thread, by a name that exists in it once and goes with the process.
+    pub fn take(name: &str) -> Result<Self, LockError> {
+        let bound =
+            SocketAddr::from_abstract_name(name).and_then(|at| UnixListener::bind_addr(&at));
+        match bound {
+            Ok(held) => Ok(Self { _held: held }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(LockError::Namespace),
+            Err(source) => Err(LockError::Io { path: PathBuf::from(format!("@{name}")), source }),
+        }
+    }
+}
+
 fn take(directory: &Path) -> Result<Flock<File>, LockError> {
     let path = directory.join(FILE);
     let failed = |source: io::Error| LockError::Io { path: path.clone(), source };
@@ -108,6 +135,16 @@ fn take(directory: &Path) -> Result<Flock<File>, LockError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_has_one_agent_at_a_time() {
+        let name = format!("bascule-test-{}", std::process::id());
+        let first = NamespaceLock::take(&name).expect("nobody has it");
+        let second = NamespaceLock::take(&name).expect_err("taken");
+        assert!(matches!(second, LockError::Namespace), "{second}");
+        drop(first);
+        NamespaceLock::take(&name).expect("free again");
+    }
 
     #[test]
     fn a_second_agent_is_told_who_is_the_first() {

@@ -249,13 +249,16 @@ impl Driver {
         let result = self.carry_out(&command.change).await;
         match &result {
             Ok(outcome) => {
-                tracing::info!(change = ?command.change, ?outcome, seconds = begin.elapsed().as_secs_f64(), "changed");
+                let seconds = begin.elapsed().as_secs_f64();
+                tracing::info!(change = command.change.kind(), ?outcome, seconds, "changed");
                 if attaches {
                     self.metrics.attach_seconds.observe(begin.elapsed().as_secs_f64());
                 }
             }
-            Err(error) => tracing::info!(change = ?command.change, %error, "refused"),
+            Err(error) => tracing::info!(change = command.change.kind(), %error, "refused"),
         }
+        // A request may be as long as a request may be, and hold what is nobody's business.
+        tracing::debug!(change = ?command.change);
         // Whoever asked may have gone.
         let _ = command.reply.send(result);
     }

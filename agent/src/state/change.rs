@@ -173,6 +173,28 @@ pub enum Outcome {
     Nothing,
 }
 
+impl Change {
+    /// Returns what kind of change it is, for logs.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::CreateNetwork(_) => "create network",
+            Self::RemoveNetwork(_) => "remove network",
+            Self::PruneNetworks => "prune networks",
+            Self::Connect { .. } => "connect",
+            Self::Disconnect { .. } => "disconnect",
+            Self::CreateContainer(_) => "create container",
+            Self::Start(_) => "start",
+            Self::Stop { .. } => "stop",
+            Self::RemoveContainer { .. } => "remove container",
+            Self::Follow { .. } => "follow",
+            Self::BroughtUp { .. } => "brought up",
+            Self::DefaultNetwork(_) => "default network",
+            Self::Rebooted => "rebooted",
+            Self::Recover => "recover",
+        }
+    }
+}
+
 /// Judges a change and returns what is to be then.
 pub fn apply(
     desired: &Desired,

@@ -1,7 +1,10 @@
 //! The store: what was asked for, on disk. One transaction a commit, so that a crash leaves the state
 //! before it or the state after it. The only writer of files in this room.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
@@ -52,10 +55,18 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Returns whether the file could not be read or written, which may pass.
+    fn is_io(&self) -> bool {
+        let Self::Database { source, .. } = self else { return false };
+        matches!(**source, redb::Error::Io(_) | redb::Error::PreviousIo)
+    }
+}
+
 /// An open store.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    database: Mutex<Option<Database>>,
     path: PathBuf,
 }
 
@@ -73,14 +84,7 @@ type Result<T> = std::result::Result<T, StoreError>;
 impl Store {
     /// Opens the store of a state directory, or makes it.
     pub fn open(directory: &Path) -> Result<Self> {
-        let path = directory.join(FILE);
-        let failed = |source: redb::Error| StoreError::Database {
-            action: "open",
-            path: path.clone(),
-            source: Box::new(source),
-        };
-        let database = Database::create(&path).map_err(|e| failed(e.into()))?;
-        let store = Self { database, path };
+        let store = Self { database: Mutex::new(None), path: directory.join(FILE) };
         store.write(|transaction| {
             for table in [META, NETWORKS, CONTAINERS, SYSCTLS] {
                 transaction.open_table(table)?;
@@ -190,9 +194,26 @@ impl Store {
         &self,
         work: impl FnOnce(&redb::WriteTransaction) -> std::result::Result<(), redb::Error>,
     ) -> Result<()> {
-        let transaction = self.database.begin_write().map_err(self.failed("write"))?;
-        work(&transaction).map_err(self.failed("write"))?;
-        transaction.commit().map_err(self.failed("write"))
+        self.with(|database| {
+            let transaction = database.begin_write().map_err(self.failed("write"))?;
+            work(&transaction).map_err(self.failed("write"))?;
+            transaction.commit().map_err(self.failed("write"))
+        })
+    }
+
+    /// Works on the database. After an I/O error it is closed, and opened anew the next time: it refuses
+    /// everything once one has happened, even when a full disk has room again.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
+        let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match held.take() {
+            Some(database) => database,
+            None => Database::create(&self.path).map_err(self.failed("open"))?,
+        };
+        let result = work(&database);
+        if !result.as_ref().is_err_and(StoreError::is_io) {
+            *held = Some(database);
+        }
+        result
     }
 
     fn put<T: Serialize>(
@@ -213,14 +234,14 @@ impl Store {
         table: TableDefinition<&str, &[u8]>,
         key: &str,
     ) -> Result<Option<T>> {
-        let transaction = self.database.begin_read().map_err(self.failed("read"))?;
+        let transaction = self.with(|d| d.begin_read().map_err(self.failed("read")))?;
         let table = transaction.open_table(table).map_err(self.failed("read"))?;
         let Some(found) = table.get(key).map_err(self.failed("read"))? else { return Ok(None) };
         self.decode(key, found.value()).map(Some)
     }
 
     fn all<T: DeserializeOwned>(&self, table: TableDefinition<&str, &[u8]>) -> Result<Vec<T>> {
-        let transaction = self.database.begin_read().map_err(self.failed("read"))?;
+        let transaction = self.with(|d| d.begin_read().map_err(self.failed("read")))?;
         let table = transaction.open_table(table).map_err(self.failed("read"))?;
         let mut all = Vec::new();
         for row in table.iter().map_err(self.failed("read"))? {
