@@ -128,7 +128,7 @@ fn a_container_whose_namespace_vanishes_is_noticed() {
     agent.launch();
     agent.wait_ready();
     wait::wait_until("it is no longer running", wait::SOON, || {
-        !agent.ok("container ls").contains("c1")
+        !agent.ok("container ls").split_whitespace().any(|word| word == "c1")
     });
     traffic::refused(&net.outside, at(HOST, 8080));
     agent.ok("container start c1");
