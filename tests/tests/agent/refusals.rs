@@ -76,7 +76,7 @@ fn bad_networks() {
             ("network connect nosuch c1", &["network nosuch not found"]),
             ("network connect n1 nosuch", &["nosuch"]),
             ("network connect n1 c1", &["c1", "n1"]),
-            ("network disconnect bridge c1", &["c1"]),
+            ("network disconnect bridge c1", &["is not connected to network bridge"]),
             ("network disconnect n1 nosuch", &["nosuch"]),
         ],
     );
