@@ -8,7 +8,7 @@ use core::ops::{Deref, DerefMut};
 
 use crate::{
     abi::{
-        Config, Direction, Endpoint, Flow4, FlowKey4, FragmentKey, FragmentPorts, Ip4, LinkKey,
+        Config, Direction, Endpoint, Flow4, FlowKey4, FragmentKey4, FragmentPorts, Ip4, LinkKey,
         Local, Mac, Neighbour, Network, Rule, Stat, Subnet, Uplink,
     },
     datapath::conntrack::Entries,
@@ -111,9 +111,9 @@ pub trait Tables {
     /// Marks an entry as seen now and replaces its state: `(state & !clear) | set`.
     fn touch_flow(&self, key: &FlowKey4, now: u32, clear: u8, set: u8);
     /// The ports of a datagram whose first fragment was seen.
-    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;
+    fn fragment(&self, key: &FragmentKey4) -> Option<FragmentPorts>;
     /// Remembers the ports of a first fragment.
-    fn remember_fragment(&self, key: &FragmentKey, ports: FragmentPorts);
+    fn remember_fragment(&self, key: &FragmentKey4, ports: FragmentPorts);
     /// Counts traffic of an endpoint.
     fn count_endpoint(&self, endpoint: u32, direction: Direction, packets: u32, bytes: u32);
     /// Counts traffic of a published rule; `opened` counts a new connection.

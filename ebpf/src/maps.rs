@@ -8,9 +8,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use bascule_common::abi::{
-    Config, Count, DropKey, Endpoint, EndpointCounters, Event, Flow4, FlowKey4, FragmentKey,
-    FragmentPorts, Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Network, PortSlot, Rule,
-    RuleCounters, Stat, Subnet, Uplink, names::map, service,
+    Config, Count, DropKey, Endpoint, EndpointCounters, Event, Flow4, Flow6, FlowKey4, FlowKey6,
+    FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey4,
+    NeighbourKey6, Network, PortSlot, Rule, RuleCounters, ServedKey, Stat, Subnet, TrustKey,
+    Uplink, names::map, service,
 };
 use bascule_common::datapath::conntrack::Entries;
 
@@ -29,6 +30,8 @@ pub static ENDPOINTS_HI: HashMap<u32, Endpoint, 65_536, SPARSE> = HashMap::new()
 #[btf_map]
 pub static NEIGHBOURS4: HashMap<NeighbourKey4, Neighbour, 131_072, SPARSE> = HashMap::new();
 #[btf_map]
+pub static NEIGHBOURS6: HashMap<NeighbourKey6, Neighbour, 131_072, SPARSE> = HashMap::new();
+#[btf_map]
 pub static NETWORKS: Array<Network, { map::NETWORKS_LEN as usize }, MAPPED> = Array::new();
 #[btf_map]
 pub static GENERATIONS: Array<u64, { map::ENDPOINT_INDICES as usize }, MAPPED> = Array::new();
@@ -36,6 +39,14 @@ pub static GENERATIONS: Array<u64, { map::ENDPOINT_INDICES as usize }, MAPPED> =
 pub static LOCALS4: HashMap<Ip4, Local, 16_384, SPARSE> = HashMap::new();
 #[btf_map]
 pub static SUBNETS4: LpmTrie<Ip4, Subnet, 8_192> = LpmTrie::new();
+#[btf_map]
+pub static LOCALS6: HashMap<Ip6, Local, 16_384, SPARSE> = HashMap::new();
+#[btf_map]
+pub static SUBNETS6: LpmTrie<Ip6, Subnet, 8_192> = LpmTrie::new();
+#[btf_map]
+pub static SERVED: LpmTrie<ServedKey, u64, 262_144> = LpmTrie::new();
+#[btf_map]
+pub static TRUSTED: HashMap<TrustKey, u64, 4_096, SPARSE> = HashMap::new();
 #[btf_map]
 pub static UPLINKS: HashMap<u32, Uplink, 4_096, SPARSE> = HashMap::new();
 #[btf_map]
@@ -52,7 +63,11 @@ pub static RULES: Array<Rule, { map::RULES_LEN as usize }, MAPPED> = Array::new(
 #[btf_map]
 pub static FLOWS4: LruHashMap<FlowKey4, Flow4, 262_144> = LruHashMap::new();
 #[btf_map]
-pub static FRAGMENTS4: LruHashMap<FragmentKey, FragmentPorts, 8_192> = LruHashMap::new();
+pub static FLOWS6: LruHashMap<FlowKey6, Flow6, 131_072> = LruHashMap::new();
+#[btf_map]
+pub static FRAGMENTS4: LruHashMap<FragmentKey4, FragmentPorts, 8_192> = LruHashMap::new();
+#[btf_map]
+pub static FRAGMENTS6: LruHashMap<FragmentKey6, FragmentPorts, 8_192> = LruHashMap::new();
 
 #[btf_map]
 pub static ENDPOINT_STATS: PerCpuArray<EndpointCounters, { map::ENDPOINT_INDICES as usize }> =

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use bascule_common::{
     abi::{
-        Config, Count, Direction, DropKey, Endpoint, Flow4, FlowKey4, FragmentKey, FragmentPorts,
+        Config, Count, Direction, DropKey, Endpoint, Flow4, FlowKey4, FragmentKey4, FragmentPorts,
         Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Network, Rule, Stat, Subnet, Uplink,
         names::map,
     },
@@ -68,7 +68,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn neighbour(&self, network: u32, ip4: Ip4) -> Option<&'static Neighbour> {
         // SAFETY: see above.
-        unsafe { maps::NEIGHBOURS4.get(NeighbourKey4 { network, ip4 }) }
+        unsafe { maps::NEIGHBOURS4.get(NeighbourKey4 { network, address: ip4 }) }
     }
 
     #[inline(always)]
@@ -149,13 +149,13 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
+    fn fragment(&self, key: &FragmentKey4) -> Option<FragmentPorts> {
         // SAFETY: copied at once; see above.
         unsafe { maps::FRAGMENTS4.get(key) }.copied()
     }
 
     #[inline(always)]
-    fn remember_fragment(&self, key: &FragmentKey, ports: FragmentPorts) {
+    fn remember_fragment(&self, key: &FragmentKey4, ports: FragmentPorts) {
         // A table that refuses is seen when the next fragment is not found, and named then.
         let _ = maps::FRAGMENTS4.insert(key, ports, u64::from(BPF_ANY));
     }

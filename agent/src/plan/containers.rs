@@ -169,7 +169,7 @@ fn neighbours(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
         network.and_then(|id| desired.networks.get(id)).map(|n| n.index)
     };
     let ours = |n: &&Neighbour| {
-        let key = index(n.link).map(|network| NeighbourKey4 { network, ip4: n.ip.into() });
+        let key = index(n.link).map(|network| NeighbourKey4 { network, address: n.ip.into() });
         key.is_some_and(|key| observed.contents.neighbours.contains_key(&key))
     };
     let gone = observed.neighbours.iter().filter(|n| !neighbours.contains_key(n)).filter(ours);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use bascule_common::abi::{
@@ -72,14 +72,12 @@ impl Contents {
         let switches = [
             (options.icc, abi::Network::ICC),
             (network.internal, abi::Network::INTERNAL),
-            (options.masquerade, abi::Network::MASQUERADE),
+            (options.masquerade, abi::Network::MASQUERADE4),
         ];
         flags |= switches.into_iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag);
         let value = abi::Network {
             flags,
             bridge,
-            subnet4: network.subnet.network().into(),
-            mask4: network.subnet.mask().into(),
             gateway4: network.gateway.into(),
             mtu: network.mtu.into(),
             gateway_mac: network.gateway_mac().octets(),
@@ -114,7 +112,7 @@ impl Contents {
                 gateway_mac: network.gateway_mac().octets(),
                 ..Endpoint::default()
             };
-            let key = NeighbourKey4 { network: network.index, ip4: value.ip4 };
+            let key = NeighbourKey4 { network: network.index, address: value.ip4 };
             let neighbour = Neighbour {
                 ifindex: link,
                 endpoint: value.endpoint,
@@ -154,8 +152,8 @@ impl Contents {
             network: network.index,
             endpoint: endpoint.index,
             generation: endpoint.generation,
-            ip4: endpoint.ip.into(),
-            host_ip4: rule.host_ip.into(),
+            address: IpAddr::V4(endpoint.ip).into(),
+            host: IpAddr::V4(rule.host_ip).into(),
             reserved: 0,
         };
         self.rules.insert(rule.index, value);

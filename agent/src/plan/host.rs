@@ -27,7 +27,7 @@ pub(super) fn uplink(link: &Link) -> Uplink {
         mtu: link.mtu,
         flags: if link.ethernet { 0 } else { Uplink::LAYER3 },
         mac: link.mac,
-        pad: 0,
+        ..Uplink::default()
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use bascule_common::abi::{Action as Verdict, Flow4, FlowKey4, Ip4, Port};
+use bascule_common::abi::{Action as Verdict, Address as _, Flow4, FlowKey4, Ip4, Port};
 
 use super::observe::Known;
 use crate::{
@@ -57,7 +57,7 @@ impl Ends {
                         proto,
                         first: new.host_base,
                         count,
-                        address: new.host_ip4,
+                        address: Ip4::from_any(new.host),
                     });
                 }
                 _ => {}

@@ -225,7 +225,7 @@ fn hooks(machine: &Machine) -> Result<BTreeMap<Hook, HookState>, ObserveError> {
 fn contents(tables: &bpf::Tables) -> Result<Contents, BpfError> {
     let subnets = tables.subnets4.all()?.into_iter().filter_map(|(key, value)| {
         let prefix = u8::try_from(key.length).ok()?;
-        Some((Ipv4Network::new(key.ip4.into(), prefix).ok()?, value))
+        Some((Ipv4Network::new(key.key.into(), prefix).ok()?, value))
     });
     let ports = tables.ports.all()?.into_iter().map(|(key, value)| ((key.table, key.slot), value));
     Ok(Contents {

@@ -7,19 +7,19 @@
 //! The table is an LRU hash: an entry may be recycled under a reader, who then sees a stale mix for one
 //! packet. The generations make such a mix harmless: they must match those of the endpoints.
 
-use super::{Ip4, Mac, Port};
+use super::{Ip4, Ip6, Mac, Port};
 
-/// Key of `FLOWS4`: the tuple of a packet as it arrives.
+/// Key of `FLOWS4` and `FLOWS6`: the tuple of a packet as it arrives.
 ///
 /// ICMP echo: a request has the identifier as source port and 0 as destination port, a reply the other
 /// way round. Protocols without ports have 0 in both.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FlowKey4 {
+pub struct FlowKey<A> {
     /// Source address.
-    pub src: Ip4,
+    pub src: A,
     /// Destination address.
-    pub dst: Ip4,
+    pub dst: A,
     /// Source port.
     pub src_port: Port,
     /// Destination port.
@@ -31,9 +31,14 @@ pub struct FlowKey4 {
     /// Zero; room for overlapping address spaces.
     pub zone: u16,
 }
+/// Key of `FLOWS4`.
+pub type FlowKey4 = FlowKey<Ip4>;
+/// Key of `FLOWS6`.
+pub type FlowKey6 = FlowKey<Ip6>;
 const _: () = assert!(size_of::<FlowKey4>() == 16 && align_of::<FlowKey4>() == 4);
+const _: () = assert!(size_of::<FlowKey6>() == 40 && align_of::<FlowKey6>() == 4);
 
-impl FlowKey4 {
+impl<A: Copy> FlowKey<A> {
     /// The tuple of the answer.
     #[inline(always)]
     pub const fn reversed(self) -> Self {
@@ -51,13 +56,13 @@ impl FlowKey4 {
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// To the container behind [`Flow4::ifindex`].
+    /// To the container behind [`Flow::ifindex`].
     Deliver = 1,
-    /// Out of the uplink [`Flow4::ifindex`] to [`Flow4::next_hop`].
+    /// Out of the uplink [`Flow::ifindex`] to [`Flow::next_hop`].
     Leave = 2,
 }
 
-/// Bits of [`Flow4::state`]; both entries of a flow carry the same, set on the rare packets that change
+/// Bits of [`Flow::state`]; both entries of a flow carry the same, set on the rare packets that change
 /// them.
 pub mod state {
     /// A packet of the answering direction was seen.
@@ -74,14 +79,14 @@ pub mod state {
     pub const ESTABLISHED: u8 = 32;
 }
 
-/// Value of `FLOWS4`.
+/// Value of `FLOWS4` and `FLOWS6`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow4 {
+pub struct Flow<A> {
     /// Source address on the way out of us.
-    pub src: Ip4,
+    pub src: A,
     /// Destination address.
-    pub dst: Ip4,
+    pub dst: A,
     /// Source port.
     pub src_port: Port,
     /// Destination port.
@@ -105,7 +110,7 @@ pub struct Flow4 {
     /// Coarse clock ([`crate::abi::config::CLOCK_SHIFT`]) of the last packet.
     pub last_seen: u32,
     /// Address of the next hop, for [`Action::Leave`]; unspecified leaves the choice to the kernel.
-    pub next_hop: Ip4,
+    pub next_hop: A,
     /// Published rule, or 0.
     pub rule: u32,
     /// Destination Ethernet address, for [`Action::Deliver`].
@@ -113,28 +118,36 @@ pub struct Flow4 {
     /// Source Ethernet address.
     pub src_mac: Mac,
 }
+/// Value of `FLOWS4`.
+pub type Flow4 = Flow<Ip4>;
+/// Value of `FLOWS6`.
+pub type Flow6 = Flow<Ip6>;
 const _: () = assert!(size_of::<Flow4>() == 60 && align_of::<Flow4>() == 4);
+const _: () = assert!(size_of::<Flow6>() == 96 && align_of::<Flow6>() == 4);
 
-/// Key of `FRAGMENTS4`: what all fragments of a datagram share.
+/// Key of `FRAGMENTS4` and `FRAGMENTS6`: what all fragments of a datagram share.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FragmentKey {
+pub struct FragmentKey<A> {
     /// Source address.
-    pub src: Ip4,
+    pub src: A,
     /// Destination address.
-    pub dst: Ip4,
-    /// Identification field, as on the wire.
-    pub id: u16,
+    pub dst: A,
+    /// Identification field, as on the wire; IPv4 has 16 bits of it.
+    pub id: u32,
     /// IP protocol number.
     pub proto: u8,
     /// Zero.
-    pub pad: u8,
-    /// Zero.
-    pub zone: u32,
+    pub pad: [u8; 3],
 }
-const _: () = assert!(size_of::<FragmentKey>() == 16);
+/// Key of `FRAGMENTS4`.
+pub type FragmentKey4 = FragmentKey<Ip4>;
+/// Key of `FRAGMENTS6`.
+pub type FragmentKey6 = FragmentKey<Ip6>;
+const _: () = assert!(size_of::<FragmentKey4>() == 16);
+const _: () = assert!(size_of::<FragmentKey6>() == 40);
 
-/// Value of `FRAGMENTS4`: the ports of the first fragment.
+/// Value of `FRAGMENTS4` and `FRAGMENTS6`: the ports of the first fragment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FragmentPorts {

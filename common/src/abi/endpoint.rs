@@ -1,6 +1,6 @@
 //! Networks, endpoints and what surrounds them.
 
-use super::{Ip4, Mac, Port};
+use super::{Ip4, Ip6, Mac, Port};
 
 /// What the data plane knows of the container behind an interface of ours.
 ///
@@ -8,7 +8,7 @@ use super::{Ip4, Mac, Port};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The container's address on this network.
+    /// The container's IPv4 address on this network; unspecified where it has none.
     pub ip4: Ip4,
     /// Index of the network in `NETWORKS`.
     pub network: u32,
@@ -26,8 +26,9 @@ pub struct Endpoint {
     pub mac: Mac,
     /// Ethernet address of its gateway: the bridge.
     pub gateway_mac: Mac,
-    /// Room for the IPv6 address.
-    pub ip6: [u8; 16],
+    /// The container's IPv6 address on this network; unspecified where it has none. Its link-local address
+    /// follows from `mac`.
+    pub ip6: Ip6,
     /// Zero.
     pub reserved: [u32; 3],
 }
@@ -40,18 +41,23 @@ impl Endpoint {
     pub const ALLOW_SPOOF: u16 = 2;
 }
 
-/// Key of `NEIGHBOURS4`: an address on a network.
+/// Key of `NEIGHBOURS4` and `NEIGHBOURS6`: an address on a network.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NeighbourKey4 {
+pub struct NeighbourKey<A> {
     /// Index of the network.
     pub network: u32,
     /// The address.
-    pub ip4: Ip4,
+    pub address: A,
 }
+/// Key of `NEIGHBOURS4`.
+pub type NeighbourKey4 = NeighbourKey<Ip4>;
+/// Key of `NEIGHBOURS6`: an endpoint's address, and its link-local one.
+pub type NeighbourKey6 = NeighbourKey<Ip6>;
 const _: () = assert!(size_of::<NeighbourKey4>() == 8);
+const _: () = assert!(size_of::<NeighbourKey6>() == 20);
 
-/// Where an address of a network lives on this host. Map `NEIGHBOURS4`.
+/// Where an address of a network lives on this host. Maps `NEIGHBOURS4` and `NEIGHBOURS6`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Neighbour {
@@ -82,13 +88,9 @@ pub struct Network {
     pub flags: u32,
     /// Interface index of the bridge.
     pub bridge: u32,
-    /// The network's address.
-    pub subnet4: Ip4,
-    /// Its mask.
-    pub mask4: Ip4,
-    /// Address of the gateway, held by the bridge.
+    /// IPv4 address of the gateway, held by the bridge; unspecified where there is none.
     pub gateway4: Ip4,
-    /// Source address for masquerade; unspecified takes the uplink's.
+    /// IPv4 source address for masquerade (`host_ipv4`); unspecified takes the uplink's.
     pub masquerade4: Ip4,
     /// MTU, in bytes from the IP header on.
     pub mtu: u32,
@@ -96,10 +98,12 @@ pub struct Network {
     pub gateway_mac: Mac,
     /// Zero.
     pub pad: u16,
-    /// Room for IPv6.
-    pub reserved: [u32; 8],
+    /// IPv6 address of the gateway; unspecified where there is none.
+    pub gateway6: Ip6,
+    /// IPv6 source address for masquerade (`host_ipv6`); unspecified takes the uplink's.
+    pub masquerade6: Ip6,
 }
-const _: () = assert!(size_of::<Network>() == 68 && align_of::<Network>() == 4);
+const _: () = assert!(size_of::<Network>() == 60 && align_of::<Network>() == 4);
 
 impl Network {
     /// The slot is in use.
@@ -108,11 +112,32 @@ impl Network {
     pub const ICC: u32 = 2;
     /// No way to the outside, nor to host addresses other than the gateway.
     pub const INTERNAL: u32 = 4;
-    /// Source addresses are masqueraded on the way out.
-    pub const MASQUERADE: u32 = 8;
+    /// IPv4 sources are masqueraded on the way out.
+    pub const MASQUERADE4: u32 = 1 << 3;
+    /// IPv6 sources are masqueraded on the way out.
+    pub const MASQUERADE6: u32 = 1 << 4;
+    /// Who addresses a container directly by IPv4 reaches every port (gateway mode `nat-unprotected`).
+    pub const UNPROTECTED4: u32 = 1 << 5;
+    /// The same by IPv6.
+    pub const UNPROTECTED6: u32 = 1 << 6;
+    /// Who addresses a container directly by IPv4 reaches the ports that it publishes
+    /// (gateway mode `routed`, or `allow-direct-routing`).
+    pub const DIRECT4: u32 = 1 << 7;
+    /// The same by IPv6.
+    pub const DIRECT6: u32 = 1 << 8;
+    /// Gateway mode `routed`, IPv4: with [`Network::DIRECT4`], echo requests pass too, and other networks
+    /// reach what is published.
+    pub const ROUTED4: u32 = 1 << 9;
+    /// The same, IPv6.
+    pub const ROUTED6: u32 = 1 << 10;
+    /// There is no bridge between the containers: the programs answer ARP and neighbour discovery, and carry
+    /// everything (`-o bascule.l2=bpf`). The device `bridge` holds the gateway's addresses.
+    pub const L2_BPF: u32 = 1 << 11;
+    /// `TRUSTED` may name interfaces for this network.
+    pub const HAS_TRUSTED: u32 = 1 << 12;
 }
 
-/// A subnet of ours, by longest prefix. Map `SUBNETS4` (key: prefix length and address).
+/// A subnet of ours, by longest prefix. Maps `SUBNETS4` and `SUBNETS6` (key: prefix length and address).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subnet {
@@ -123,7 +148,7 @@ pub struct Subnet {
 }
 const _: () = assert!(size_of::<Subnet>() == 8);
 
-/// An address of the host itself. Map `LOCALS4` (key: the address).
+/// An address of the host itself. Maps `LOCALS4` and `LOCALS6` (key: the address).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Local {
@@ -145,7 +170,7 @@ impl Local {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uplink {
-    /// Source address of what is masqueraded there; unspecified where the interface has none.
+    /// IPv4 source address of what is masqueraded there; unspecified where the interface has none.
     pub masquerade4: Ip4,
     /// MTU, in bytes from the IP header on.
     pub mtu: u32,
@@ -155,8 +180,10 @@ pub struct Uplink {
     pub mac: Mac,
     /// Zero.
     pub pad: u16,
+    /// IPv6 source address of what is masqueraded there; unspecified where the interface has none.
+    pub masquerade6: Ip6,
 }
-const _: () = assert!(size_of::<Uplink>() == 20 && align_of::<Uplink>() == 4);
+const _: () = assert!(size_of::<Uplink>() == 36 && align_of::<Uplink>() == 4);
 
 impl Uplink {
     /// The device has no Ethernet header (tun, WireGuard, ipip).
@@ -181,3 +208,15 @@ pub struct LinkKey {
     pub reserved: u32,
 }
 const _: () = assert!(size_of::<LinkKey>() == 16);
+
+/// Key of `TRUSTED`: an interface that may address the containers of a network directly
+/// (`trusted_host_interfaces`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrustKey {
+    /// Index of the network.
+    pub network: u32,
+    /// Interface index.
+    pub ifindex: u32,
+}
+const _: () = assert!(size_of::<TrustKey>() == 8);

@@ -16,6 +16,8 @@ pub mod program {
     pub const TO_UPLINK_L3: &str = "to_uplink_l3";
     /// Removes idle flows; run by the agent through `BPF_PROG_TEST_RUN`, attached nowhere.
     pub const COLLECT_FLOWS4: &str = "collect_flows4";
+    /// The same for IPv6.
+    pub const COLLECT_FLOWS6: &str = "collect_flows6";
     /// cgroup `bind4`: published ports are taken.
     pub const BIND4: &str = "bind4";
     /// cgroup `bind6`: published ports are taken.
@@ -42,6 +44,20 @@ pub mod map {
     pub const ENDPOINT_INDICES: u32 = 65_536;
     /// [`crate::abi::Local`] by address.
     pub const LOCALS4: &str = "LOCALS4";
+    /// [`crate::abi::Local`] by IPv6 address.
+    pub const LOCALS6: &str = "LOCALS6";
+    /// [`crate::abi::Neighbour`] by [`crate::abi::NeighbourKey6`].
+    pub const NEIGHBOURS6: &str = "NEIGHBOURS6";
+    /// [`crate::abi::Flow6`] by [`crate::abi::FlowKey6`].
+    pub const FLOWS6: &str = "FLOWS6";
+    /// [`crate::abi::FragmentPorts`] by [`crate::abi::FragmentKey6`].
+    pub const FRAGMENTS6: &str = "FRAGMENTS6";
+    /// [`crate::abi::Subnet`] by IPv6 prefix.
+    pub const SUBNETS6: &str = "SUBNETS6";
+    /// Rule index (`u64`) by [`crate::abi::ServedKey`] prefix.
+    pub const SERVED: &str = "SERVED";
+    /// `u64` (1) by [`crate::abi::TrustKey`].
+    pub const TRUSTED: &str = "TRUSTED";
     /// Tables of [`crate::abi::PortSlot`].
     pub const PORTS: &str = "PORTS";
     /// [`crate::abi::Rule`] by rule index.
@@ -50,7 +66,7 @@ pub mod map {
     pub const RULES_LEN: u32 = 262_144;
     /// [`crate::abi::Flow4`] by [`crate::abi::FlowKey4`].
     pub const FLOWS4: &str = "FLOWS4";
-    /// [`crate::abi::FragmentPorts`] by [`crate::abi::FragmentKey`].
+    /// [`crate::abi::FragmentPorts`] by [`crate::abi::FragmentKey4`].
     pub const FRAGMENTS4: &str = "FRAGMENTS4";
     /// [`crate::abi::Subnet`] by prefix.
     pub const SUBNETS4: &str = "SUBNETS4";
@@ -74,7 +90,7 @@ pub mod map {
     pub const CONFIG: &str = "CONFIG";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 21] = [
+    pub const ALL: [&str; 28] = [
         ENDPOINTS,
         ENDPOINTS_HI,
         NEIGHBOURS4,
@@ -96,6 +112,13 @@ pub mod map {
         EVENT_TOKENS,
         CONFIG,
         COLLECTED,
+        LOCALS6,
+        NEIGHBOURS6,
+        FLOWS6,
+        FRAGMENTS6,
+        SUBNETS6,
+        SERVED,
+        TRUSTED,
     ];
     /// Result of the last collection: see `datapath::collect`.
     pub const COLLECTED: &str = "COLLECTED";

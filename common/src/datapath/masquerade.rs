@@ -19,7 +19,7 @@ pub fn open<T: Tables, K: Kernel>(
     mut entries: T::Scratch,
     (ifindex, next_hop, uplink): (u32, Ip4, &Uplink),
 ) -> Result<(), DropReason> {
-    let masquerade = network.flags & Network::MASQUERADE != 0;
+    let masquerade = network.flags & Network::MASQUERADE4 != 0;
     let src = if !masquerade {
         key.src
     } else if network.masquerade4 != Ip4::UNSPECIFIED {

@@ -1,7 +1,7 @@
 //! From bytes to a [`View`]: what the walks know of an IPv4 packet.
 
 use crate::{
-    abi::{DropReason, FlowKey4, FragmentKey, FragmentPorts, Port},
+    abi::{DropReason, FlowKey4, FragmentKey4, FragmentPorts, Port},
     io::{Packet, Tables},
     wire::{Icmp, Ipv4, Ports, proto, tcp},
 };
@@ -46,14 +46,13 @@ pub struct View {
 impl View {
     /// Key of what all fragments of the datagram share.
     #[inline(always)]
-    pub const fn fragment_key(&self) -> FragmentKey {
-        FragmentKey {
+    pub const fn fragment_key(&self) -> FragmentKey4 {
+        FragmentKey4 {
             src: self.key.src,
             dst: self.key.dst,
-            id: self.id,
+            id: self.id as u32,
             proto: self.key.proto,
-            pad: 0,
-            zone: 0,
+            pad: [0; 3],
         }
     }
 

@@ -1,7 +1,10 @@
 //! Published ports: from a port of the host to a container, for clients outside and for other containers.
 
 use crate::{
-    abi::{DropReason, Endpoint, Flow4, FlowKey4, Ip4, Local, Neighbour, Network, Rule, service},
+    abi::{
+        Address as _, DropReason, Endpoint, Flow4, FlowKey4, Ip4, Local, Neighbour, Network, Rule,
+        service,
+    },
     datapath::conntrack::{self, Opening},
     io::{Kernel, Tables},
 };
@@ -21,7 +24,9 @@ pub fn find<T: Tables>(tables: &T, local: Local, key: &FlowKey4) -> Option<(u32,
 /// Where a rule leads, or the reason why it leads nowhere just now.
 #[inline(always)]
 fn target<T: Tables>(tables: &T, rule: &Rule) -> Result<T::Ref<Neighbour>, DropReason> {
-    let neighbour = tables.neighbour(rule.network, rule.ip4).ok_or(DropReason::EndpointDown)?;
+    let neighbour = tables
+        .neighbour(rule.network, Ip4::from_any(rule.address))
+        .ok_or(DropReason::EndpointDown)?;
     if neighbour.endpoint != rule.endpoint || neighbour.generation != rule.generation {
         return Err(DropReason::EndpointDown);
     }
@@ -49,7 +54,7 @@ pub fn open_from_outside<T: Tables, K: Kernel>(
     let mut entries = tables.scratch().ok_or(DropReason::AgentNotReady)?;
     entries.forward = Flow4 {
         src,
-        dst: rule.ip4,
+        dst: Ip4::from_any(rule.address),
         dst_port: rule.container_port(key.dst_port),
         rule: index,
         ..conntrack::deliver_to(&neighbour)
@@ -84,7 +89,7 @@ pub fn open_from_container<T: Tables, K: Kernel>(
     let mut entries = tables.scratch().ok_or(DropReason::AgentNotReady)?;
     entries.forward = Flow4 {
         src: if same_network { network.gateway4 } else { key.src },
-        dst: rule.ip4,
+        dst: Ip4::from_any(rule.address),
         dst_port: rule.container_port(key.dst_port),
         from: client.endpoint,
         from_generation: client.generation,

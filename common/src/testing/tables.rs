@@ -8,9 +8,9 @@ use std::{
 
 use crate::{
     abi::{
-        Config, Direction, Endpoint, EndpointCounters, Flow4, FlowKey4, FragmentKey, FragmentPorts,
-        Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Network, Rule, RuleCounters, Stat, Subnet,
-        Uplink,
+        Config, Direction, Endpoint, EndpointCounters, Flow4, FlowKey4, FragmentKey4,
+        FragmentPorts, Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Network, Rule, RuleCounters,
+        Stat, Subnet, Uplink,
     },
     datapath::conntrack::Entries,
     io::{Inserted, Tables},
@@ -46,7 +46,7 @@ pub struct MemTables {
     /// Entries that `flows` holds at most; a full table refuses.
     pub flow_capacity: usize,
     /// `FRAGMENTS4`.
-    pub fragments: RefCell<BTreeMap<FragmentKey, FragmentPorts>>,
+    pub fragments: RefCell<BTreeMap<FragmentKey4, FragmentPorts>>,
     /// `ENDPOINT_STATS`.
     pub endpoint_stats: RefCell<BTreeMap<u32, EndpointCounters>>,
     /// `RULE_STATS`.
@@ -117,7 +117,7 @@ impl Tables for MemTables {
     }
 
     fn neighbour(&self, network: u32, ip4: Ip4) -> Option<Own<Neighbour>> {
-        self.neighbours.get(&NeighbourKey4 { network, ip4 }).copied().map(Own)
+        self.neighbours.get(&NeighbourKey4 { network, address: ip4 }).copied().map(Own)
     }
 
     fn network(&self, index: u32) -> Option<Own<Network>> {
@@ -192,11 +192,11 @@ impl Tables for MemTables {
         }
     }
 
-    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
+    fn fragment(&self, key: &FragmentKey4) -> Option<FragmentPorts> {
         self.fragments.borrow().get(key).copied()
     }
 
-    fn remember_fragment(&self, key: &FragmentKey, ports: FragmentPorts) {
+    fn remember_fragment(&self, key: &FragmentKey4, ports: FragmentPorts) {
         self.fragments.borrow_mut().insert(*key, ports);
     }
 

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use super::{FixedKernel, Frame, FramePacket, MemTables, Walk, run};
 use crate::{
     abi::{
-        DropReason, Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4, Network, Port,
-        Rule, Subnet, Uplink, service,
+        Address as _, DropReason, Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4,
+        Network, Port, Rule, Subnet, Uplink, service,
     },
     datapath::Verdict,
     wire::{checksum, proto},
@@ -71,8 +71,8 @@ impl World {
     pub fn new() -> Self {
         let mut world =
             Self { tables: MemTables::default(), kernel: FixedKernel::new(UPLINK, ip(ROUTER)) };
-        world.network(1, GATEWAY, Network::ICC | Network::MASQUERADE);
-        world.network(2, GATEWAY2, Network::ICC | Network::MASQUERADE);
+        world.network(1, GATEWAY, Network::ICC | Network::MASQUERADE4);
+        world.network(2, GATEWAY2, Network::ICC | Network::MASQUERADE4);
         world.endpoint(1, 1, C1, GATEWAY);
         world.endpoint(2, 1, C2, GATEWAY);
         world.endpoint(3, 2, C3, GATEWAY2);
@@ -114,7 +114,7 @@ impl World {
             ..Endpoint::default()
         };
         self.tables.endpoints.insert(veth(index), endpoint);
-        let key = NeighbourKey4 { network, ip4: ip(address) };
+        let key = NeighbourKey4 { network, address: ip(address) };
         let neighbour = Neighbour {
             ifindex: veth(index),
             endpoint: index,
@@ -166,7 +166,7 @@ impl World {
                 network: to.network,
                 endpoint,
                 generation: to.generation,
-                ip4: to.ip4,
+                address: to.ip4.to_any(),
                 ..Rule::default()
             },
         );

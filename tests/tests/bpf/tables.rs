@@ -44,7 +44,7 @@ fn every_table_holds_what_is_written() {
     round_trip(
         &tables.neighbours4,
         (1..=10_000).map(|i| {
-            let key = NeighbourKey4 { network: i % 7, ip4: Ip4::new(i.to_be_bytes()) };
+            let key = NeighbourKey4 { network: i % 7, address: Ip4::new(i.to_be_bytes()) };
             (key, Neighbour { ifindex: i, ..Default::default() })
         }),
     );

@@ -17,7 +17,7 @@ use aya::{
 use bascule::kernel::bpf::OBJECT;
 use bascule_common::{
     abi::{
-        Count, DropKey, EndpointCounters, Flow4, FlowKey4, FragmentKey, FragmentPorts, Ip4,
+        Count, DropKey, EndpointCounters, Flow4, FlowKey4, FragmentKey4, FragmentPorts, Ip4,
         LinkKey, Local, Neighbour, NeighbourKey4, PortSlot, RuleCounters, Subnet, Uplink,
         names::{map, program},
         service,
@@ -164,7 +164,10 @@ impl Kernel {
         self.fill::<u32, Uplink>(map::UPLINKS, tables.uplinks.clone());
         self.fill::<LinkKey, u64>(map::LINKS, tables.links.clone());
         self.fill::<FlowKey4, Flow4>(map::FLOWS4, tables.flows.borrow().clone());
-        self.fill::<FragmentKey, FragmentPorts>(map::FRAGMENTS4, tables.fragments.borrow().clone());
+        self.fill::<FragmentKey4, FragmentPorts>(
+            map::FRAGMENTS4,
+            tables.fragments.borrow().clone(),
+        );
         self.subnets(tables);
         self.ports(tables);
         self.zero_counters();

@@ -1,6 +1,6 @@
 //! Published ports from outside.
 
-use bascule_common::abi::{DropReason, Local};
+use bascule_common::abi::{Address as _, DropReason, Local};
 use bascule_tests::frame::{Frame, TCP, UDP};
 
 use super::{
@@ -127,7 +127,7 @@ fn a_moved_port_takes_its_clients_along() {
     twin.change(|tables| {
         tables.generations.insert(1, 77);
         let rule = tables.rules.get_mut(&1).expect("the rule");
-        (rule.endpoint, rule.generation, rule.ip4) = (2, 2, ip(C2));
+        (rule.endpoint, rule.generation, rule.address) = (2, 2, ip(C2).to_any());
     });
     assert_eq!(twin.arrives(&ask).delivered(2).dst.to_string(), C2);
 }

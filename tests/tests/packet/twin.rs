@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::MutexGuard};
 
 use bascule_common::{
     abi::{
-        Count, DropReason, EndpointCounters, Flow4, FlowKey4, FragmentKey, FragmentPorts,
+        Count, DropReason, EndpointCounters, Flow4, FlowKey4, FragmentKey4, FragmentPorts,
         RuleCounters, Stat, config::CLOCK_SHIFT, names::map,
     },
     datapath::Verdict,
@@ -125,7 +125,7 @@ impl Twin {
     fn compare(&mut self) {
         let flows = self.kernel.entries::<FlowKey4, Flow4>(map::FLOWS4);
         assert_eq!(timeless(&flows), timeless(&self.tables.flows.borrow()), "FLOWS4");
-        let fragments = self.kernel.entries::<FragmentKey, FragmentPorts>(map::FRAGMENTS4);
+        let fragments = self.kernel.entries::<FragmentKey4, FragmentPorts>(map::FRAGMENTS4);
         assert_eq!(fragments, *self.tables.fragments.borrow(), "FRAGMENTS4");
         let stats = self.kernel.counters::<u64>(map::STATS, Stat::COUNT, |a, b| a + b);
         for stat in Stat::ALL {

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use bascule_common::{
     abi::{
-        Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4, Network, Port, Rule, Subnet,
-        Uplink, service,
+        Address as _, Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4, Network, Port,
+        Rule, Subnet, Uplink, service,
     },
     testing::MemTables,
 };
@@ -86,13 +86,11 @@ impl World {
         let flags = match index {
             3 => Network::ICC | Network::INTERNAL,
             4 => Network::ICC,
-            _ => Network::ICC | Network::MASQUERADE,
+            _ => Network::ICC | Network::MASQUERADE4,
         };
         let network = Network {
             flags: flags | Network::PRESENT,
             bridge: bridge(index),
-            subnet4: Ip4::new([172, second, 0, 0]),
-            mask4: Ip4::new([255, 255, 0, 0]),
             gateway4: ip(&address),
             gateway_mac: mac(&address),
             mtu: 1500,
@@ -127,7 +125,7 @@ impl World {
             gateway_mac: mac(&gateway(address)),
             ..Neighbour::default()
         };
-        self.tables.neighbours.insert(NeighbourKey4 { network, ip4: ip(address) }, neighbour);
+        self.tables.neighbours.insert(NeighbourKey4 { network, address: ip(address) }, neighbour);
     }
 
     /// Turns ICC off.
@@ -176,7 +174,7 @@ impl World {
             network: to.network,
             endpoint,
             generation: to.generation,
-            ip4: to.ip4,
+            address: to.ip4.to_any(),
             ..Rule::default()
         };
         self.tables.rules.insert(rule, value);

@@ -5,12 +5,17 @@ use std::{collections::BTreeMap, fmt};
 
 use aya_obj::generated::bpf_map_type::{self, *};
 use bascule_common::abi::{
-    Config, Count, DropKey, Endpoint, EndpointCounters, Flow4, FlowKey4, FragmentKey,
-    FragmentPorts, Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Network, PortSlot, Rule,
-    RuleCounters, Stat, Subnet, Uplink, names::map, service,
+    Config, Count, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey4, FlowKey6,
+    FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey4,
+    NeighbourKey6, Network, PortSlot, Rule, RuleCounters, Stat, Subnet, TrustKey, Uplink,
+    names::map, service,
 };
 
-use super::{BpfError, sys::MapInfo, tables::Prefix4};
+use super::{
+    BpfError,
+    sys::MapInfo,
+    tables::{Prefix4, Prefix6, ServedPrefix},
+};
 
 /// `BPF_F_NO_PREALLOC`.
 const SPARSE: u32 = 1;
@@ -113,12 +118,19 @@ pub fn expected() -> BTreeMap<&'static str, Geometry> {
         (map::GENERATIONS, Geometry::new::<u32, u64>(array, map::ENDPOINT_INDICES, MAPPED)),
         (map::LOCALS4, Geometry::new::<Ip4, Local>(hash, 16_384, SPARSE)),
         (map::SUBNETS4, Geometry::new::<Prefix4, Subnet>(BPF_MAP_TYPE_LPM_TRIE, 8_192, SPARSE)),
+        (map::NEIGHBOURS6, Geometry::new::<NeighbourKey6, Neighbour>(hash, 131_072, SPARSE)),
+        (map::LOCALS6, Geometry::new::<Ip6, Local>(hash, 16_384, SPARSE)),
+        (map::SUBNETS6, Geometry::new::<Prefix6, Subnet>(BPF_MAP_TYPE_LPM_TRIE, 8_192, SPARSE)),
+        (map::SERVED, Geometry::new::<ServedPrefix, u64>(BPF_MAP_TYPE_LPM_TRIE, 262_144, SPARSE)),
+        (map::TRUSTED, Geometry::new::<TrustKey, u64>(hash, 4_096, SPARSE)),
         (map::UPLINKS, Geometry::new::<u32, Uplink>(hash, 4_096, SPARSE)),
         (map::LINKS, Geometry::new::<LinkKey, u64>(hash, 65_536, SPARSE)),
         (map::PORTS, Geometry::new::<u32, u32>(BPF_MAP_TYPE_ARRAY_OF_MAPS, service::TABLES, 0)),
         (map::RULES, Geometry::new::<u32, Rule>(array, map::RULES_LEN, MAPPED)),
         (map::FLOWS4, Geometry::new::<FlowKey4, Flow4>(lru, 262_144, 0)),
-        (map::FRAGMENTS4, Geometry::new::<FragmentKey, FragmentPorts>(lru, 8_192, 0)),
+        (map::FLOWS6, Geometry::new::<FlowKey6, Flow6>(lru, 131_072, 0)),
+        (map::FRAGMENTS4, Geometry::new::<FragmentKey4, FragmentPorts>(lru, 8_192, 0)),
+        (map::FRAGMENTS6, Geometry::new::<FragmentKey6, FragmentPorts>(lru, 8_192, 0)),
         (
             map::ENDPOINT_STATS,
             Geometry::new::<u32, EndpointCounters>(per_cpu, map::ENDPOINT_INDICES, 0),

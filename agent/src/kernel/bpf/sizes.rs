@@ -83,7 +83,8 @@ impl Sizes {
     pub fn of(&self, name: &str) -> Option<u32> {
         match name {
             map::FLOWS4 => Some(self.flows),
-            map::FRAGMENTS4 => Some(self.fragments),
+            map::FLOWS6 => Some(self.flows / 2),
+            map::FRAGMENTS4 | map::FRAGMENTS6 => Some(self.fragments),
             map::RULE_STATS => Some(self.counted_rules),
             map::EVENTS => Some(self.event_bytes),
             _ => None,

@@ -8,8 +8,8 @@ use std::{
 
 use aya::Pod;
 use bascule_common::abi::{
-    Config, Count, DropKey, Endpoint, EndpointCounters, Flow4, FlowKey4, Ip4, LinkKey, Local,
-    Neighbour, NeighbourKey4, Network, Rule, RuleCounters, Subnet, Uplink, names::map,
+    Config, Count, DropKey, Endpoint, EndpointCounters, Flow4, FlowKey4, Ip4, Ip6, LinkKey, Local,
+    Neighbour, NeighbourKey4, Network, Rule, RuleCounters, ServedKey, Subnet, Uplink, names::map,
 };
 use ipnetwork::Ipv4Network;
 
@@ -23,28 +23,38 @@ use super::{
     sys::{self, Kind},
 };
 
-/// Key of `SUBNETS4`: a prefix as the kernel's tries want it.
+/// Key of `SUBNETS4` and `SUBNETS6`: a prefix as the kernel's tries want it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Prefix4 {
+pub struct Prefix<K> {
     /// Bits that count.
     pub length: u32,
-    /// The address.
-    pub ip4: Ip4,
+    /// The address, or whatever has prefixes.
+    pub key: K,
 }
+/// Key of `SUBNETS4`.
+pub type Prefix4 = Prefix<Ip4>;
+/// Key of `SUBNETS6`.
+pub type Prefix6 = Prefix<Ip6>;
+/// Key of `SERVED`.
+pub type ServedPrefix = Prefix<ServedKey>;
 // SAFETY: repr(C), two fields of 4 bytes, no padding: any bytes are a value.
 unsafe impl Pod for Prefix4 {}
+// SAFETY: repr(C), five fields of 4 bytes, no padding: any bytes are a value.
+unsafe impl Pod for Prefix6 {}
+// SAFETY: repr(C), a field of 4 bytes and 8 bytes without padding: any bytes are a value.
+unsafe impl Pod for ServedPrefix {}
 
 impl From<Ipv4Network> for Prefix4 {
     fn from(network: Ipv4Network) -> Self {
-        Self { length: network.prefix().into(), ip4: network.network().into() }
+        Self { length: network.prefix().into(), key: network.network().into() }
     }
 }
 
 impl From<Prefix4> for Ipv4Network {
     /// A length that no prefix has counts as the longest.
     fn from(prefix: Prefix4) -> Self {
-        let address = Ipv4Addr::from(prefix.ip4);
+        let address = Ipv4Addr::from(prefix.key);
         let length = u8::try_from(prefix.length).unwrap_or(32).min(32);
         Self::new(address, length).unwrap_or_else(|_| Self::from(address))
     }
