@@ -134,7 +134,7 @@ fn describe<const NETWORK: u32>(skb: &Skb<NETWORK>, event: &mut Event) {
 
 /// Takes a token of this CPU's bucket, refilled once for each unit of the coarse clock.
 #[inline(always)]
-fn has_token() -> bool {
+pub fn has_token() -> bool {
     let Some(bucket) = maps::EVENT_TOKENS.get_ptr_mut(0) else { return false };
     let Some(config) = maps::CONFIG.get(0) else { return false };
     // SAFETY: no arguments.

@@ -5,6 +5,8 @@
 #[cfg(target_arch = "bpf")]
 mod collect;
 #[cfg(target_arch = "bpf")]
+mod deny;
+#[cfg(target_arch = "bpf")]
 mod emit;
 #[cfg(target_arch = "bpf")]
 mod maps;
@@ -19,13 +21,13 @@ mod tables;
 mod programs {
     use aya_ebpf::{
         bindings::TC_ACT_UNSPEC,
-        macros::{cgroup_sock_addr, classifier},
-        programs::{SockAddrContext, TcContext},
+        macros::{cgroup_sock_addr, classifier, xdp},
+        programs::{SockAddrContext, TcContext, XdpContext},
     };
     use bascule_common::{abi::Direction, datapath, wire::L3};
 
     use crate::{
-        collect, emit, reserve,
+        collect, deny as denial, emit, reserve,
         skb::{Host, Skb},
         tables::Maps,
     };
@@ -83,6 +85,12 @@ mod programs {
     pub fn collect_flows4(_ctx: TcContext) -> i32 {
         collect::flows4();
         TC_ACT_UNSPEC
+    }
+
+    /// Drops what comes from a prefix of the deny list, before the kernel makes a packet of it.
+    #[xdp(frags)]
+    pub fn deny(ctx: XdpContext) -> u32 {
+        denial::run(&ctx)
     }
 
     /// Published ports are taken.

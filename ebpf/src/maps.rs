@@ -8,10 +8,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use bascule_common::abi::{
-    Config, Count, DropKey, Endpoint, EndpointCounters, Event, Flow4, Flow6, FlowKey4, FlowKey6,
-    FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey4,
-    NeighbourKey6, Network, PortSlot, Rule, RuleCounters, ServedKey, Stat, Subnet, TrustKey,
-    Uplink, names::map, service,
+    Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Event, Flow4, Flow6, FlowKey4,
+    FlowKey6, FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour,
+    NeighbourKey4, NeighbourKey6, Network, PortSlot, Rule, RuleCounters, ServedKey, Stat, Subnet,
+    TrustKey, Uplink, deny, names::map, service,
 };
 use bascule_common::datapath::conntrack::Entries;
 
@@ -90,3 +90,13 @@ pub static COLLECTED: Array<[u64; 2], 1> = Array::new();
 /// Room for the two entries of a flow while it is opened.
 #[btf_map]
 pub static SCRATCH: PerCpuArray<Entries, 1> = PerCpuArray::new();
+
+// The deny list: written by the agent alone, so that no peer can grow it.
+#[btf_map]
+pub static DENY4: LpmTrie<Ip4, Denied, { deny::SLOTS as usize }> = LpmTrie::new();
+#[btf_map]
+pub static DENY6: LpmTrie<Ip6, Denied, { deny::SLOTS as usize }> = LpmTrie::new();
+#[btf_map]
+pub static DENY_STATS: PerCpuArray<Count, { deny::SLOTS as usize }> = PerCpuArray::new();
+#[btf_map]
+pub static DENY_LATE: Array<u64, 1> = Array::new();

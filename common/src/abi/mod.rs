@@ -7,6 +7,7 @@ pub mod address;
 pub mod config;
 pub mod conntrack;
 pub mod counters;
+pub mod deny;
 pub mod endpoint;
 pub mod event;
 pub mod names;
@@ -20,6 +21,7 @@ pub use conntrack::{
     FragmentKey6, FragmentPorts, state,
 };
 pub use counters::{Count, DropKey, EndpointCounters, RuleCounters, Stat};
+pub use deny::Denied;
 pub use endpoint::{
     Endpoint, LinkKey, Local, Neighbour, NeighbourKey, NeighbourKey4, NeighbourKey6, Network,
     Subnet, TrustKey, Uplink,
@@ -98,5 +100,6 @@ mod user {
         Event,
         PortSlot,
         Rule,
+        Denied,
     );
 }

@@ -18,6 +18,8 @@ pub mod program {
     pub const COLLECT_FLOWS4: &str = "collect_flows4";
     /// The same for IPv6.
     pub const COLLECT_FLOWS6: &str = "collect_flows6";
+    /// XDP on an uplink: the deny list.
+    pub const DENY: &str = "deny";
     /// cgroup `bind4`: published ports are taken.
     pub const BIND4: &str = "bind4";
     /// cgroup `bind6`: published ports are taken.
@@ -89,8 +91,17 @@ pub mod map {
     /// [`crate::abi::Config`] in slot 0.
     pub const CONFIG: &str = "CONFIG";
 
+    /// [`crate::abi::Denied`] by IPv4 prefix.
+    pub const DENY4: &str = "DENY4";
+    /// [`crate::abi::Denied`] by IPv6 prefix.
+    pub const DENY6: &str = "DENY6";
+    /// [`crate::abi::Count`] by slot of the deny list, per CPU.
+    pub const DENY_STATS: &str = "DENY_STATS";
+    /// `u64` in slot 0: 1 where `from_uplink` has to ask the deny list.
+    pub const DENY_LATE: &str = "DENY_LATE";
+
     /// Every map that is pinned.
-    pub const ALL: [&str; 28] = [
+    pub const ALL: [&str; 32] = [
         ENDPOINTS,
         ENDPOINTS_HI,
         NEIGHBOURS4,
@@ -119,6 +130,10 @@ pub mod map {
         SUBNETS6,
         SERVED,
         TRUSTED,
+        DENY4,
+        DENY6,
+        DENY_STATS,
+        DENY_LATE,
     ];
     /// Result of the last collection: see `datapath::collect`.
     pub const COLLECTED: &str = "COLLECTED";

@@ -14,6 +14,7 @@
 mod arp;
 pub mod bind;
 pub mod conntrack;
+pub mod deny;
 mod from_container;
 mod from_uplink;
 mod icmp;

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, fmt};
 
 use aya_obj::generated::bpf_map_type::{self, *};
 use bascule_common::abi::{
-    Config, Count, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey4, FlowKey6,
+    Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey4, FlowKey6,
     FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey4,
-    NeighbourKey6, Network, PortSlot, Rule, RuleCounters, Stat, Subnet, TrustKey, Uplink,
+    NeighbourKey6, Network, PortSlot, Rule, RuleCounters, Stat, Subnet, TrustKey, Uplink, deny,
     names::map, service,
 };
 
@@ -141,6 +141,10 @@ pub fn expected() -> BTreeMap<&'static str, Geometry> {
         (map::EVENTS, Geometry::new::<(), ()>(BPF_MAP_TYPE_RINGBUF, 1 << 20, 0)),
         (map::EVENT_TOKENS, Geometry::new::<u32, [u64; 2]>(per_cpu, 1, 0)),
         (map::COLLECTED, Geometry::new::<u32, [u64; 2]>(array, 1, 0)),
+        (map::DENY4, Geometry::new::<Prefix4, Denied>(BPF_MAP_TYPE_LPM_TRIE, deny::SLOTS, SPARSE)),
+        (map::DENY6, Geometry::new::<Prefix6, Denied>(BPF_MAP_TYPE_LPM_TRIE, deny::SLOTS, SPARSE)),
+        (map::DENY_STATS, Geometry::new::<u32, Count>(per_cpu, deny::SLOTS, 0)),
+        (map::DENY_LATE, Geometry::new::<u32, u64>(array, 1, 0)),
     ])
 }
 

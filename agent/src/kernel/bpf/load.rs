@@ -250,6 +250,7 @@ fn load_program(
     match program {
         AyaProgram::SchedClassifier(program) => program.load(),
         AyaProgram::CgroupSockAddr(program) => program.load(),
+        AyaProgram::Xdp(program) => program.load(),
         _ => {
             tracing::warn!(program = name, "the object has a program of a type not known here");
             return Ok(None);

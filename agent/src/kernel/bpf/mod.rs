@@ -32,4 +32,4 @@ pub use map::{CounterHash, CounterSlots, Hash, Slots, Table};
 pub use object::OBJECT;
 pub use ports::{PortKey, Ports};
 pub use sizes::{Host, MapMemory, Memory, Sizes, Wanted};
-pub use tables::{Endpoints, Flows, Prefix4, Tables};
+pub use tables::{Denials, Endpoints, Flows, Prefix4, Prefix6, Tables};

@@ -2,16 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
 use aya::Pod;
 use bascule_common::abi::{
-    Config, Count, DropKey, Endpoint, EndpointCounters, Flow4, FlowKey4, Ip4, Ip6, LinkKey, Local,
-    Neighbour, NeighbourKey4, Network, Rule, RuleCounters, ServedKey, Subnet, Uplink, names::map,
+    Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, FlowKey4, Ip4, Ip6, LinkKey,
+    Local, Neighbour, NeighbourKey4, Network, Rule, RuleCounters, ServedKey, Subnet, Uplink,
+    names::map,
 };
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::{
     BpfError,
@@ -32,9 +33,9 @@ pub struct Prefix<K> {
     /// The address, or whatever has prefixes.
     pub key: K,
 }
-/// Key of `SUBNETS4`.
+/// Key of `SUBNETS4` and `DENY4`.
 pub type Prefix4 = Prefix<Ip4>;
-/// Key of `SUBNETS6`.
+/// Key of `SUBNETS6` and `DENY6`.
 pub type Prefix6 = Prefix<Ip6>;
 /// Key of `SERVED`.
 pub type ServedPrefix = Prefix<ServedKey>;
@@ -57,6 +58,54 @@ impl From<Prefix4> for Ipv4Network {
         let address = Ipv4Addr::from(prefix.key);
         let length = u8::try_from(prefix.length).unwrap_or(32).min(32);
         Self::new(address, length).unwrap_or_else(|_| Self::from(address))
+    }
+}
+
+impl From<Ipv6Network> for Prefix6 {
+    fn from(network: Ipv6Network) -> Self {
+        Self { length: network.prefix().into(), key: network.network().into() }
+    }
+}
+
+impl From<Prefix6> for Ipv6Network {
+    /// A length that no prefix has counts as the longest.
+    fn from(prefix: Prefix6) -> Self {
+        let address = Ipv6Addr::from(prefix.key);
+        let length = u8::try_from(prefix.length).unwrap_or(128).min(128);
+        Self::new(address, length).unwrap_or_else(|_| Self::from(address))
+    }
+}
+
+/// The deny list.
+#[derive(Debug)]
+pub struct Denials {
+    /// IPv4 prefixes.
+    pub v4: Hash<Prefix4, Denied>,
+    /// IPv6 prefixes.
+    pub v6: Hash<Prefix6, Denied>,
+    /// Slot 0: 1 where `from_uplink` has to ask.
+    pub late: Slots<u64>,
+    counters: CounterSlots<Count>,
+}
+
+impl Denials {
+    fn open(fd: impl Fn(&'static str) -> Result<OwnedFd, BpfError>) -> Result<Self, BpfError> {
+        Ok(Self {
+            v4: Hash::new(map::DENY4, fd(map::DENY4)?)?,
+            v6: Hash::new(map::DENY6, fd(map::DENY6)?)?,
+            late: Slots::new(map::DENY_LATE, fd(map::DENY_LATE)?)?,
+            counters: CounterSlots::new(map::DENY_STATS, fd(map::DENY_STATS)?)?,
+        })
+    }
+
+    /// Reads what was dropped for the prefix with this slot.
+    pub fn count(&self, slot: u32) -> Result<Count, BpfError> {
+        Ok(self.counters.get(slot)?.unwrap_or_default())
+    }
+
+    /// Sets the counters of a slot to zero: it has a new owner.
+    pub fn reset(&self, slot: u32) -> Result<(), BpfError> {
+        self.counters.reset(slot)
     }
 }
 
@@ -187,6 +236,8 @@ pub struct Tables {
     pub drops: CounterHash<DropKey, Count>,
     /// Counters of the whole, by [`bascule_common::abi::Stat`].
     pub stats: CounterSlots<u64>,
+    /// The deny list.
+    pub deny: Denials,
     collected: Slots<[u64; 2]>,
     events: OwnedFd,
 }
@@ -218,6 +269,7 @@ impl Tables {
             rule_counters: CounterSlots::new(map::RULE_STATS, fd(map::RULE_STATS)?)?,
             drops: CounterHash::new(map::DROPS, fd(map::DROPS)?)?,
             stats: CounterSlots::new(map::STATS, fd(map::STATS)?)?,
+            deny: Denials::open(fd)?,
             collected: Slots::new(map::COLLECTED, fd(map::COLLECTED)?)?,
             events: fd(map::EVENTS)?,
         })
@@ -279,6 +331,8 @@ impl Tables {
             of(map::SUBNETS4, &self.subnets4)?,
             of(map::UPLINKS, &self.uplinks)?,
             of(map::LINKS, &self.links)?,
+            of(map::DENY4, &self.deny.v4)?,
+            of(map::DENY6, &self.deny.v6)?,
             (map::DROPS, (self.drops.all()?.len(), self.drops.geometry().max_entries)),
         ]))
     }
