@@ -11,7 +11,7 @@ use crate::{
     kernel::process,
     model::{Container, Desired, Process, Sandbox},
     plan::Subject,
-    reconcile::{Handle, Places, Snapshot},
+    reconcile::{Handle, NOT_FORWARDING, Places, Snapshot},
     state::{Change, Kind, Outcome, Rejected, find},
 };
 
@@ -379,6 +379,10 @@ fn status(context: &Context) -> proto::Status {
         error: failure.error.clone(),
         attempts: failure.attempts,
     });
+    let mut warnings = context.facts.warnings.clone();
+    if !snapshot.forwarding {
+        warnings.push(NOT_FORWARDING.to_owned());
+    }
     proto::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -403,6 +407,6 @@ fn status(context: &Context) -> proto::Status {
             last_seconds: snapshot.last_seconds,
         },
         failures: failures.collect(),
-        warnings: context.facts.warnings.clone(),
+        warnings,
     }
 }

@@ -39,6 +39,9 @@ const PRESENCE: Duration = Duration::from_millis(500);
 const FULL: Duration = Duration::from_secs(30);
 /// Waiting before the first repetition of what failed; doubled each time, up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// What an operator is told while the host does not route.
+pub const NOT_FORWARDING: &str = "the host does not forward (net.ipv4.ip_forward is 0): new connections of \
+     containers to the outside are dropped as forwarding_off; set it to 1";
 /// Changes that may wait.
 const QUEUE: usize = 1024;
 
@@ -189,8 +192,11 @@ impl Driver {
                     self.stop(id).await;
                     self.look(Look::Only(BTreeSet::new())).await;
                 }
-                _ = presence.tick() => if !follow::all_present(&self.machine.places, &self.desired) {
-                    self.look(Look::Only(BTreeSet::new())).await;
+                _ = presence.tick() => {
+                    self.note_forwarding();
+                    if !follow::all_present(&self.machine.places, &self.desired) {
+                        self.look(Look::Only(BTreeSet::new())).await;
+                    }
                 },
                 _ = full.tick() => self.look_at_all().await,
                 () = sleep_until(retry) => self.look(Look::All).await,
@@ -206,7 +212,6 @@ impl Driver {
         }
         self.look(Look::All).await;
         self.reserve_ports();
-        self.note_forwarding();
     }
 
     /// Says so when the host stops or begins to route: new flows to the outside are dropped meanwhile.
@@ -218,11 +223,9 @@ impl Driver {
                 if now {
                     tracing::info!("the host forwards again");
                 } else {
-                    tracing::warn!(
-                        "the host does not forward (net.ipv4.ip_forward is 0): what containers send to \
-                         the outside is dropped as forwarding_off; set it to 1"
-                    );
+                    tracing::warn!("{NOT_FORWARDING}");
                 }
+                self.shared.update(|s| s.forwarding = now);
             }
             Err(error) => tracing::warn!(%error, "cannot tell whether the host forwards"),
         }

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub desired: Arc<Desired>,
     /// Interfaces that lead out of the host.
     pub uplinks: Vec<UplinkSeen>,
+    /// Whether the host routes.
+    pub forwarding: bool,
     /// Entries of endpoints in the data plane.
     pub endpoints: usize,
     /// Entries of published ranges in the data plane.
@@ -62,6 +64,7 @@ impl Snapshot {
         Self {
             desired: Arc::new(desired),
             uplinks: Vec::new(),
+            forwarding: true,
             endpoints: 0,
             published: 0,
             failures: BTreeMap::new(),

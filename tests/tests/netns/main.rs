@@ -5,13 +5,19 @@
 
 mod bulk;
 mod checksums;
+mod company;
 mod counters;
 mod errors;
+mod forwarding;
+mod groups;
 mod host;
+mod lines;
 mod networks;
 mod out;
+mod plumbing;
 mod published;
 mod reuse;
+mod tunnels;
 mod uplinks;
 mod walls;
 
@@ -52,4 +58,10 @@ impl Stage {
 /// An address and port.
 fn at(address: Ipv4Addr, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(address, port)
+}
+
+/// Name of the bridge of a network.
+fn bridge_of(stage: &Stage, network: &str) -> String {
+    let id = stage.agent.inspect("network", network)["Id"].as_str().expect("an id").to_owned();
+    format!("br-{}", &id[..12])
 }

@@ -1,0 +1,196 @@
+//! Several ways out of one host: a second line with its own provider, rules about who takes which way,
+//! and lines that change while they are used.
+
+use std::net::{Ipv4Addr, UdpSocket};
+
+use bascule_tests::{
+    Container, Netns, Topology,
+    topology::{HOST, OUTSIDE, ROUTER, UPLINK, veth},
+    traffic::{self, TcpServer, UdpServer},
+    wait,
+};
+
+use crate::{Stage, at};
+
+/// The host's address on the second line.
+pub(crate) const SECOND: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 1);
+/// The second provider's router.
+pub(crate) const PROVIDER: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 254);
+/// The outside, as the second line leads there.
+const OUTSIDE_BY_SECOND: Ipv4Addr = Ipv4Addr::new(10, 99, 9, 7);
+
+/// A second provider between the host and the outside; either provider refuses the other's addresses.
+fn second_line(net: &Topology) -> Netns {
+    let provider = Netns::new("provider");
+    veth(&net.host, "up1", &provider, "lan0");
+    veth(&net.outside, "eth1", &provider, "wan0");
+    net.host.sh(&format!("ip addr add {SECOND}/24 dev up1"));
+    net.outside.sh(&format!("ip addr add {OUTSIDE_BY_SECOND}/24 dev eth1"));
+    net.outside.sh(&format!("ip route add 10.99.1.0/24 via 10.99.9.254 src {OUTSIDE}"));
+    provider.sh(&format!("ip addr add {PROVIDER}/24 dev lan0"));
+    provider.sh("ip addr add 10.99.9.254/24 dev wan0");
+    provider.sh(&format!("ip route add {OUTSIDE}/32 via {OUTSIDE_BY_SECOND}"));
+    provider.sysctl_set("net/ipv4/ip_forward", "1");
+    let refuse = |ns: &Netns, lan: &str, own: &str| {
+        ns.sh("nft add table ip customers");
+        ns.sh("nft add chain ip customers from { type filter hook forward priority 0 ; }");
+        ns.sh(&format!("nft add rule ip customers from iifname {lan} ip saddr != {own} drop"));
+    };
+    refuse(&provider, "lan0", "10.99.1.0/24");
+    refuse(&net.router, "lan0", "198.51.100.0/24");
+    provider
+}
+
+/// A host with a second line, which it uses for nothing yet.
+pub(crate) fn stage(options: &str) -> (Stage, Netns, Container) {
+    let stage = Stage::new();
+    let provider = second_line(&stage.net);
+    stage.agent.network("n1", "--subnet 10.73.0.0/24");
+    let c1 = stage.agent.container("c1", "n1", options);
+    (stage, provider, c1)
+}
+
+/// A client's socket that lives as long as the test.
+pub(crate) fn socket(client: &Netns, port: u16) -> UdpSocket {
+    traffic::udp::client(client, at(OUTSIDE, port)).expect("a socket")
+}
+
+/// Exchanges datagrams on one socket for so long that routes are looked up anew several times.
+#[track_caller]
+pub(crate) fn stays(socket: &UdpSocket, seen_as: Ipv4Addr) {
+    let start = std::time::Instant::now();
+    while start.elapsed() < std::time::Duration::from_secs(4) {
+        let seen = traffic::udp::ask(socket, 32).expect("an answer");
+        assert_eq!(*seen.ip(), seen_as, "after {:?}", start.elapsed());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn appendix_d5_a_flow_survives_a_new_lease() {
+    let (stage, c1) = Stage::with_one("-p 8053:53/udp");
+    let _far = UdpServer::start(&stage.net.outside, 53);
+    let _near = UdpServer::start(&c1.ns, 53);
+    let socket = socket(&c1.ns, 53);
+    assert_eq!(*traffic::udp::ask(&socket, 32).expect("an answer").ip(), HOST);
+    traffic::exchange(&stage.net.outside, at(HOST, 8053), 32);
+    let host = &stage.net.host;
+    let leased = Ipv4Addr::new(198, 51, 100, 77);
+    host.sh(&format!("ip addr del {HOST}/24 dev {UPLINK}"));
+    host.sh(&format!("ip addr add {leased}/24 dev {UPLINK}"));
+    host.sh(&format!("ip route replace default via {ROUTER}"));
+    wait::wait_until("the same socket's datagrams bear the new address", wait::SOON, || {
+        traffic::udp::ask(&socket, 32).is_ok_and(|seen| *seen.ip() == leased)
+    });
+    traffic::exchange(&stage.net.outside, at(leased, 8053), 32);
+    // Somebody else gets the old one: nothing of ours is there.
+    stage.net.neighbour.sh(&format!("ip addr add {HOST}/24 dev eth0"));
+    traffic::refused(&stage.net.outside, at(HOST, 8053));
+}
+
+#[test]
+fn several_uplinks_answer_on_the_line_that_was_asked() {
+    let (stage, _provider, c1) = stage("-p 8080:80 -p 8053:53/udp");
+    let _tcp = TcpServer::start(&c1.ns, 80);
+    let _udp = UdpServer::start(&c1.ns, 53);
+    // What hosts with two providers have: answers go out where their address belongs.
+    let host = &stage.net.host;
+    host.sh(&format!("ip route add default via {PROVIDER} dev up1 table 102"));
+    host.sh(&format!("ip rule add from {SECOND} lookup 102"));
+    for _ in 0..3 {
+        traffic::reaches(&stage.net.outside, at(HOST, 8080));
+        traffic::reaches(&stage.net.outside, at(SECOND, 8080));
+        traffic::exchange(&stage.net.outside, at(SECOND, 8053), 32);
+    }
+    let far = traffic::udp::client(&stage.net.outside, at(SECOND, 8053)).expect("a socket");
+    stays(&far, OUTSIDE);
+    // New flows of the container take the default route all the same.
+    let _far = TcpServer::start(&stage.net.outside, 80);
+    assert_eq!(*traffic::reaches(&c1.ns, at(OUTSIDE, 80)).ip(), HOST);
+}
+
+#[test]
+fn n39_routing_by_mark_is_not_broken() {
+    let (stage, _provider, c1) = stage("-p 8080:80");
+    let _tcp = TcpServer::start(&c1.ns, 80);
+    let _far = TcpServer::start(&stage.net.outside, 80);
+    let host = &stage.net.host;
+    host.sh(&format!("ip route add default via {PROVIDER} dev up1 table 102"));
+    host.sh("ip rule add fwmark 7 lookup 102");
+    // Marked sockets of the host take the second line, everything else the first.
+    let ping = traffic::ping_with(host, OUTSIDE, 2, "-i 0.2 -W 1 -m 7");
+    assert_eq!(ping.received, 2, "{}", ping.text);
+    let source = |options: &str| {
+        let seen = host.sh(&format!("ip route get {OUTSIDE} {options}"));
+        seen.split("src ").nth(1).and_then(|rest| rest.split(' ').next()).map(str::to_owned)
+    };
+    assert_eq!(source("mark 7"), Some(SECOND.to_string()));
+    assert_eq!(*traffic::reaches(host, at(OUTSIDE, 80)).ip(), HOST);
+    assert_eq!(*traffic::reaches(&c1.ns, at(OUTSIDE, 80)).ip(), HOST);
+    // A mark by the host's firewall on what it forwards for others.
+    let guest = Netns::new("guest");
+    veth(host, "vm0", &guest, "eth0");
+    host.sh("ip addr add 10.98.0.1/24 dev vm0");
+    guest.sh("ip addr add 10.98.0.2/24 dev eth0");
+    guest.sh("ip route add default via 10.98.0.1");
+    host.sh("nft add table ip marks");
+    host.sh("nft add chain ip marks pre { type filter hook prerouting priority -150 ; }");
+    host.sh("nft add chain ip marks post { type nat hook postrouting priority 100 ; }");
+    host.sh("nft add rule ip marks pre iifname vm0 meta mark set 7");
+    host.sh("nft add rule ip marks post oifname up1 ip saddr 10.98.0.0/24 masquerade");
+    assert_eq!(*traffic::reaches(&guest, at(OUTSIDE, 80)).ip(), SECOND);
+    traffic::reaches(&stage.net.outside, at(HOST, 8080));
+}
+
+#[test]
+fn n39_everything_but_a_mark_goes_by_the_vpn() {
+    // What wg-quick sets up: all but the tunnel's own packets take the tunnel's table.
+    let (stage, _provider, c1) = stage("-p 8080:80");
+    let _tcp = TcpServer::start(&c1.ns, 80);
+    let _udp = UdpServer::start(&stage.net.outside, 53);
+    let host = &stage.net.host;
+    host.sh(&format!("ip route add default via {PROVIDER} dev up1 table 51820"));
+    host.sh("ip rule add not fwmark 51820 lookup 51820");
+    host.sh("ip rule add lookup main suppress_prefixlength 0");
+    stays(&socket(&c1.ns, 53), SECOND);
+    traffic::reaches(&stage.net.outside, at(SECOND, 8080));
+    // The host's own networks are reached as before.
+    traffic::answers(&c1.ns, ROUTER);
+    traffic::reaches(&stage.net.neighbour, at(HOST, 8080));
+}
+
+#[test]
+fn strict_rp_filter_hurts_nothing() {
+    let stage = Stage::new();
+    let provider = second_line(&stage.net);
+    for key in ["all", "default", UPLINK, "up1"] {
+        stage.net.host.sysctl_set(&format!("net/ipv4/conf/{key}/rp_filter"), "1");
+    }
+    stage.agent.network("n1", "");
+    stage.agent.network("n2", "");
+    let c1 = stage.agent.container("c1", "n1", "-p 8080:80");
+    let c2 = stage.agent.container("c2", "n1", "");
+    let c3 = stage.agent.container("c3", "n2", "");
+    for container in [&c1, &c2, &c3] {
+        container.ns.sysctl_set("net/ipv4/conf/all/rp_filter", "1");
+        container.ns.sysctl_set("net/ipv4/conf/eth0/rp_filter", "1");
+    }
+    let _tcp = TcpServer::start(&c1.ns, 80);
+    let _far = TcpServer::start(&stage.net.outside, 80);
+    let _near = TcpServer::start(&stage.net.host, 81);
+    for client in [&stage.net.outside, &stage.net.neighbour, &c2.ns, &c3.ns] {
+        traffic::reaches(client, at(HOST, 8080));
+    }
+    traffic::reaches(&provider, at(SECOND, 8080));
+    for client in [&c2.ns, &stage.net.host] {
+        traffic::reaches(client, at(c1.address(), 80));
+    }
+    for container in [&c1, &c3] {
+        assert_eq!(*traffic::reaches(&container.ns, at(OUTSIDE, 80)).ip(), HOST);
+        traffic::reaches(&container.ns, at(HOST, 81));
+    }
+    traffic::answers(&c1.ns, OUTSIDE);
+    // Handed to the kernel: too large for the way out.
+    let ping = traffic::ping_with(&c1.ns, OUTSIDE, 2, "-i 0.2 -W 1 -s 4000");
+    assert_eq!(ping.received, 2, "{}", ping.text);
+}
