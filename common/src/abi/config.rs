@@ -64,8 +64,13 @@ pub struct Config {
     pub events_per_second: u32,
     /// Idle times.
     pub timeouts: Timeouts,
+    /// Packets with this mark, under `accept_mark_mask`, may address containers directly
+    /// (`--bridge-accept-fwmark`).
+    pub accept_mark: u32,
+    /// Bits of the mark that count; 0 accepts no packet by its mark.
+    pub accept_mark_mask: u32,
     /// Zero.
-    pub reserved: [u32; 4],
+    pub reserved: [u32; 2],
 }
 const _: () = assert!(size_of::<Config>() == 64 && align_of::<Config>() == 8);
 
@@ -77,6 +82,14 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether a packet's mark lets it address containers directly.
+    #[inline(always)]
+    pub const fn accepts_mark(&self, mark: u32) -> bool {
+        self.accept_mark_mask != 0 && mark & self.accept_mark_mask == self.accept_mark
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -85,7 +98,9 @@ impl Default for Config {
             masquerade_last: 65_535,
             events_per_second: 1_000,
             timeouts: Timeouts::default(),
-            reserved: [0; 4],
+            accept_mark: 0,
+            accept_mark_mask: 0,
+            reserved: [0; 2],
         }
     }
 }

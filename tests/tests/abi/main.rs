@@ -163,7 +163,7 @@ macro_rules! layout {
 /// What the programs of this version and the maps of an older one would have to agree about.
 fn everything() -> String {
     let fields = layout! {
-        Config { netns_cookie, masquerade_first, masquerade_last, events_per_second, timeouts, reserved }
+        Config { netns_cookie, masquerade_first, masquerade_last, events_per_second, timeouts, accept_mark, accept_mark_mask, reserved }
         Timeouts {
             tcp_opening, tcp_established, tcp_closing, tcp_reset, udp, udp_replied, icmp, other,
         }
@@ -232,7 +232,7 @@ fn fingerprint(text: &str) -> u64 {
 #[test]
 fn a_change_of_layout_takes_a_new_version() {
     /// Of each version, once it is released; until then of the newest alone.
-    const PINNED: (u32, u64) = (2, 5223142262793590477);
+    const PINNED: (u32, u64) = (2, 16715956191858671194);
     let text = everything();
     assert_eq!(
         (ABI_VERSION, fingerprint(&text)),
