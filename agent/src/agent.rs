@@ -189,6 +189,7 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
     let context = api::server::Context {
         handle,
         places,
+        tables: Arc::clone(&plane.tables),
         facts: Arc::new(facts(config, &plane, started_at, warnings)),
     };
     let serving =

@@ -85,6 +85,11 @@ impl ClientError {
         matches!(self, Self::Refused { status: 404, .. })
     }
 
+    /// Tells whether the agent said that it is not allowed.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused { status: 403, .. })
+    }
+
     /// Tells whether the agent answered, and refused.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. })
@@ -146,6 +151,11 @@ impl Client {
     /// Removes something.
     pub fn delete(&self, path: &str) -> Result<(), ClientError> {
         self.exchange(Method::DELETE, path, None::<&()>).map(drop)
+    }
+
+    /// Removes what is named by something sent.
+    pub fn remove<B: Serialize>(&self, path: &str, body: &B) -> Result<(), ClientError> {
+        self.exchange(Method::DELETE, path, Some(body)).map(drop)
     }
 
     fn call<B: Serialize, T: DeserializeOwned>(

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{convert, paths, proto, route::Route, view};
+use super::{convert, paths, policy, proto, route::Route, view};
 use crate::{
-    kernel::process,
+    kernel::{bpf::Tables, process},
     model::{Container, Desired, Process, Sandbox},
     plan::Subject,
     reconcile::{Handle, NOT_FORWARDING, Places, Snapshot},
@@ -25,6 +25,8 @@ pub struct Context {
     pub handle: Handle,
     /// Where the agent's files are.
     pub places: Places,
+    /// Where counters are.
+    pub tables: Arc<Tables>,
     /// What the status says that never changes: places and features.
     pub facts: Arc<Facts>,
 }
@@ -81,7 +83,7 @@ pub(super) struct Request {
 
 impl Request {
     /// Reads the body.
-    fn read<T: DeserializeOwned>(&self) -> Result<T, Rejected> {
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Rejected> {
         let mut stream = serde_json::Deserializer::from_slice(&self.body);
         let value = T::deserialize(&mut stream).map_err(|error| {
             match error.is_eof() && self.body.is_empty() {
@@ -121,7 +123,7 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    fn json(status: u16, value: &impl Serialize) -> Result<Self, Rejected> {
+    pub(super) fn json(status: u16, value: &impl Serialize) -> Result<Self, Rejected> {
         serde_json::to_value(value)
             .map(|value| Self::Json(status, value))
             .map_err(Rejected::internal)
@@ -189,6 +191,9 @@ pub(super) async fn answer(
                 .map(|_| Reply::Empty(204))
         }
         Route::ContainerProcess(id) => follow(context, id, request).await,
+        Route::Denials => policy::list(context),
+        Route::Deny => policy::deny(context, request).await,
+        Route::Undeny => policy::undeny(context, request).await,
         Route::ContainerPorts(id) => {
             let desired = desired();
             Reply::json(200, &view::published_ports(find::container(&desired, &id)?))
@@ -358,7 +363,7 @@ fn status(context: &Context) -> proto::Status {
     let snapshot = context.handle.shared.get();
     let desired = &snapshot.desired;
     let name = |subject: &Subject| match subject {
-        Subject::Host => "host".to_owned(),
+        Subject::Host | Subject::DenyList => subject.to_string(),
         Subject::Network(id) => match desired.networks.get(id) {
             Some(network) => format!("network {}", network.name),
             None => subject.to_string(),
@@ -373,6 +378,7 @@ fn status(context: &Context) -> proto::Status {
         ifindex: uplink.index,
         masquerade: uplink.source.map(|ip| ip.to_string()).unwrap_or_default(),
         mtu: uplink.mtu,
+        deny: uplink.deny.unwrap_or_default().to_owned(),
     });
     let failures = snapshot.failures.iter().map(|(subject, failure)| proto::Failure {
         object: name(subject),
@@ -395,6 +401,7 @@ fn status(context: &Context) -> proto::Status {
         containers_running: desired.containers.values().filter(|c| c.running().is_some()).count(),
         endpoints: snapshot.endpoints,
         published: snapshot.published,
+        denied: desired.denials.len(),
         reconcile: proto::ReconcileStatus {
             passes: snapshot.passes,
             actions: snapshot.actions,

@@ -7,6 +7,7 @@ pub mod client;
 mod convert;
 mod handlers;
 pub mod paths;
+pub mod policy;
 pub mod proto;
 mod route;
 pub mod server;

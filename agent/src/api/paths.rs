@@ -23,6 +23,9 @@ pub const NETWORKS_PRUNE: &str = "/networks/prune";
 pub const CONTAINERS: &str = "/containers/json";
 /// `POST` [`super::proto::ContainerCreate`]: [`super::proto::ContainerCreated`].
 pub const BASCULE_CONTAINERS: &str = "/bascule/v1/containers";
+/// `GET`: list of [`super::policy::Denial`]; `POST` [`super::policy::Deny`], `DELETE`
+/// [`super::policy::Undeny`]; no content.
+pub const POLICY_DENY: &str = "/bascule/v1/policy/deny";
 /// `GET`: [`super::proto::Status`].
 pub const STATUS: &str = "/bascule/v1/status";
 

@@ -672,6 +672,8 @@ pub struct Status {
     pub endpoints: usize,
     /// Number of published ranges in the data plane.
     pub published: usize,
+    /// Number of prefixes on the deny list.
+    pub denied: usize,
     /// Last pass of reconciliation.
     pub reconcile: ReconcileStatus,
     /// Objects that are not as they should be.
@@ -692,6 +694,8 @@ pub struct UplinkStatus {
     pub masquerade: String,
     /// MTU.
     pub mtu: u32,
+    /// Where the deny list is looked at: `native`, `generic` or `tc`; empty where there is none.
+    pub deny: String,
 }
 
 /// Reconciliation in [`Status`].

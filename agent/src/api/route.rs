@@ -22,6 +22,9 @@ pub(super) enum Route {
     ContainerStop(String),
     ContainerProcess(String),
     ContainerPorts(String),
+    Denials,
+    Deny,
+    Undeny,
     Status,
 }
 
@@ -46,6 +49,9 @@ impl Route {
             Self::ContainerStop(_) => "/bascule/v1/containers/{id}/stop",
             Self::ContainerProcess(_) => "/bascule/v1/containers/{id}/process",
             Self::ContainerPorts(_) => "/bascule/v1/containers/{id}/ports",
+            Self::Denials => paths::POLICY_DENY,
+            Self::Deny => "POST /bascule/v1/policy/deny",
+            Self::Undeny => "DELETE /bascule/v1/policy/deny",
             Self::Status => paths::STATUS,
         }
     }
@@ -93,6 +99,9 @@ fn own(method: &str, words: &[&str], id: &impl Fn(usize) -> String) -> Result<Ro
         ("POST", ["containers", _, "stop"]) => Route::ContainerStop(id(3)),
         ("POST", ["containers", _, "process"]) => Route::ContainerProcess(id(3)),
         ("GET", ["containers", _, "ports"]) => Route::ContainerPorts(id(3)),
+        ("GET", ["policy", "deny"]) => Route::Denials,
+        ("POST", ["policy", "deny"]) => Route::Deny,
+        ("DELETE", ["policy", "deny"]) => Route::Undeny,
         ("GET", ["status"]) => Route::Status,
         _ => return Err(Lost::Page),
     })
@@ -163,6 +172,7 @@ mod tests {
                 find("DELETE", &paths::container("c1")),
                 Ok(Route::ContainerRemove("c1".into()))
             );
+            assert_eq!(find("DELETE", paths::POLICY_DENY), Ok(Route::Undeny));
             assert_eq!(find("HEAD", "/_ping"), Ok(Route::Ping));
             assert_eq!(find("GET", "/images/json"), Err(Lost::Page));
             assert_eq!(find("PUT", "/networks"), Err(Lost::Page));

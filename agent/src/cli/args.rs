@@ -2,6 +2,10 @@
 //!
 //! Verbs and flags are spelled as `docker` spells them.
 
+mod policy;
+
+pub use policy::{Deny, DenyAdd, Policy};
+
 use std::{
     ffi::OsString,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -100,6 +104,9 @@ pub enum Verb {
     /// Manage containers: network sandboxes with names, addresses and ports
     #[command(subcommand, arg_required_else_help = true)]
     Container(Box<Container>),
+    /// Manage policy: who may not send anything here
+    #[command(subcommand, arg_required_else_help = true)]
+    Policy(Policy),
     /// Run a command in a new container
     Run(Box<Run>),
     /// Run a command in a running container

@@ -8,6 +8,7 @@ mod container;
 mod filter;
 mod network;
 mod output;
+mod policy;
 mod port;
 mod run;
 mod sandbox;
@@ -44,6 +45,7 @@ pub fn main(args: Args) -> Result<u8, Failure> {
             Container::Run(run) => run::run(&context, run),
             Container::Port(port) => port::port(&context, &port),
         },
+        Verb::Policy(verb) => policy::policy(&context, verb),
         Verb::Run(run) => run::run(&context, *run),
         Verb::Exec(exec) => run::exec(&context, exec),
         Verb::Ps(list) => container::list(&context, &list),

@@ -34,6 +34,9 @@ fn text(status: &proto::Status) -> String {
     add("Containers", format!("{} ({} running)", status.containers, status.containers_running));
     add("Endpoints", status.endpoints.to_string());
     add("Published", format!("{} ranges", status.published));
+    if status.denied > 0 {
+        add("Denied", format!("{} prefixes", status.denied));
+    }
     let reconcile = &status.reconcile;
     let repairs: u64 = reconcile.repairs.values().sum();
     add(
@@ -60,7 +63,12 @@ fn text(status: &proto::Status) -> String {
             "" => "no address".to_owned(),
             address => format!("masquerades as {address}"),
         };
-        format!("{} (index {}), {address}, mtu {}", uplink.name, uplink.ifindex, uplink.mtu)
+        let deny = match uplink.deny.as_str() {
+            "" => String::new(),
+            "tc" => ", deny list in tc".to_owned(),
+            mode => format!(", deny list in {mode} XDP"),
+        };
+        format!("{} (index {}), {address}, mtu {}{deny}", uplink.name, uplink.ifindex, uplink.mtu)
     };
     match status.uplinks.as_slice() {
         // Worth a line: nothing gets in or out.
@@ -94,6 +102,7 @@ mod tests {
                 ifindex: 4,
                 masquerade: "198.51.100.1".into(),
                 mtu: 1500,
+                deny: "native".into(),
             }],
             places: [("run".to_owned(), "/run/bascule".to_owned())].into(),
             ..Default::default()
@@ -106,7 +115,7 @@ Endpoints:    0
 Published:    0 ranges
 Reconcile:    0 passes, 0 actions, 0 repairs; last at  in 0.0 ms
 Uplinks:
-  up0 (index 4), masquerades as 198.51.100.1, mtu 1500
+  up0 (index 4), masquerades as 198.51.100.1, mtu 1500, deny list in native XDP
 Places:
   run  /run/bascule
 ";

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attachment, Container, ContainerId, Endpoint, Network, NetworkId,
+    Attachment, Container, ContainerId, Denial, Endpoint, Network, NetworkId, Prefix,
     index::{Generations, IndexPool},
 };
 
@@ -20,6 +20,8 @@ pub struct Desired {
     pub networks: BTreeMap<NetworkId, Network>,
     /// Containers.
     pub containers: BTreeMap<ContainerId, Container>,
+    /// Prefixes that nobody may send from.
+    pub denials: BTreeMap<Prefix, Denial>,
     /// Numbers.
     pub indices: Indices,
     /// Networks that are only names.
@@ -35,6 +37,9 @@ pub struct Indices {
     pub endpoints: IndexPool,
     /// Of published ranges.
     pub rules: IndexPool,
+    /// Of prefixes on the deny list.
+    #[serde(default = "denials")]
+    pub denials: IndexPool,
     /// Generations of endpoint indices.
     pub generations: Generations,
     /// Port tables of host addresses that mappings name.
@@ -59,16 +64,25 @@ const NETWORKS: u32 = bascule_common::abi::names::map::NETWORKS_LEN;
 const ENDPOINTS: u32 = bascule_common::abi::names::map::ENDPOINT_INDICES;
 const RULES: u32 = bascule_common::abi::names::map::RULES_LEN;
 
+const DENIALS: u32 = bascule_common::abi::deny::SLOTS;
+
+/// Returns what a store says that was made before there was a deny list.
+const fn denials() -> IndexPool {
+    IndexPool::new(DENIALS)
+}
+
 impl Desired {
     /// Returns a wish for nothing; `generation` is drawn by lot.
     pub const fn new(predefined: Predefined, generation: u32) -> Self {
         Self {
             networks: BTreeMap::new(),
             containers: BTreeMap::new(),
+            denials: BTreeMap::new(),
             indices: Indices {
                 networks: IndexPool::new(NETWORKS),
                 endpoints: IndexPool::new(ENDPOINTS),
                 rules: IndexPool::new(RULES),
+                denials: denials(),
                 generations: Generations::new(generation),
                 tables: BTreeMap::new(),
                 last_port: None,

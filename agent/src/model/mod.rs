@@ -3,6 +3,7 @@
 //! No I/O, no kernel, no clock: everything here can be made and compared in a test.
 
 mod container;
+mod denial;
 mod desired;
 mod id;
 pub mod index;
@@ -18,6 +19,7 @@ pub use container::{
     Attachment, Container, Endpoint, Mode, NamespaceId, Process, PublishedRule, Running, Sandbox,
     State,
 };
+pub use denial::{Comment, Denial, ParseCommentError, ParsePrefixError, Prefix};
 pub use desired::{Desired, Indices, Predefined};
 pub use id::{ContainerId, EndpointId, NetworkId, ParseIdError};
 pub use link::{Link, ParseLinkError};

@@ -3,10 +3,10 @@
 use std::{fmt, net::Ipv4Addr};
 
 use bascule_common::abi::{
-    Config, Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4, Network, PortSlot, Rule,
-    Subnet, Uplink,
+    Config, Denied, Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4, Network,
+    PortSlot, Rule, Subnet, Uplink,
 };
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 
 use super::{Hook, observed};
 use crate::model::{ContainerId, EndpointId, NetworkId};
@@ -98,6 +98,10 @@ pub enum Action {
     },
     /// Take our program off an interface that is not an uplink any more.
     Detach(Hook),
+    /// Run the deny list's program in XDP of an interface, in place of an older one.
+    AttachXdp(u32),
+    /// Take it off an interface, or forget that it could not run there.
+    DetachXdp(u32),
     /// Make a container's namespace.
     CreateSandbox(ContainerId),
     /// Remove a namespace that no container has, by the name of its pin.
@@ -174,6 +178,10 @@ pub enum Entry {
     Rule(u32, Option<Rule>),
     /// Of `PORTS`: table and slot.
     Port((u32, u32), Option<PortSlot>),
+    /// Of `DENY4` and `DENY6`.
+    Denied(IpNetwork, Option<Denied>),
+    /// Of `DENY_LATE`.
+    DenyLate(u32, Option<u64>),
 }
 
 /// Which object an action is for: its failure is that object's.
@@ -185,6 +193,8 @@ pub enum Subject {
     Network(NetworkId),
     /// A container.
     Container(ContainerId),
+    /// The deny list.
+    DenyList,
 }
 
 /// An action with its object.
@@ -216,6 +226,8 @@ impl Action {
             Self::DeleteNeighbour(_) => "delete_neighbour",
             Self::Attach { .. } => "attach",
             Self::Detach(_) => "detach",
+            Self::AttachXdp(_) => "attach_xdp",
+            Self::DetachXdp(_) => "detach_xdp",
             Self::CreateSandbox(_) => "create_sandbox",
             Self::RemoveSandbox(_) => "remove_sandbox",
             Self::PublishName { .. } => "publish_name",
@@ -240,6 +252,8 @@ impl Entry {
             Self::Link(..) => "map_links",
             Self::Rule(..) => "map_rules",
             Self::Port(..) => "map_ports",
+            Self::Denied(..) => "map_deny",
+            Self::DenyLate(..) => "map_deny_late",
         }
     }
 
@@ -257,6 +271,8 @@ impl Entry {
             Self::Link(_, value) => value.is_none(),
             Self::Rule(_, value) => value.is_none(),
             Self::Port(_, value) => value.is_none(),
+            Self::Denied(_, value) => value.is_none(),
+            Self::DenyLate(_, value) => value.is_none(),
         }
     }
 }
@@ -265,6 +281,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host => f.write_str("host"),
+            Self::DenyList => f.write_str("deny list"),
             Self::Network(id) => write!(f, "network {}", id.short()),
             Self::Container(id) => write!(f, "container {}", id.short()),
         }

@@ -6,12 +6,12 @@ use std::{
 };
 
 use bascule_common::abi::{
-    self, Config, Endpoint, Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Port, PortSlot, Rule,
-    Subnet, Uplink, service,
+    self, Config, Denied, Endpoint, Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Port, PortSlot,
+    Rule, Subnet, Uplink, service,
 };
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 
-use super::{Entry, Settings, diff::View, host};
+use super::{Entry, Settings, deny, diff::View, host};
 use crate::model::{self, Container, ContainerId, Desired, Network, PublishedRule};
 
 /// Contents of every map that the agent writes.
@@ -39,6 +39,10 @@ pub struct Contents {
     pub rules: BTreeMap<u32, Rule>,
     /// `PORTS`: by table and slot.
     pub ports: BTreeMap<(u32, u32), PortSlot>,
+    /// `DENY4` and `DENY6`.
+    pub denied: BTreeMap<IpNetwork, Denied>,
+    /// `DENY_LATE`.
+    pub deny_late: BTreeMap<u32, u64>,
 }
 
 impl Contents {
@@ -58,6 +62,8 @@ impl Contents {
         contents.uplinks = host::uplinks(observed, settings)
             .map(|link| (link.index, host::uplink(link)))
             .collect();
+        contents.denied = deny::entries(desired);
+        contents.deny_late = deny::late(desired, observed, settings);
         contents.links = links(desired);
         let linked = contents.links.keys().flat_map(|key| [key.from, key.to]).collect();
         for container in desired.containers.values() {
@@ -195,6 +201,8 @@ impl Contents {
         step(&self.links, &wanted.links, Entry::Link, &mut entries);
         step(&self.rules, &wanted.rules, Entry::Rule, &mut entries);
         step(&self.ports, &wanted.ports, Entry::Port, &mut entries);
+        step(&self.denied, &wanted.denied, Entry::Denied, &mut entries);
+        step(&self.deny_late, &wanted.deny_late, Entry::DenyLate, &mut entries);
         entries
     }
 
@@ -212,6 +220,8 @@ impl Contents {
             Entry::Link(key, value) => put(&mut self.links, *key, *value),
             Entry::Rule(key, value) => put(&mut self.rules, *key, *value),
             Entry::Port(key, value) => put(&mut self.ports, *key, *value),
+            Entry::Denied(key, value) => put(&mut self.denied, *key, *value),
+            Entry::DenyLate(key, value) => put(&mut self.deny_late, *key, *value),
         }
     }
 }

@@ -6,7 +6,7 @@ use bascule_common::abi::Config;
 
 use super::{
     Action, Contents, Entry, Observed, Owner, Planned, Subject, containers, contents::holders,
-    host, order,
+    deny, host, order,
 };
 use crate::model::{ContainerId, Desired, EndpointId, Mode, NetworkId};
 
@@ -50,6 +50,7 @@ pub fn diff(desired: &Desired, observed: &Observed, settings: &Settings) -> Vec<
     plan.extend(observed.contents.towards(&wanted).into_iter().map(entry));
     host::networks(desired, view, &mut plan);
     host::hooks(view, settings, &mut plan);
+    deny::programs(desired, view, settings, &mut plan);
     containers::containers(desired, view, &mut plan);
     order::sorted(plan)
 }
@@ -99,6 +100,7 @@ impl Subjects {
             }
             Entry::Network(index, Some(_)) => network(*index),
             Entry::Subnet(_, Some(value)) => network(value.network),
+            Entry::Denied(..) | Entry::DenyLate(..) => Subject::DenyList,
             _ => Subject::Host,
         }
     }

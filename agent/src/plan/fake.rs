@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Action, Address, Entry, HookState, Inside, Interface, Link, Name, Observed, Owner, Planned,
-    Sandbox,
+    Sandbox, Xdp,
 };
 use crate::model::{self, ContainerId, Desired, Mode, NamespaceId};
 
@@ -132,6 +132,13 @@ impl Fake {
                 self.seen.hooks.insert(*hook, state);
             }
             Action::Detach(hook) => drop(self.seen.hooks.remove(hook)),
+            Action::AttachXdp(index) => {
+                assert!(!self.seen.contents.denied.is_empty(), "a program without a list");
+                let taken = self.link(*index).name.starts_with("old");
+                let running = Xdp::Attached { current: true, generic: false };
+                self.seen.xdp.insert(*index, if taken { Xdp::Refused } else { running });
+            }
+            Action::DetachXdp(index) => drop(self.seen.xdp.remove(index)),
             Action::CreateSandbox(container) => {
                 let id = NamespaceId { device: 4, inode: self.index().into() };
                 assert!(self.namespaces.insert(*container, (id, Inside::default())).is_none());
@@ -215,6 +222,7 @@ impl Fake {
         self.seen.fdb.retain(|e| e.port != index);
         self.seen.neighbours.retain(|n| n.link != index);
         self.seen.hooks.retain(|h, _| h.ifindex != index);
+        self.seen.xdp.retain(|at, _| *at != index);
         for link in self.seen.links.values_mut().filter(|l| l.master == Some(index)) {
             link.master = None;
             link.quiet = false;

@@ -7,6 +7,7 @@
 mod action;
 mod containers;
 mod contents;
+mod deny;
 mod diff;
 #[cfg(test)]
 mod fake;
@@ -21,5 +22,5 @@ pub use contents::Contents;
 pub use diff::{Settings, diff, vanished};
 pub use observed::{
     Address, FdbEntry, Hook, HookState, Inside, Interface, Link, Name, Neighbour, Observed, Owner,
-    Sandbox, Side,
+    Sandbox, Side, Xdp,
 };

@@ -24,6 +24,8 @@ pub struct Observed {
     pub neighbours: BTreeSet<Neighbour>,
     /// Where programs of ours are attached.
     pub hooks: BTreeMap<Hook, HookState>,
+    /// The deny list's program, by interface.
+    pub xdp: BTreeMap<u32, Xdp>,
     /// What the maps hold.
     pub contents: Contents,
     /// Namespaces of running containers.
@@ -126,6 +128,20 @@ pub struct HookState {
     pub program: String,
     /// Whether it is the one that this process has loaded.
     pub current: bool,
+}
+
+/// The deny list's program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Xdp {
+    /// It runs.
+    Attached {
+        /// Whether it is the one that this process has loaded.
+        current: bool,
+        /// Whether it runs in the kernel's generic hook, and not in the driver.
+        generic: bool,
+    },
+    /// The interface takes none.
+    Refused,
 }
 
 /// A running container's namespace.

@@ -1,10 +1,12 @@
 //! From any start a few rounds lead to what is desired, and then there is nothing to do.
 
+use std::collections::BTreeMap;
+
 use bascule_common::abi::{Config, Ip4, Local, service};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::{Action, Owner, Settings, diff, fake::Fake, vanished};
+use super::{Action, Owner, Settings, Xdp, diff, fake::Fake, vanished};
 use crate::{
     model::{Desired, NetworkId, Predefined, Sandbox},
     state::{
@@ -149,6 +151,36 @@ fn uplinks_are_followed_and_globs_narrow_them() {
     world.converge();
     assert_eq!(uplinks(&world), [2, wlan0]);
     assert!(world.kernel.seen.hooks.keys().all(|hook| [2, wlan0].contains(&hook.ifindex)));
+}
+
+#[test]
+fn the_deny_list_runs_in_xdp_where_it_can_and_is_asked_late_where_it_cannot() {
+    let mut world = World::new();
+    let (old, tun) = (world.kernel.plug("old0"), world.kernel.plug("tun0"));
+    world.kernel.seen.links.get_mut(&tun).unwrap().ethernet = false;
+    world.converge();
+    world.change(&Change::Deny {
+        prefixes: vec!["198.51.100.0/24".into(), "2001:db8::/32".into()],
+        comment: String::new(),
+        force: false,
+    });
+    world.converge();
+    let attached = |current| Xdp::Attached { current, generic: false };
+    let seen = &world.kernel.seen;
+    assert_eq!(seen.contents.denied.len(), 2);
+    assert_eq!(seen.xdp, BTreeMap::from([(2, attached(true)), (old, Xdp::Refused)]));
+    assert_eq!(seen.contents.deny_late, BTreeMap::from([(0, 1)]));
+    // Once every uplink looks at it in XDP, nobody is asked twice. Another agent's program is replaced.
+    world.kernel.unplug(old);
+    world.kernel.unplug(tun);
+    world.kernel.seen.xdp.insert(2, attached(false));
+    world.converge();
+    assert_eq!(world.kernel.seen.xdp, BTreeMap::from([(2, attached(true))]));
+    assert_eq!(world.kernel.seen.contents.deny_late, BTreeMap::new());
+    world.change(&Change::Undeny(vec!["198.51.100.0/24".into(), "2001:db8::/32".into()]));
+    world.converge();
+    assert_eq!(world.kernel.seen.contents.denied, BTreeMap::new());
+    assert_eq!(world.kernel.seen.xdp, BTreeMap::new());
 }
 
 #[test]

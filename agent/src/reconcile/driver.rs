@@ -207,7 +207,7 @@ impl Driver {
 
     async fn look_at_all(&mut self) {
         match tokio::task::block_in_place(|| known(&self.machine)) {
-            Ok(known) => self.known = known,
+            Ok(known) => self.known.refresh(known),
             Err(error) => tracing::error!(%error, "cannot read the maps"),
         }
         self.look(Look::All).await;
@@ -328,6 +328,7 @@ impl Driver {
                     container.flat_map(|c| c.endpoints().map(|(n, _)| Subject::Network(n)));
                 networks.chain([Subject::Container(*id)]).collect()
             }
+            Outcome::Denials(_) => vec![Subject::DenyList],
             Outcome::Pruned(_) | Outcome::Nothing => Vec::new(),
         }
     }
@@ -372,6 +373,7 @@ const fn makes(change: &Change) -> bool {
             | Change::Connect { .. }
             | Change::CreateContainer(_)
             | Change::Start(_)
+            | Change::Deny { .. }
     )
 }
 

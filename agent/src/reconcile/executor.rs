@@ -9,13 +9,13 @@ use super::{machine::Machine, observe::Known};
 use crate::{
     kernel::{
         self,
-        bpf::{self, BpfError, PortKey, Prefix4, Table},
+        bpf::{self, BpfError, PortKey, Prefix4, Prefix6, Table, XdpAttached},
         container,
         netlink::{Netlink, NewBridge, NewVeth, PortFlags},
         netns, owned,
     },
     model::{ContainerId, Desired},
-    plan::{Action, ConfigureInterface, Entry, Hook, HookState, Side},
+    plan::{Action, ConfigureInterface, Entry, Hook, HookState, Side, Xdp},
 };
 
 /// Why an action could not be carried out.
@@ -105,6 +105,13 @@ pub async fn execute(
             machine.hooks.detach(bpf_hook(*hook))?;
             known.hooks.remove(hook);
         }
+        Action::AttachXdp(index) => {
+            known.xdp.insert(*index, attach_xdp(machine, *index)?);
+        }
+        Action::DetachXdp(index) => {
+            machine.hooks.detach_xdp(*index)?;
+            known.xdp.remove(index);
+        }
         Action::CreateSandbox(container) => {
             netns::create(&machine.places.sandbox(*container))?;
         }
@@ -136,6 +143,23 @@ pub async fn execute(
         Action::Configure(wanted) => configure(machine, desired, wanted).await?,
     }
     Ok(())
+}
+
+/// Runs the deny list's program in XDP, and says where.
+fn attach_xdp(machine: &Machine, ifindex: u32) -> Result<Xdp> {
+    match machine.hooks.attach_xdp(&machine.programs, ifindex)? {
+        XdpAttached::Kept => {}
+        XdpAttached::Created(mode, of_driver) => {
+            let why = of_driver.map(|error| format!(": the driver answers {error}"));
+            let (mode, why) = (mode.label(), why.unwrap_or_default());
+            tracing::info!(ifindex, "the deny list is looked at in {mode} XDP{why}");
+        }
+        XdpAttached::Refused(error) => {
+            tracing::warn!(ifindex, %error, "no XDP: the deny list is looked at in tc, which costs more");
+            return Ok(Xdp::Refused);
+        }
+    }
+    Ok(Xdp::Attached { current: true, generic: false })
 }
 
 async fn configure(
@@ -194,6 +218,9 @@ fn reset_counters(machine: &Machine, known: &Known, entry: &Entry) -> Result<()>
                 machine.tables.reset_endpoint_counters(new.endpoint)?;
             }
         }
+        Entry::Denied(prefix, Some(new)) if known.contents.denied.get(prefix) != Some(new) => {
+            machine.tables.deny.reset(new.slot)?;
+        }
         Entry::Rule(index, Some(_)) if !known.contents.rules.contains_key(index) => {
             machine.tables.reset_rule_counters(*index)?;
         }
@@ -218,6 +245,13 @@ fn write(tables: &bpf::Tables, entry: &Entry) -> std::result::Result<(), BpfErro
             debug_assert!(*table < service::TABLES);
             put(&tables.ports, &PortKey { table: *table, slot: *slot }, value.as_ref())
         }
+        Entry::Denied(IpNetwork::V4(key), value) => {
+            put(&tables.deny.v4, &Prefix4::from(*key), value.as_ref())
+        }
+        Entry::Denied(IpNetwork::V6(key), value) => {
+            put(&tables.deny.v6, &Prefix6::from(*key), value.as_ref())
+        }
+        Entry::DenyLate(key, value) => put(&tables.deny.late, key, value.as_ref()),
     }
 }
 

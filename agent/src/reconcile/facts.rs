@@ -36,6 +36,8 @@ pub async fn gather(
             | Change::Follow { .. }
             | Change::BroughtUp { .. }
             | Change::RemoveContainer { .. }
+            | Change::Deny { .. }
+            | Change::Undeny(_)
     );
     let (links, addresses, routes) = match gives {
         true => (

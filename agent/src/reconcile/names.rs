@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use bascule_common::abi::names::program;
+
 use super::{machine::Machine, observe::Known};
 use crate::{
+    kernel::bpf::XdpMode,
     model::Desired,
-    plan::{Observed, Side},
+    plan::{Observed, Side, Xdp},
     state::rules,
     telemetry::{EndpointName, Names, NetworkName, ProgramName, RuleName},
 };
@@ -20,6 +23,15 @@ pub fn usage(desired: &Desired, network: &crate::model::Network) -> (u64, u64) {
     let inside = taken.iter().filter(|ip| range.contains(**ip)).count() as u64;
     let used = taken.iter().filter(|ip| network.subnet.contains(**ip)).count() as u64;
     (used, u64::from(range.size()).saturating_sub(inside))
+}
+
+/// Returns where the deny list is looked at for an uplink, where there is a list.
+pub fn deny_mode(desired: &Desired, observed: &Observed, ifindex: u32) -> Option<&'static str> {
+    (!desired.denials.is_empty()).then(|| match observed.xdp.get(&ifindex) {
+        Some(Xdp::Attached { generic: false, .. }) => XdpMode::Native.label(),
+        Some(Xdp::Attached { generic: true, .. }) => XdpMode::Generic.label(),
+        Some(Xdp::Refused) | None => "tc",
+    })
 }
 
 /// Returns every name.
@@ -59,6 +71,23 @@ pub fn names(desired: &Desired, observed: &Observed, known: &Known, machine: &Ma
             proto: rule.proto.to_string(),
         };
         names.rules.insert(rule.index, name);
+    }
+    let prefix = |d: &crate::model::Denial| (d.slot, d.prefix.to_string());
+    names.denials = desired.denials.values().map(prefix).collect();
+    for (index, xdp) in &observed.xdp {
+        let (Some(link), Some(mode)) =
+            (observed.links.get(index), deny_mode(desired, observed, *index))
+        else {
+            continue;
+        };
+        if *xdp != Xdp::Refused {
+            names.programs.push(ProgramName {
+                iface: link.name.clone(),
+                hook: "xdp".to_owned(),
+                mode: mode.to_owned(),
+                program: program::DENY.to_owned(),
+            });
+        }
     }
     for (hook, state) in &known.hooks {
         let Some(link) = observed.links.get(&hook.ifindex) else { continue };

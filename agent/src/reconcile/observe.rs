@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use bascule_common::abi::Mac;
+use bascule_common::abi::{Denied, Mac, names::program};
 use ipnetwork::{IpNetwork, Ipv4Network};
 
 use super::machine::{Machine, identify};
@@ -18,7 +18,9 @@ use crate::{
         owned::Owned,
     },
     model::{Container, ContainerId, Desired, Mode, Sandbox},
-    plan::{self, Contents, Hook, HookState, Inside, Interface, Link, Name, Observed, Owner, Side},
+    plan::{
+        self, Contents, Hook, HookState, Inside, Interface, Link, Name, Observed, Owner, Side, Xdp,
+    },
 };
 
 /// Why nothing could be observed.
@@ -39,6 +41,18 @@ pub struct Known {
     pub contents: Contents,
     /// Where programs are attached.
     pub hooks: BTreeMap<Hook, HookState>,
+    /// The deny list's program, by interface.
+    pub xdp: BTreeMap<u32, Xdp>,
+}
+
+impl Known {
+    /// Replaces what is known by what was read; what an interface refused is nowhere to be read.
+    pub fn refresh(&mut self, read: Self) {
+        let before = std::mem::replace(self, read);
+        for (index, xdp) in before.xdp.into_iter().filter(|(_, xdp)| *xdp == Xdp::Refused) {
+            self.xdp.entry(index).or_insert(xdp);
+        }
+    }
 }
 
 /// Which namespaces are looked into.
@@ -61,7 +75,7 @@ impl Look {
 
 /// Reads what is known from the kernel.
 pub fn known(machine: &Machine) -> Result<Known, ObserveError> {
-    Ok(Known { contents: contents(&machine.tables)?, hooks: hooks(machine)? })
+    Ok(Known { contents: contents(&machine.tables)?, hooks: hooks(machine)?, xdp: xdp(machine)? })
 }
 
 /// Observes everything that concerns us.
@@ -83,6 +97,15 @@ pub async fn observe(
     // An index is never used again while the machine is up, but its namespace may hold what was known.
     let there = known.hooks.iter().filter(|(hook, _)| observed.links.contains_key(&hook.ifindex));
     observed.hooks = there.map(|(hook, state)| (*hook, state.clone())).collect();
+    for link in &links {
+        let Some(&xdp) = known.xdp.get(&link.index) else { continue };
+        let generic = link.xdp == Some(bpf::XdpMode::Generic);
+        let xdp = match xdp {
+            Xdp::Attached { current, .. } => Xdp::Attached { current, generic },
+            Xdp::Refused => Xdp::Refused,
+        };
+        observed.xdp.insert(link.index, xdp);
+    }
     bridges(machine, &mut observed).await?;
     sandboxes(machine, desired, look, &mut observed).await;
     observed.stray_sandboxes = strays(machine, desired)?;
@@ -222,6 +245,13 @@ fn hooks(machine: &Machine) -> Result<BTreeMap<Hook, HookState>, ObserveError> {
     Ok(machine.hooks.all()?.into_iter().map(state).collect())
 }
 
+fn xdp(machine: &Machine) -> Result<BTreeMap<u32, Xdp>, ObserveError> {
+    let own = machine.programs.get(program::DENY)?.id;
+    let attached = |program| Xdp::Attached { current: program == own, generic: false };
+    let found = machine.hooks.all_xdp()?;
+    Ok(found.into_iter().map(|(index, program)| (index, attached(program))).collect())
+}
+
 fn contents(tables: &bpf::Tables) -> Result<Contents, BpfError> {
     let subnets = tables.subnets4.all()?.into_iter().filter_map(|(key, value)| {
         let prefix = u8::try_from(key.length).ok()?;
@@ -240,5 +270,13 @@ fn contents(tables: &bpf::Tables) -> Result<Contents, BpfError> {
         links: tables.links.all()?,
         rules: tables.rules.all()?,
         ports: ports.collect(),
+        denied: denied(&tables.deny)?,
+        deny_late: tables.deny.late.all()?,
     })
+}
+
+fn denied(list: &bpf::Denials) -> Result<BTreeMap<IpNetwork, Denied>, BpfError> {
+    let v4 = list.v4.all()?.into_iter().map(|(prefix, v)| (IpNetwork::V4(prefix.into()), v));
+    let v6 = list.v6.all()?.into_iter().map(|(prefix, v)| (IpNetwork::V6(prefix.into()), v));
+    Ok(v4.chain(v6).collect())
 }

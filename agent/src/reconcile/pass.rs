@@ -6,7 +6,7 @@ use super::{
     driver::Driver,
     executor::{ExecuteError, execute},
     flows::Ends,
-    names::names,
+    names::{self, names},
     observe::{Look, ObserveError, observe},
     status::UplinkSeen,
 };
@@ -178,6 +178,7 @@ impl Driver {
             index: link.index,
             source: link.source,
             mtu: link.mtu,
+            deny: names::deny_mode(&self.desired, observed, link.index),
         });
         let uplinks = uplinks.collect();
         let (endpoints, published) =

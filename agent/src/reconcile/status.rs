@@ -29,6 +29,8 @@ pub struct UplinkSeen {
     pub source: Option<std::net::Ipv4Addr>,
     /// Its MTU.
     pub mtu: u32,
+    /// Where the deny list is looked at, where there is one: `native` or `generic` XDP, or `tc`.
+    pub deny: Option<&'static str>,
 }
 
 /// State after the last pass.

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnetwork::Ipv4Network;
 
-use super::{Facts, Rejected, container, lifecycle, network};
+use super::{Facts, Rejected, container, deny, lifecycle, network};
 use crate::model::{
     Container, ContainerId, Desired, Expose, Link, MacAddress, Mode, Name, NamespaceId, NetworkId,
-    Process, PublishSpec, Running, Sandbox,
+    Prefix, Process, PublishSpec, Running, Sandbox,
 };
 
 /// What somebody wants to be different.
@@ -69,6 +69,17 @@ pub enum Change {
         /// Its namespace.
         namespace: NamespaceId,
     },
+    /// Put prefixes on the deny list, all of them or none.
+    Deny {
+        /// The prefixes, as text.
+        prefixes: Vec<String>,
+        /// Why, for people.
+        comment: String,
+        /// Whether those that may lock the operator out are meant.
+        force: bool,
+    },
+    /// Take prefixes off the deny list, all of them or none.
+    Undeny(Vec<String>),
     /// Have the default network, or have it not.
     DefaultNetwork(DefaultNetwork),
     /// Take down everything that ran before the machine was started again.
@@ -169,6 +180,8 @@ pub enum Outcome {
     Container(ContainerId, Vec<String>),
     /// These networks are gone.
     Pruned(Vec<Name>),
+    /// These prefixes are on the deny list now, or off it.
+    Denials(Vec<Prefix>),
     /// Everything was so already.
     Nothing,
 }
@@ -188,6 +201,8 @@ impl Change {
             Self::RemoveContainer { .. } => "remove container",
             Self::Follow { .. } => "follow",
             Self::BroughtUp { .. } => "brought up",
+            Self::Deny { .. } => "deny",
+            Self::Undeny(_) => "undeny",
             Self::DefaultNetwork(_) => "default network",
             Self::Rebooted => "rebooted",
             Self::Recover => "recover",
@@ -226,6 +241,10 @@ pub fn apply(
         Change::BroughtUp { container, namespace } => {
             lifecycle::brought_up(&mut next, *container, *namespace)
         }
+        Change::Deny { prefixes, comment, force } => {
+            deny::add(&mut next, prefixes, comment, *force, facts)
+        }
+        Change::Undeny(prefixes) => deny::remove(&mut next, prefixes),
         Change::Rebooted => Ok(lifecycle::take_down(&mut next, facts, |_, _| true)),
         Change::Recover => {
             // Who runs in the host's namespace has none of its own to be brought up.
@@ -265,5 +284,6 @@ pub fn revert(before: &Desired, after: &Desired) -> Desired {
     }
     next.containers.clone_from(&before.containers);
     lifecycle::forget_tables(&mut next);
+    deny::revert(before, &mut next);
     next
 }

@@ -3,6 +3,7 @@
 pub mod change;
 mod container;
 pub mod crash;
+mod deny;
 mod facts;
 pub mod find;
 mod lifecycle;

@@ -20,6 +20,7 @@ const FILE: &str = "bascule.redb";
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const NETWORKS: TableDefinition<&str, &[u8]> = TableDefinition::new("networks");
 const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
+const DENIALS: TableDefinition<&str, &[u8]> = TableDefinition::new("denials");
 const SYSCTLS: TableDefinition<&str, &[u8]> = TableDefinition::new("sysctls");
 
 /// Why the store cannot be read or written.
@@ -86,7 +87,7 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Self> {
         let store = Self { database: Mutex::new(None), path: directory.join(FILE) };
         store.write(|transaction| {
-            for table in [META, NETWORKS, CONTAINERS, SYSCTLS] {
+            for table in [META, NETWORKS, CONTAINERS, DENIALS, SYSCTLS] {
                 transaction.open_table(table)?;
             }
             Ok(())
@@ -111,12 +112,14 @@ impl Store {
         };
         let networks = self.all(NETWORKS)?;
         let containers = self.all(CONTAINERS)?;
+        let denials = self.all(DENIALS)?;
         let desired = Desired {
             networks: networks.into_iter().map(|n: crate::model::Network| (n.id, n)).collect(),
             containers: containers
                 .into_iter()
                 .map(|c: crate::model::Container| (c.id, c))
                 .collect(),
+            denials: denials.into_iter().map(|d: crate::model::Denial| (d.prefix, d)).collect(),
             indices,
             predefined,
         };
@@ -152,6 +155,15 @@ impl Store {
             for (id, container) in after.containers.iter().filter(|(id, c)| was.get(id) != Some(c))
             {
                 table.insert(id.to_string().as_str(), encode(container).as_slice())?;
+            }
+            let none = Default::default();
+            let mut table = transaction.open_table(DENIALS)?;
+            let was = before.map_or(&none, |b| &b.denials);
+            for prefix in was.keys().filter(|prefix| !after.denials.contains_key(prefix)) {
+                table.remove(prefix.to_string().as_str())?;
+            }
+            for (prefix, denial) in after.denials.iter().filter(|(p, d)| was.get(p) != Some(d)) {
+                table.insert(prefix.to_string().as_str(), encode(denial).as_slice())?;
             }
             Ok(())
         })?;
@@ -316,6 +328,12 @@ mod tests {
             container("c2"),
             Change::Start("c1".into()),
             Change::RemoveContainer { container: "c2".into(), force: false },
+            Change::Deny {
+                prefixes: vec!["198.51.100.0/24".into(), "2001:db8::/32".into()],
+                comment: "noise".into(),
+                force: false,
+            },
+            Change::Undeny(vec!["2001:db8::/32".into()]),
         ] {
             let (next, _) = change::apply(&desired, &change, &mut facts).unwrap();
             store.commit(Some(&desired), &next).unwrap();

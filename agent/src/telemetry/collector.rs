@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bascule_common::abi::{Count, Direction, DropReason, Stat, names::map};
+use bascule_common::abi::{Count, Direction, DropKey, DropReason, Stat, deny, names::map};
 use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
@@ -13,7 +13,7 @@ use super::{
     family::{self, Family},
     names::{EndpointName, Names, RuleName, SharedNames},
 };
-use crate::kernel::bpf::{BpfError, Tables};
+use crate::kernel::bpf::{BpfError, Sum as _, Tables};
 
 /// Samples of one family.
 type Samples = Vec<(Vec<String>, f64)>;
@@ -44,6 +44,7 @@ impl Collector for MapCollector {
             ("endpoints", endpoints(&self.tables, &names)),
             ("drops", drops(&self.tables, &names)),
             ("ports", ports(&self.tables, &names)),
+            ("denials", denials(&self.tables, &names)),
             ("totals", totals(&self.tables)),
             ("pressure", pressure(&self.tables)),
         ] {
@@ -117,7 +118,15 @@ fn drops(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> 
         into.0.push((labels.clone(), count.packets as f64));
         into.1.push((labels, count.bytes as f64));
     };
-    for (key, count) in tables.drops.all()? {
+    let mut drops = tables.drops.all()?;
+    // XDP counts in an array, which costs less than a hash at the rate of a flood.
+    let early = tables.deny.count(deny::TOTAL)?;
+    if early != Count::default() {
+        let (reason, direction) = (DropReason::DenyCidr as u8, Direction::In as u8);
+        let key = DropKey { endpoint: 0, reason, direction, pad: 0 };
+        drops.entry(key).or_default().add(&early);
+    }
+    for (key, count) in drops {
         let reason = DropReason::from_number(key.reason).map_or("unknown", DropReason::label);
         let Some(direction) = Direction::from_number(key.direction) else { continue };
         let tail = [label(direction), reason.to_owned()];
@@ -156,6 +165,16 @@ fn ports(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> 
         family::PORT_BYTES.with(bytes),
         family::PORT_CONNECTIONS.with(connections),
     ])
+}
+
+fn denials(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> {
+    let (mut packets, mut bytes) = (Samples::new(), Samples::new());
+    for (slot, prefix) in &names.denials {
+        let count = tables.deny.count(*slot)?;
+        packets.push((vec![prefix.clone()], count.packets as f64));
+        bytes.push((vec![prefix.clone()], count.bytes as f64));
+    }
+    Ok(vec![family::DENY_PACKETS.with(packets), family::DENY_BYTES.with(bytes)])
 }
 
 fn totals(tables: &Tables) -> Result<Vec<MetricFamily>, BpfError> {

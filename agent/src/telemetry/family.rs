@@ -121,8 +121,19 @@ pub(super) const NETWORK_IPS_IN_USE: Family = gauge(
 pub(super) const NETWORK_IPS_AVAILABLE: Family =
     gauge("bascule_network_ips_available", "Addresses of a network that are free.", &["network"]);
 
+pub(super) const DENY_PACKETS: Family = counter(
+    "bascule_deny_packets_total",
+    "Packets that were dropped because the deny list names their source, by prefix.",
+    &["prefix"],
+);
+pub(super) const DENY_BYTES: Family = counter(
+    "bascule_deny_bytes_total",
+    "Bytes that were dropped because the deny list names their source, by prefix.",
+    &["prefix"],
+);
+
 /// All of them.
-pub(super) const ALL: [Family; 20] = [
+pub(super) const ALL: [Family; 22] = [
     ENDPOINT_BYTES,
     ENDPOINT_PACKETS,
     ENDPOINT_DROPS,
@@ -143,6 +154,8 @@ pub(super) const ALL: [Family; 20] = [
     NETWORK_INFO,
     NETWORK_IPS_IN_USE,
     NETWORK_IPS_AVAILABLE,
+    DENY_PACKETS,
+    DENY_BYTES,
 ];
 
 impl Family {

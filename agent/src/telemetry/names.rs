@@ -53,9 +53,9 @@ pub struct NetworkName {
 pub struct ProgramName {
     /// Interface, or path of the cgroup.
     pub iface: String,
-    /// `ingress`, `egress`, or the cgroup's hook.
+    /// `ingress`, `egress`, `xdp`, or the cgroup's hook.
     pub hook: String,
-    /// `tcx`, `clsact` or `cgroup`.
+    /// `tcx`, `clsact` or `cgroup`; of XDP, `native` or `generic`.
     pub mode: String,
     /// The program.
     pub program: String,
@@ -70,6 +70,8 @@ pub struct Names {
     pub rules: BTreeMap<u32, RuleName>,
     /// Networks.
     pub networks: BTreeMap<u32, NetworkName>,
+    /// Prefixes on the deny list.
+    pub denials: BTreeMap<u32, String>,
     /// Programs.
     pub programs: Vec<ProgramName>,
 }

@@ -227,12 +227,21 @@ impl Hooks {
     /// The link pinned for a hook, if it really is one of that hook, and its program's identifier.
     /// Anything else that is pinned there is removed.
     fn live(&self, path: &Path, hook: Hook) -> Result<Option<(OwnedFd, u32)>, BpfError> {
+        self.live_link(path, |target| hook.is_target(target))
+    }
+
+    /// As [`Self::live`], for any kind of target.
+    pub(super) fn live_link(
+        &self,
+        path: &Path,
+        is_target: impl Fn(LinkTarget) -> bool,
+    ) -> Result<Option<(OwnedFd, u32)>, BpfError> {
         self.adopt(path)?;
         match sys::object_get(path, Kind::Link) {
             Ok(link) => {
                 let info =
                     sys::link_info(&link).map_err(pin("describe the link pinned at", path))?;
-                if hook.is_target(info.target) {
+                if is_target(info.target) {
                     return Ok(Some((link, info.program)));
                 }
                 unpin(path)?;
@@ -313,6 +322,8 @@ impl Hooks {
                 gone.push(hook);
             }
         }
+        // Looking at a link removes its pin where the interface is gone.
+        self.all_xdp()?;
         Ok(gone)
     }
 

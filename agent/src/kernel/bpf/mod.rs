@@ -19,6 +19,7 @@ mod ports;
 mod sizes;
 mod sys;
 mod tables;
+mod xdp;
 
 pub use attach::{Attached, Attachment, Hook, Hooks, Mode, Side};
 pub use bpffs::Pins;
@@ -28,8 +29,9 @@ pub use error::BpfError;
 pub use features::Features;
 pub use layout::Geometry;
 pub use load::{Collected, Fate, Loaded, Program, Programs, Report, collect, load, load_object};
-pub use map::{CounterHash, CounterSlots, Hash, Slots, Table};
+pub use map::{CounterHash, CounterSlots, Hash, Slots, Sum, Table};
 pub use object::OBJECT;
 pub use ports::{PortKey, Ports};
 pub use sizes::{Host, MapMemory, Memory, Sizes, Wanted};
 pub use tables::{Denials, Endpoints, Flows, Prefix4, Prefix6, Tables};
+pub use xdp::{XdpAttached, XdpMode};

@@ -87,6 +87,11 @@ pub enum LinkTarget {
         /// `enum bpf_attach_type`.
         attach_type: u32,
     },
+    /// XDP; interface index 0 says that the interface is gone.
+    Xdp {
+        /// Interface index, in the interface's own namespace.
+        ifindex: u32,
+    },
     /// A cgroup hook; cgroup 0 says that the cgroup is gone.
     Cgroup {
         /// Inode number of the cgroup's directory.
@@ -233,6 +238,8 @@ pub fn link_info(fd: impl AsFd) -> io::Result<LinkInfo> {
     unsafe { info(fd.as_fd(), &mut answer) }?;
     let target = if answer.kind == bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
         LinkTarget::Tcx { ifindex: answer.rest[0], attach_type: answer.rest[1] }
+    } else if answer.kind == bpf_link_type::BPF_LINK_TYPE_XDP as u32 {
+        LinkTarget::Xdp { ifindex: answer.rest[0] }
     } else if answer.kind == bpf_link_type::BPF_LINK_TYPE_CGROUP as u32 {
         let mut bytes = [0; 8];
         bytes[..4].copy_from_slice(&answer.rest[0].to_ne_bytes());
@@ -325,6 +332,20 @@ pub fn link_create_tcx(
         target: ifindex,
         attach_type: attach_type as u32,
         flags: FIRST,
+        ..Default::default()
+    };
+    // SAFETY: no addresses.
+    unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
+}
+
+/// Attaches a program to XDP of an interface of this thread's namespace, where nobody else's is;
+/// `flags` choose between driver and kernel.
+pub fn link_create_xdp(program: impl AsFd, ifindex: u32, flags: u32) -> io::Result<OwnedFd> {
+    let mut attr = LinkCreateAttr {
+        program: raw(program),
+        target: ifindex,
+        attach_type: bpf_attach_type::BPF_XDP as u32,
+        flags,
         ..Default::default()
     };
     // SAFETY: no addresses.

@@ -9,12 +9,16 @@ use netlink_packet_route::{
     link::{
         BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
         InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+        LinkXdp, XdpAttached,
     },
 };
 use nix::errno::Errno;
 
 use super::{
-    super::error::{Error, Outcome, Result},
+    super::{
+        bpf::XdpMode,
+        error::{Error, Outcome, Result},
+    },
     Netlink,
 };
 
@@ -47,6 +51,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// Its flags as a port, where it is one of a bridge.
     pub port: Option<PortFlags>,
+    /// Where an XDP program runs on it, whoever's.
+    pub xdp: Option<XdpMode>,
 }
 
 /// What made a link.
@@ -309,6 +315,7 @@ fn link_of(message: RouteNetlinkMessage) -> Option<Link> {
         peer_namespace: None,
         alias: None,
         port: None,
+        xdp: None,
     };
     for attribute in message.attributes {
         match attribute {
@@ -320,10 +327,20 @@ fn link_of(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::LinkNetNsId(number) => link.peer_namespace = Some(number),
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::LinkInfo(infos) => describe(&mut link, infos),
+            LinkAttribute::Xdp(facts) => link.xdp = facts.iter().find_map(xdp_of),
             _ => {}
         }
     }
     Some(link)
+}
+
+fn xdp_of(fact: &LinkXdp) -> Option<XdpMode> {
+    match fact {
+        LinkXdp::Attached(XdpAttached::None) => None,
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(XdpMode::Generic),
+        LinkXdp::Attached(_) => Some(XdpMode::Native),
+        _ => None,
+    }
 }
 
 fn describe(link: &mut Link, infos: Vec<LinkInfo>) {
