@@ -56,6 +56,7 @@ fn names() -> Names {
         endpoints: [(3, endpoint)].into(),
         rules: [(9, rule)].into(),
         networks: [(1, network)].into(),
+        denials: [(2, "198.51.100.0/24".into())].into(),
         programs: vec![program],
     }
 }
@@ -67,6 +68,8 @@ fn counted() -> (Arc<Metrics>, SharedNames, Pins, bascule_tests::places::Places)
     count(&pins, map::ENDPOINT_STATS, 3, traffic);
     let port = RuleCounters { received: twice(5, 500), sent: twice(6, 600), connections: 4 };
     count(&pins, map::RULE_STATS, 9, port);
+    count(&pins, map::DENY_STATS, 2, twice(11, 1_100));
+    count(&pins, map::DENY_STATS, 0, twice(12, 1_200));
     count(&pins, map::STATS, Stat::ToHost as u32, 7_u64);
     count(&pins, map::STATS, Stat::PortsExhausted as u32, 8_u64);
     let drops = Map::PerCpuHashMap(MapData::from_pin(pins.map(map::DROPS)).expect("pin"));
@@ -110,6 +113,15 @@ fn what_is_counted_appears_under_its_names_and_vanishes_with_them() {
     assert_eq!(seen.sum("bascule_nat_port_exhausted_total", &[]), 8.0 * cpus);
     assert_eq!(seen.sum("bascule_network_ips_available", &[("network", "n1")]), 251.0);
     assert_eq!(seen.sum("bascule_program_info", &[("mode", "tcx")]), 1.0);
+    let prefix = [("prefix", "198.51.100.0/24")];
+    assert_eq!(seen.sum("bascule_deny_packets_total", &prefix), 11.0 * cpus);
+    assert_eq!(seen.sum("bascule_deny_bytes_total", &prefix), 1_100.0 * cpus);
+    let denied = [("direction", "in"), ("reason", "deny_cidr")];
+    assert_eq!(
+        seen.sum("bascule_host_drops_total", &denied),
+        12.0 * cpus,
+        "what XDP dropped in all"
+    );
 
     shared.publish(Names::default());
     let seen = scrape();

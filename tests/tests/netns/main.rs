@@ -7,6 +7,7 @@ mod bulk;
 mod checksums;
 mod company;
 mod counters;
+mod deny;
 mod errors;
 mod forwarding;
 mod groups;
