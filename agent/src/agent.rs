@@ -217,10 +217,11 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
 }
 
 fn options(config: &Config, netns_cookie: u64) -> Options {
-    let bridge = match config.bridge {
+    let bridge = match &config.bridge {
         Bridge::None => DefaultNetwork::Absent,
         Bridge::Automatic => DefaultNetwork::Automatic,
-        Bridge::Fixed(network) => DefaultNetwork::Fixed(network),
+        Bridge::Fixed(network) => DefaultNetwork::Fixed(*network),
+        Bridge::Brought(name) => DefaultNetwork::Brought(name.clone()),
     };
     let settings = Settings {
         config: abi::Config { netns_cookie, ..abi::Config::default() },

@@ -1,6 +1,10 @@
 //! Removes everything of ours from the kernel, from pins, names and the journal alone.
 
-use std::{io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+};
 
 use nix::unistd::Uid;
 
@@ -10,7 +14,7 @@ use crate::{
     kernel::{
         self, Outcome,
         bpf::{self, BpfError},
-        netlink::Netlink,
+        netlink::{Link, Netlink},
         netns,
         owned::Mark,
         sysctl::{self, Restored},
@@ -103,10 +107,34 @@ fn absent(result: io::Result<()>) -> io::Result<()> {
 
 async fn links(mark: &Mark, cleaned: &mut Cleaned) -> Result<(), kernel::Error> {
     let netlink = Netlink::open()?;
-    for link in netlink.links().await? {
-        if mark.recognise(&link.name, link.alias.as_deref(), link.mac).is_some() {
+    let links = netlink.links().await?;
+    let is_ours =
+        |link: &Link| mark.recognise(&link.name, link.alias.as_deref(), link.mac).is_some();
+    forget_neighbours(&netlink, &links, is_ours).await?;
+    for link in links {
+        if is_ours(&link) {
             let outcome = netlink.delete_link(link.index).await?;
             cleaned.links += usize::from(outcome == Outcome::Done);
+        }
+    }
+    Ok(())
+}
+
+/// Removes what was set on bridges that stay: the neighbours whose addresses are behind ports of ours.
+async fn forget_neighbours(
+    netlink: &Netlink,
+    links: &[Link],
+    is_ours: impl Fn(&Link) -> bool,
+) -> Result<(), kernel::Error> {
+    let ports: BTreeMap<u32, u32> =
+        links.iter().filter(|l| is_ours(l)).filter_map(|l| Some((l.index, l.master?))).collect();
+    let fdb = netlink.fdb().await?;
+    let set = fdb.iter().filter(|entry| entry.set);
+    let set: BTreeSet<_> =
+        set.filter_map(|entry| Some((*ports.get(&entry.port)?, entry.mac))).collect();
+    for neighbour in netlink.neighbours().await?.iter().filter(|n| n.permanent) {
+        if neighbour.mac.is_some_and(|mac| set.contains(&(neighbour.link, mac))) {
+            netlink.delete_neighbour(neighbour.link, neighbour.address).await?;
         }
     }
     Ok(())

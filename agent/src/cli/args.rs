@@ -181,8 +181,8 @@ pub struct AgentOptions {
     /// Interfaces that lead out of the host, as globs; repeatable [default: every one that does]
     #[arg(long, env = "BASCULE_UPLINK", value_name = "GLOB", value_delimiter = ',')]
     pub uplink: Vec<String>,
-    /// Address and prefix of the default network, or `none` for no default network
-    #[arg(long, env = "BASCULE_BRIDGE", value_name = "CIDR|none")]
+    /// Address and prefix of the default network, a bridge that is there for it, or `none`
+    #[arg(short, long, env = "BASCULE_BRIDGE", value_name = "CIDR|BRIDGE|none")]
     pub bridge: Option<String>,
     /// Switch IPv4 forwarding on at start [default: true]
     #[arg(

@@ -6,7 +6,7 @@
 mod file;
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -22,7 +22,7 @@ pub const FILE: &str = "/etc/bascule/bascule.toml";
 pub const RUN_DIR: &str = "/run/bascule";
 const STATE_DIR: &str = "/var/lib/bascule";
 const BPFFS: &str = "/sys/fs/bpf/bascule";
-const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9477);
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9477);
 
 /// What flags and environment say; what they leave open is the file's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Given {
     pub metrics_listen: Option<SocketAddr>,
     /// Globs of interfaces that lead out; none leaves it open.
     pub uplink: Vec<String>,
-    /// `none`, or address and prefix of the default network.
+    /// `none`, address and prefix of the default network, or a bridge that is there for it.
     pub bridge: Option<String>,
     /// Whether the host is made to route.
     pub ip_forward: Option<bool>,
@@ -52,7 +52,7 @@ pub struct Given {
 }
 
 /// What the default network is to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bridge {
     /// There is none.
     None,
@@ -60,6 +60,8 @@ pub enum Bridge {
     Automatic,
     /// There is one, with this gateway and subnet.
     Fixed(Ipv4Network),
+    /// There is one, on a bridge of the operator's.
+    Brought(String),
 }
 
 /// What holds.
@@ -138,9 +140,14 @@ fn bridge(text: Option<String>) -> Result<Bridge, ConfigError> {
         return Ok(Bridge::None);
     }
     let invalid = |why| ConfigError::Value { key: "bridge", value: text.clone(), why };
-    let network: Ipv4Network = text
-        .parse()
-        .map_err(|_| invalid("neither none nor address and prefix, as 172.17.0.1/16"))?;
+    if !text.contains('/') && text.parse::<IpAddr>().is_err() {
+        return match text.len() {
+            1..=15 => Ok(Bridge::Brought(text)),
+            _ => Err(invalid("longer than the name of an interface can be")),
+        };
+    }
+    let network: Ipv4Network =
+        text.parse().map_err(|_| invalid("not address and prefix, as 172.17.0.1/16"))?;
     if !text.contains('/') || !(8..=30).contains(&network.prefix()) {
         return Err(invalid("the prefix length must be from 8 to 30"));
     }
@@ -204,7 +211,10 @@ mod tests {
         };
         assert_eq!(bridge("none"), Ok(Bridge::None));
         assert_eq!(bridge("192.168.1.5/24"), Ok(Bridge::Fixed("192.168.1.5/24".parse().unwrap())));
-        for bad in ["x", "192.168.1.5", "192.168.1.255/24", "10.0.0.1/31"] {
+        assert_eq!(bridge("bridge0"), Ok(Bridge::Brought("bridge0".into())), "S77");
+        for bad in
+            ["a-name-that-is-too-long", "x/24", "192.168.1.5", "192.168.1.255/24", "10.0.0.1/31"]
+        {
             assert!(bridge(bad).is_err(), "{bad}");
         }
     }

@@ -34,6 +34,9 @@ pub struct Network {
     pub last_given: Option<Ipv4Addr>,
     /// Name of the bridge.
     pub bridge: String,
+    /// Whether the bridge is the operator's: not made, changed or removed by the agent.
+    #[serde(default)]
+    pub brought: bool,
     /// MTU of the bridge and of the containers' interfaces.
     pub mtu: u16,
     /// Whether it has no way out.

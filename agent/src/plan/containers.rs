@@ -92,6 +92,13 @@ impl Place<'_> {
         }
         let mut push = |action| plan.push(Planned { subject, action });
         if let Some(bridge) = bridge.filter(|b| link.master != Some(*b)) {
+            if self.network.brought {
+                // Set once, it stays: Linux would change it with the ports, and all neighbours be wrong.
+                push(Action::SetMac {
+                    index: bridge,
+                    mac: self.observed.gateway_mac(self.network),
+                });
+            }
             push(Action::Enslave { index, bridge });
         }
         if !link.quiet {
@@ -190,8 +197,8 @@ fn strays(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
         .collect();
     for link in observed.links.values() {
         let wanted = match link.owner {
-            Owner::Foreign => true,
-            Owner::Network(id) => desired.networks.contains_key(&id),
+            Owner::Foreign | Owner::Brought(_) => true,
+            Owner::Network(id) => desired.networks.get(&id).is_some_and(|n| !n.brought),
             Owner::Endpoint(id) => endpoints.contains(&id),
             Owner::HalfMade => false,
         };

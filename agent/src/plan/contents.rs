@@ -6,8 +6,8 @@ use std::{
 };
 
 use bascule_common::abi::{
-    self, Config, Denied, Endpoint, Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Port, PortSlot,
-    Rule, Subnet, Uplink, service,
+    self, Config, Denied, Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4, Port,
+    PortSlot, Rule, Subnet, Uplink, service,
 };
 use ipnetwork::{IpNetwork, Ipv4Network};
 
@@ -55,7 +55,7 @@ impl Contents {
         }
         for network in desired.networks.values() {
             if let Some(&bridge) = observed.bridges.get(&network.id) {
-                contents.network(network, bridge);
+                contents.network(network, bridge, observed.gateway_mac(network));
             }
         }
         contents.locals = host::locals(desired, observed);
@@ -72,7 +72,7 @@ impl Contents {
         contents
     }
 
-    fn network(&mut self, network: &Network, bridge: u32) {
+    fn network(&mut self, network: &Network, bridge: u32, gateway_mac: Mac) {
         let mut flags = abi::Network::PRESENT;
         let options = &network.options;
         let switches = [
@@ -86,7 +86,7 @@ impl Contents {
             bridge,
             gateway4: network.gateway.into(),
             mtu: network.mtu.into(),
-            gateway_mac: network.gateway_mac().octets(),
+            gateway_mac,
             ..abi::Network::default()
         };
         self.networks.insert(network.index, value);
@@ -115,7 +115,7 @@ impl Contents {
                 flags: if linked.contains(&endpoint.index) { Endpoint::HAS_LINKS } else { 0 },
                 mtu: network.mtu,
                 mac: endpoint.mac.octets(),
-                gateway_mac: network.gateway_mac().octets(),
+                gateway_mac: observed.gateway_mac(network),
                 ..Endpoint::default()
             };
             let key = NeighbourKey4 { network: network.index, address: value.ip4 };

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use bascule_common::abi::Config;
+use bascule_common::abi::{Config, Mac};
 
 use super::{
     Action, Contents, Entry, Observed, Owner, Planned, Subject, containers, contents::holders,
     deny, host, order,
 };
-use crate::model::{ContainerId, Desired, EndpointId, Mode, NetworkId};
+use crate::model::{ContainerId, Desired, EndpointId, Mode, Network, NetworkId};
 
 /// What the operator has set.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +42,7 @@ fn matches(glob: &[u8], name: &[u8]) -> bool {
 /// Returns what leads from what is there towards what is desired, in order.
 pub fn diff(desired: &Desired, observed: &Observed, settings: &Settings) -> Vec<Planned> {
     let mut plan = Vec::new();
-    let view = &View::of(observed);
+    let view = &View::of(desired, observed);
     let wanted = Contents::desired(desired, view, settings);
     let subjects = Subjects::of(desired);
     let entry =
@@ -116,16 +116,27 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn of(observed: &'a Observed) -> Self {
+    fn of(desired: &Desired, observed: &'a Observed) -> Self {
+        let brought = |id: &NetworkId| desired.networks.get(id).is_some_and(|n| n.brought);
         let (mut bridges, mut veths) = (BTreeMap::new(), BTreeMap::new());
         for link in observed.links.values() {
             match link.owner {
-                Owner::Network(id) => drop(bridges.insert(id, link.index)),
+                Owner::Network(id) if !brought(&id) => drop(bridges.insert(id, link.index)),
+                Owner::Brought(id) => drop(bridges.insert(id, link.index)),
                 Owner::Endpoint(id) => drop(veths.insert(id, link.index)),
-                Owner::Foreign | Owner::HalfMade => {}
+                Owner::Network(_) | Owner::Foreign | Owner::HalfMade => {}
             }
         }
         Self { observed, bridges, veths }
+    }
+
+    /// The Ethernet address of a network's gateway: one that is brought keeps its own.
+    pub(super) fn gateway_mac(&self, network: &Network) -> Mac {
+        let bridge = self.bridges.get(&network.id).and_then(|index| self.links.get(index));
+        match bridge.filter(|_| network.brought) {
+            Some(link) => link.mac,
+            None => network.gateway_mac().octets(),
+        }
     }
 }
 

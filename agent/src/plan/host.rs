@@ -39,7 +39,7 @@ pub(super) fn locals(desired: &Desired, observed: &Observed) -> BTreeMap<Ip4, Lo
             let broadcast = Local { table: 0, flags: Local::BROADCAST };
             locals.entry(address.broadcast().into()).or_insert(broadcast);
         }
-        let ours = observed.links.get(link).is_some_and(|l| matches!(l.owner, Owner::Network(_)));
+        let ours = observed.links.get(link).is_some_and(|l| l.owner.network().is_some());
         let table = desired.indices.tables.get(&address.ip()).copied().unwrap_or(0);
         let flags = if ours { Local::GATEWAY } else { 0 };
         locals.insert(address.ip().into(), Local { table, flags });
@@ -53,7 +53,8 @@ pub(super) fn locals(desired: &Desired, observed: &Observed) -> BTreeMap<Ip4, Lo
 
 /// Plans the bridges of networks.
 pub(super) fn networks(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
-    for network in desired.networks.values() {
+    // A bridge that is brought is used as it is.
+    for network in desired.networks.values().filter(|n| !n.brought) {
         let subject = Subject::Network(network.id);
         let mut push = |action| plan.push(Planned { subject, action });
         match observed.bridges.get(&network.id).and_then(|index| observed.links.get(index)) {

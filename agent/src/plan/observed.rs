@@ -68,10 +68,22 @@ pub enum Owner {
     Foreign,
     /// The bridge of a network of ours.
     Network(NetworkId),
+    /// The operator's bridge, used for a network of ours.
+    Brought(NetworkId),
     /// The host end of an endpoint of ours.
     Endpoint(EndpointId),
     /// Ours, but its making was cut short.
     HalfMade,
+}
+
+impl Owner {
+    /// The network whose bridge it is, whoever made it.
+    pub const fn network(self) -> Option<NetworkId> {
+        match self {
+            Self::Network(id) | Self::Brought(id) => Some(id),
+            Self::Foreign | Self::Endpoint(_) | Self::HalfMade => None,
+        }
+    }
 }
 
 /// An IPv4 address of an interface.

@@ -154,7 +154,7 @@ impl Driver {
             self.store.set_boot_id(&boot_id)?;
         }
         self.apply(&Change::Recover).await?;
-        self.apply(&Change::DefaultNetwork(options.bridge)).await?;
+        self.apply(&Change::DefaultNetwork(options.bridge.clone())).await?;
         if options.ip_forward
             && let Err(error) = sysctls::forward(&self.store)
         {

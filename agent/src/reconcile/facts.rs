@@ -52,6 +52,13 @@ pub async fn gather(
         let own = addresses.iter().filter(|a| a.link == link.index).filter_map(|a| v4(a.address));
         interfaces.insert(link.name.clone(), own.collect());
     }
+    let foreign = |link: &&netlink::Link| {
+        let owned = machine.mark.recognise(&link.name, link.alias.as_deref(), link.mac);
+        link.kind == netlink::LinkKind::Bridge && owned.is_none()
+    };
+    let bridges = links.iter().filter(foreign);
+    let bridges =
+        bridges.map(|link| (link.name.clone(), u16::try_from(link.mtu).unwrap_or(u16::MAX)));
     let mtu =
         netlink::mtu_of_default_route(&links, &routes).and_then(|mtu| u16::try_from(mtu).ok());
     let held = if chooses_ports(desired, change) { held()? } else { BTreeSet::new() };
@@ -59,6 +66,7 @@ pub async fn gather(
         now: Timestamp::now(),
         entropy: Box::new(rand::random::<[u8; 32]>),
         interfaces,
+        bridges: bridges.collect(),
         routes: routes
             .iter()
             .filter_map(|r| v4(r.destination))

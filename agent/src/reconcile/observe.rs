@@ -91,7 +91,7 @@ pub async fn observe(
     let mut observed = Observed { contents: known.contents.clone(), ..Observed::default() };
     for link in &links {
         let source = netlink::masquerade_source(link.index, &addresses, &routes);
-        observed.links.insert(link.index, link_of(machine, link, source));
+        observed.links.insert(link.index, link_of(machine, desired, link, source));
     }
     observed.addresses = addresses.iter().filter_map(address_of).collect();
     // An index is never used again while the machine is up, but its namespace may hold what was known.
@@ -112,9 +112,18 @@ pub async fn observe(
     Ok(observed)
 }
 
-fn link_of(machine: &Machine, link: &netlink::Link, source: Option<Ipv4Addr>) -> Link {
+fn link_of(
+    machine: &Machine,
+    desired: &Desired,
+    link: &netlink::Link,
+    source: Option<Ipv4Addr>,
+) -> Link {
+    let used = || desired.networks.values().find(|n| n.brought && n.bridge == link.name);
     let owned = machine.mark.recognise(&link.name, link.alias.as_deref(), link.mac);
     let owner = match owned {
+        None if link.kind == netlink::LinkKind::Bridge => {
+            used().map_or(Owner::Foreign, |network| Owner::Brought(network.id))
+        }
         None => Owner::Foreign,
         Some(Owned::HalfMade) => Owner::HalfMade,
         // An id that does not read is no id of ours.
@@ -145,9 +154,7 @@ fn address_of(address: &netlink::Address) -> Option<plan::Address> {
 
 /// Reads what was set on bridges of ours.
 async fn bridges(machine: &Machine, observed: &mut Observed) -> Result<(), ObserveError> {
-    let ours = |index: &u32| {
-        observed.links.get(index).is_some_and(|l| matches!(l.owner, Owner::Network(_)))
-    };
+    let ours = |index: &u32| observed.links.get(index).is_some_and(|l| l.owner.network().is_some());
     if !observed.links.keys().any(&ours) {
         return Ok(());
     }

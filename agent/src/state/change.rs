@@ -89,7 +89,7 @@ pub enum Change {
 }
 
 /// Whether there is a default network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DefaultNetwork {
     /// There is none.
     Absent,
@@ -97,6 +97,8 @@ pub enum DefaultNetwork {
     Automatic,
     /// There is one, with this gateway and subnet.
     Fixed(Ipv4Network),
+    /// There is one, on this bridge of the operator's, with its address.
+    Brought(String),
 }
 
 /// Wishes for a network.
@@ -222,7 +224,7 @@ pub fn apply(
         Change::CreateNetwork(spec) => network::create(&mut next, spec, facts),
         Change::RemoveNetwork(reference) => network::remove(&mut next, reference),
         Change::PruneNetworks => Ok(network::prune(&mut next)),
-        Change::DefaultNetwork(wanted) => network::default(&mut next, *wanted, facts),
+        Change::DefaultNetwork(wanted) => network::default(&mut next, wanted, facts),
         Change::CreateContainer(spec) => container::create(&mut next, spec, facts),
         Change::RemoveContainer { container, force } => {
             container::remove(&mut next, container, *force, facts)

@@ -18,6 +18,8 @@ pub struct Facts {
     pub entropy: Box<dyn FnMut() -> [u8; 32] + Send>,
     /// Interfaces of the agent's namespace, with their addresses.
     pub interfaces: BTreeMap<String, Vec<Ipv4Network>>,
+    /// Bridges among them that are not ours, with their MTU.
+    pub bridges: BTreeMap<String, u16>,
     /// Destinations of its routes, default routes excepted.
     pub routes: Vec<Ipv4Network>,
     /// Ports that processes of the host hold.
@@ -84,6 +86,7 @@ impl Facts {
                 ("lo".to_owned(), vec!["127.0.0.1/8".parse().unwrap()]),
                 ("eth0".to_owned(), vec!["192.0.2.7/24".parse().unwrap()]),
             ]),
+            bridges: BTreeMap::new(),
             routes: vec!["192.0.2.0/24".parse().unwrap()],
             held: BTreeSet::new(),
             mtu: 1500,

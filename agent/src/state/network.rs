@@ -1,5 +1,7 @@
 //! Networks come and go.
 
+mod brought;
+
 use std::{collections::BTreeMap, net::Ipv4Addr, str::FromStr};
 
 use ipnetwork::Ipv4Network;
@@ -32,65 +34,101 @@ pub(super) fn create(
         return Err(Rejected::invalid("bridge driver doesn't support multiple subnets"));
     }
     let wishes = spec.subnets.first().cloned().unwrap_or_default();
-    let addresses = addresses(desired, &wishes, facts)?;
     let id = new_id(desired, facts);
     let bridge = options.bridge.clone().unwrap_or_else(|| format!("br-{}", id.short()));
-    bridge_is_free(desired, id, &bridge, facts)?;
-    insert(desired, facts, New { id, name, addresses, bridge, options, spec, predefined: false })
+    bridge_is_free(desired, id, &bridge)?;
+    let brought = facts.has_interface(&bridge);
+    let addresses = if brought {
+        brought::addresses(desired, &bridge, wishes, facts)?
+    } else {
+        addresses(desired, &wishes, facts, None)?
+    };
+    let new = New { id, name, addresses, bridge, brought, options, spec, predefined: false };
+    insert(desired, facts, new)
 }
 
 /// Makes or removes the default network.
 pub(super) fn default(
     desired: &mut Desired,
-    wanted: DefaultNetwork,
+    wanted: &DefaultNetwork,
     facts: &mut Facts,
 ) -> Result<Outcome, Rejected> {
-    match (desired.default_network().map(|n| n.id), wanted) {
-        (None, DefaultNetwork::Absent) => Ok(Outcome::Nothing),
-        (Some(id), DefaultNetwork::Absent) => {
-            if let Some(active) = active(desired, id) {
+    let standing = desired.default_network().map(|n| n.id);
+    let Some(id) = standing else {
+        if *wanted == DefaultNetwork::Absent {
+            return Ok(Outcome::Nothing);
+        }
+        let id = new_id(desired, facts);
+        return make_default(desired, id, wanted, facts);
+    };
+    // One that stands keeps its addresses, containers have some of them; but it moves to another bridge.
+    let active = active(desired, id);
+    let moves = desired.networks.get(&id).is_some_and(|n| brought::moves(n, wanted, facts));
+    match wanted {
+        DefaultNetwork::Absent => {
+            if let Some(active) = active {
                 return Err(Rejected::forbidden(format!("network {} {active}", find::BRIDGE)));
             }
             drop_network(desired, id);
             Ok(Outcome::Network(id))
         }
-        // One that stands keeps its addresses: containers have some of them.
-        (Some(_), _) => Ok(Outcome::Nothing),
-        (None, DefaultNetwork::Automatic | DefaultNetwork::Fixed(_)) => {
-            let addresses = match wanted {
-                DefaultNetwork::Fixed(network) => fixed(desired, network, facts)?,
-                _ => Addresses::of(
-                    ipam::choose_default_subnet(&taken(desired, facts)).ok_or_else(exhausted)?,
-                ),
-            };
-            let pairs = [
-                (keys::DEFAULT_BRIDGE, "true".to_owned()),
-                (keys::ICC, "true".to_owned()),
-                (keys::MASQUERADE, "true".to_owned()),
-                (keys::HOST_BINDING, Ipv4Addr::UNSPECIFIED.to_string()),
-                (keys::BRIDGE, DEFAULT_BRIDGE.to_owned()),
-                (keys::MTU, facts.mtu.to_string()),
-            ];
-            let verbatim = pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-            let options = NetworkOptions::new(verbatim).map_err(Rejected::invalid)?;
-            let id = new_id(desired, facts);
-            let name = Name::from_str(find::BRIDGE).map_err(Rejected::invalid)?;
-            bridge_is_free(desired, id, DEFAULT_BRIDGE, facts)?;
-            let (bridge, spec) = (DEFAULT_BRIDGE.to_owned(), &NetworkSpec::default());
-            insert(
-                desired,
-                facts,
-                New { id, name, addresses, bridge, options, spec, predefined: true },
-            )
+        _ if !moves => Ok(Outcome::Nothing),
+        _ => {
+            if let Some(active) = active {
+                return Err(Rejected::forbidden(format!(
+                    "network {} cannot move to another bridge: it {active}",
+                    find::BRIDGE
+                )));
+            }
+            drop_network(desired, id);
+            make_default(desired, id, wanted, facts)
         }
     }
+}
+
+/// Makes the default network.
+fn make_default(
+    desired: &mut Desired,
+    id: NetworkId,
+    wanted: &DefaultNetwork,
+    facts: &Facts,
+) -> Result<Outcome, Rejected> {
+    let spec = &NetworkSpec::default();
+    let (bridge, addresses) = match wanted {
+        DefaultNetwork::Brought(bridge) => {
+            let wishes = SubnetSpec::default();
+            (bridge.clone(), brought::addresses(desired, bridge, wishes, facts)?)
+        }
+        DefaultNetwork::Fixed(network) => {
+            (DEFAULT_BRIDGE.to_owned(), fixed(desired, *network, facts)?)
+        }
+        DefaultNetwork::Absent | DefaultNetwork::Automatic => {
+            let subnet = ipam::choose_default_subnet(&taken(desired, facts));
+            (DEFAULT_BRIDGE.to_owned(), Addresses::of(subnet.ok_or_else(exhausted)?))
+        }
+    };
+    bridge_is_free(desired, id, &bridge)?;
+    let pairs = [
+        (keys::DEFAULT_BRIDGE, "true".to_owned()),
+        (keys::ICC, "true".to_owned()),
+        (keys::MASQUERADE, "true".to_owned()),
+        (keys::HOST_BINDING, Ipv4Addr::UNSPECIFIED.to_string()),
+        (keys::BRIDGE, bridge.clone()),
+        (keys::MTU, brought::mtu(&bridge, facts).to_string()),
+    ];
+    let verbatim = pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let options = NetworkOptions::new(verbatim).map_err(Rejected::invalid)?;
+    let name = Name::from_str(find::BRIDGE).map_err(Rejected::invalid)?;
+    let brought = matches!(wanted, DefaultNetwork::Brought(_));
+    let new = New { id, name, addresses, bridge, brought, options, spec, predefined: true };
+    insert(desired, facts, new)
 }
 
 /// Returns the addresses of a default network that the operator has set.
 fn fixed(desired: &Desired, network: Ipv4Network, facts: &Facts) -> Result<Addresses, Rejected> {
     let subnet =
         Ipv4Network::new(network.network(), network.prefix()).map_err(Rejected::invalid)?;
-    free(desired, subnet, facts)?;
+    free(desired, subnet, facts, None)?;
     let mut addresses = Addresses::of(subnet);
     if network.ip() != subnet.network() {
         addresses.gateway = network.ip();
@@ -154,6 +192,7 @@ struct New<'a> {
     name: Name,
     addresses: Addresses,
     bridge: String,
+    brought: bool,
     options: NetworkOptions,
     spec: &'a NetworkSpec,
     predefined: bool,
@@ -163,7 +202,8 @@ fn insert(desired: &mut Desired, facts: &Facts, new: New<'_>) -> Result<Outcome,
     let limit = bascule_common::abi::names::map::NETWORKS_LEN;
     let index =
         desired.indices.networks.take().ok_or_else(|| Rejected::exhausted("networks", limit))?;
-    let New { id, name, addresses, bridge, options, spec, predefined } = new;
+    let New { id, name, addresses, bridge, brought, options, spec, predefined } = new;
+    let mtu = options.mtu.unwrap_or_else(|| brought::mtu(&bridge, facts));
     let network = Network {
         id,
         index,
@@ -175,7 +215,8 @@ fn insert(desired: &mut Desired, facts: &Facts, new: New<'_>) -> Result<Outcome,
         auxiliary: addresses.auxiliary,
         last_given: None,
         bridge,
-        mtu: options.mtu.unwrap_or(facts.mtu),
+        brought,
+        mtu,
         internal: spec.internal,
         predefined,
         options,
@@ -195,25 +236,14 @@ fn new_id(desired: &Desired, facts: &mut Facts) -> NetworkId {
     }
 }
 
-fn bridge_is_free(
-    desired: &Desired,
-    id: NetworkId,
-    bridge: &str,
-    facts: &Facts,
-) -> Result<(), Rejected> {
-    if let Some(other) = desired.networks.values().find(|n| n.bridge == bridge) {
-        return Err(Rejected::forbidden(format!(
+fn bridge_is_free(desired: &Desired, id: NetworkId, bridge: &str) -> Result<(), Rejected> {
+    match desired.networks.values().find(|n| n.bridge == bridge) {
+        None => Ok(()),
+        Some(other) => Err(Rejected::forbidden(format!(
             "cannot create network {id} ({bridge}): conflicts with network {} ({bridge}): networks have same bridge name",
             other.id
-        )));
+        ))),
     }
-    // A bridge that was left behind by a crash is found again by its name; others are not ours.
-    if facts.has_interface(bridge) && bridge != DEFAULT_BRIDGE {
-        return Err(Rejected::forbidden(format!(
-            "cannot create network {id} ({bridge}): an interface of that name exists and is not ours"
-        )));
-    }
-    Ok(())
 }
 
 fn exhausted() -> Rejected {
@@ -248,7 +278,12 @@ impl Addresses {
 }
 
 /// Reads the wishes for a subnet; what is wrong with them is told all at once.
-fn addresses(desired: &Desired, wishes: &SubnetSpec, facts: &Facts) -> Result<Addresses, Rejected> {
+fn addresses(
+    desired: &Desired,
+    wishes: &SubnetSpec,
+    facts: &Facts,
+    brought: Option<&str>,
+) -> Result<Addresses, Rejected> {
     let mut wrong = Vec::new();
     let subnet = if wishes.subnet.is_empty() {
         if !wishes.gateway.is_empty() || !wishes.ip_range.is_empty() || !wishes.auxiliary.is_empty()
@@ -295,18 +330,26 @@ fn addresses(desired: &Desired, wishes: &SubnetSpec, facts: &Facts) -> Result<Ad
         return Err(Rejected::address_taken());
     }
     if !wishes.subnet.is_empty() {
-        free(desired, subnet, facts)?;
+        free(desired, subnet, facts, brought)?;
     }
     Ok(found)
 }
 
 /// Refuses a subnet that a network of ours or an interface of the host has.
-fn free(desired: &Desired, subnet: Ipv4Network, facts: &Facts) -> Result<(), Rejected> {
+fn free(
+    desired: &Desired,
+    subnet: Ipv4Network,
+    facts: &Facts,
+    brought: Option<&str>,
+) -> Result<(), Rejected> {
     if desired.networks.values().any(|n| ipam::overlap(n.subnet, subnet)) {
         return Err(Rejected::pool_overlaps());
     }
-    let ours =
-        |name: &str| name == DEFAULT_BRIDGE || desired.networks.values().any(|n| n.bridge == name);
+    let ours = |name: &str| {
+        name == DEFAULT_BRIDGE
+            || brought == Some(name)
+            || desired.networks.values().any(|n| n.bridge == name)
+    };
     for (name, addresses) in facts.interfaces.iter().filter(|(name, _)| !ours(name)) {
         if let Some(address) = addresses.iter().find(|a| ipam::overlap(**a, subnet)) {
             return Err(Rejected::forbidden(format!(

@@ -3,6 +3,7 @@
 //!
 //! The agent's own life (crashes, restarts, refusals) is in `agent`; packets byte by byte are in `packet`.
 
+mod brought;
 mod bulk;
 mod checksums;
 mod company;
