@@ -8,7 +8,7 @@
 //! - [`agent`]: the real binary in the host's namespace, with directories of its own.
 //! - [`traffic`]: servers, clients and bulk transfers; [`frame`]: frames by hand; [`capture`]: what
 //!   really was on a wire, with checksums verified independently of the code under test.
-//! - [`tunnel`]: a VPN; [`foreign`]: programs of others on the same interfaces.
+//! - [`tunnel`]: a VPN; [`foreign`]: programs of others on the same interfaces; [`firewall`]: a host's own.
 //! - [`vm`]: other kernels than the running one.
 //! - [`wait`]: conditions with deadlines, never sleeps for luck.
 //!
@@ -20,6 +20,7 @@ pub mod capture;
 pub mod checksum;
 pub mod container;
 pub mod dump;
+pub mod firewall;
 pub mod foreign;
 pub mod frame;
 pub mod metrics;

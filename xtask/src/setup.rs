@@ -30,7 +30,7 @@ struct Tool {
 }
 
 /// What the tests and the demo run.
-const TOOLS: [Tool; 20] = [
+const TOOLS: [Tool; 24] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "bridge", package: "iproute2" },
     Tool { program: "tc", package: "iproute2" },
@@ -44,6 +44,10 @@ const TOOLS: [Tool; 20] = [
     Tool { program: "bpftool", package: "bpftool" },
     Tool { program: "nft", package: "nftables" },
     Tool { program: "iptables-save", package: "iptables" },
+    Tool { program: "ufw", package: "ufw" },
+    Tool { program: "firewalld", package: "firewalld" },
+    Tool { program: "firewall-cmd", package: "firewalld" },
+    Tool { program: "dbus-daemon", package: "dbus-daemon" },
     Tool { program: "promtool", package: "prometheus" },
     Tool { program: "python3", package: "python3" },
     Tool { program: "jq", package: "jq" },
@@ -313,8 +317,14 @@ impl Apt {
         drop(silent);
         installed.with_context(|| format!("cannot install {what}"))?;
         busy.done();
-        if packages.contains(&"prometheus") {
-            keep_off("prometheus.service");
+        for (package, unit) in [
+            ("prometheus", "prometheus.service"),
+            ("firewalld", "firewalld.service"),
+            ("ufw", "ufw.service"),
+        ] {
+            if packages.contains(&package) {
+                keep_off(unit);
+            }
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod company;
 mod counters;
 mod deny;
 mod errors;
+mod firewalls;
 mod forwarding;
 mod groups;
 mod host;
