@@ -14,8 +14,20 @@ use crate::{agent, process};
 /// Programs of the host that guests run.
 const TOOLS: [&str; 6] = ["busybox", "ip", "bridge", "tc", "ping", "bpftool"];
 /// Modules that the agent and the harness may have the guest's kernel ask for, with what those need.
-const MODULES: [&str; 9] =
-    ["veth", "llc", "stp", "bridge", "sch_ingress", "cls_bpf", "inet_diag", "tcp_diag", "udp_diag"];
+const MODULES: [&str; 12] = [
+    "veth",
+    "llc",
+    "stp",
+    "bridge",
+    "sch_ingress",
+    "cls_bpf",
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
+    "garp",
+    "mrp",
+    "8021q",
+];
 /// Where things are mounted, and where programs expect to be allowed to write.
 const DIRECTORIES: [&str; 8] = ["bin", "sbin", "proc", "sys", "dev", "tmp", "run", "var"];
 

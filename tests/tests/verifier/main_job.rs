@@ -13,7 +13,7 @@ use bascule_tests::{
     process::{self, Running},
     topology::{HOST, OUTSIDE, UPLINK},
     traffic::{self, Conversation, TcpServer, UdpServer},
-    vm,
+    vm, wait,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -113,6 +113,28 @@ fn masquerade(world: &World) {
     }
 }
 
+/// An interface of a VLAN is an uplink like any other. Here, because this kernel has them.
+fn vlan(world: &World) {
+    let World { net, web, client, .. } = world;
+    let (own, far) = (Ipv4Addr::new(10, 99, 7, 1), Ipv4Addr::new(10, 99, 7, 2));
+    for (ns, line, address) in [(&net.host, UPLINK, own), (&net.neighbour, "eth0", far)] {
+        ns.sh(&format!("ip link add link {line} name {line}.7 type vlan id 7"));
+        ns.sh(&format!("ip addr add {address}/24 dev {line}.7"));
+        ns.sh(&format!("ip link set {line}.7 up"));
+    }
+    let (_inside, _far) = (TcpServer::start(&web.ns, 80), TcpServer::start(&net.neighbour, 80));
+    let _udp = UdpServer::start(&net.neighbour, 53);
+    wait::wait_until("the published port answers there", wait::START, || {
+        let server = SocketAddrV4::new(own, 8080);
+        Conversation::open(&net.neighbour, server).is_ok_and(|open| *open.seen_as.ip() == far)
+    });
+    assert_eq!(*traffic::reaches(&client.ns, SocketAddrV4::new(far, 80)).ip(), own);
+    let seen_as = traffic::exchange(&client.ns, SocketAddrV4::new(far, 53), 4000);
+    assert_eq!(*seen_as.ip(), own);
+    traffic::answers(&client.ns, far);
+    net.host.sh(&format!("ip link del {UPLINK}.7"));
+}
+
 /// Ten pings a second, for as long as it takes.
 struct Pinging(Running);
 
@@ -194,6 +216,8 @@ fn in_a_guest() {
     steps.done("published ports answer outside, neighbour and container");
     masquerade(&world);
     steps.done("the outside sees the host's address");
+    vlan(&world);
+    steps.done("an interface of a VLAN is an uplink");
     restart(&mut world);
     steps.done("the agent was killed and came back; no ping and no connection was lost");
     clean_up(&mut world);
@@ -209,5 +233,5 @@ fn the_main_job_is_done_on_the_oldest_kernel() {
         text += &format!("  {line}\n");
     }
     std::io::stdout().lock().write_all(text.as_bytes()).ok();
-    assert_eq!(guest.told.len(), 9, "steps of the guest's test");
+    assert_eq!(guest.told.len(), 10, "steps of the guest's test");
 }
