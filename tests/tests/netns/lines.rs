@@ -7,6 +7,7 @@ use bascule_tests::{
     Container, Netns, Topology,
     topology::{HOST, OUTSIDE, ROUTER, UPLINK, veth},
     traffic::{self, TcpServer, UdpServer},
+    tunnel::Tunnel,
     wait,
 };
 
@@ -193,4 +194,65 @@ fn strict_rp_filter_hurts_nothing() {
     // Handed to the kernel: too large for the way out.
     let ping = traffic::ping_with(&c1.ns, OUTSIDE, 2, "-i 0.2 -W 1 -s 4000");
     assert_eq!(ping.received, 2, "{}", ping.text);
+}
+
+#[test]
+fn equal_routes_by_two_lines_keep_every_flow_on_its_own() {
+    let (stage, provider, c1) = stage("");
+    let _tcp = TcpServer::start(&stage.net.outside, 80);
+    // Many addresses out there, so that both lines are chosen.
+    let far: Vec<Ipv4Addr> = (100..116).map(|last| Ipv4Addr::new(203, 0, 113, last)).collect();
+    for address in &far {
+        stage.net.outside.sh(&format!("ip addr add {address}/32 dev lo"));
+    }
+    provider.sh("ip route add 203.0.113.0/24 via 10.99.9.7");
+    stage.net.router.sh(&format!("ip route add 203.0.113.96/27 via {OUTSIDE}"));
+    stage.net.host.sh(&format!(
+        "ip route replace default nexthop via {ROUTER} dev {UPLINK} nexthop via {PROVIDER} dev up1"
+    ));
+    let mut open: Vec<_> = far
+        .iter()
+        .map(|to| traffic::Conversation::open(&c1.ns, at(*to, 80)).expect("a connection"))
+        .collect();
+    let by: Vec<_> = open.iter().map(|conversation| *conversation.seen_as.ip()).collect();
+    assert!(by.contains(&HOST) && by.contains(&SECOND), "{by:?}");
+    // Routes are looked up anew meanwhile, and no flow changes lines: its address would be refused there.
+    for _ in 0..8 {
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        for (conversation, by) in open.iter_mut().zip(&by) {
+            conversation.say().unwrap_or_else(|e| panic!("the connection by {by}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn appendix_d5_a_tunnel_that_breaks_and_comes_back_is_used_again() {
+    let (stage, _provider, c1) = stage("-p 8053:53/udp");
+    let office = Netns::new("office");
+    let _far = UdpServer::start(&office, 53);
+    let _inside = UdpServer::start(&c1.ns, 53);
+    let own = |n: u8| Ipv4Addr::new(10, 99, 7, n);
+    let connect = |n: u8| {
+        let tunnel = Tunnel::start(&stage.net.host, &office, "vpn0");
+        stage.net.host.sh(&format!("ip addr add {}/32 peer 10.99.7.254 dev vpn0", own(n)));
+        office.sh(&format!("ip addr add 10.99.7.254/32 peer {} dev vpn0", own(n)));
+        tunnel
+    };
+    let first = connect(1);
+    let to = at(Ipv4Addr::new(10, 99, 7, 254), 53);
+    let socket = traffic::udp::client(&c1.ns, to).expect("a socket");
+    let uses = |n: u8| {
+        wait::wait_until(&format!("the socket uses tunnel {n}"), wait::SOON, || {
+            traffic::udp::ask(&socket, 32).is_ok_and(|seen| *seen.ip() == own(n))
+        });
+        traffic::exchange(&office, at(own(n), 8053), 32);
+    };
+    uses(1);
+    // Another device with another address, as PPP and VPNs have it.
+    drop(first);
+    wait::wait_until("the device is gone", wait::SOON, || {
+        stage.net.host.ifindex("vpn0").is_none() && office.ifindex("vpn0").is_none()
+    });
+    let _second = connect(2);
+    uses(2);
 }
