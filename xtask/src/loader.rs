@@ -263,12 +263,13 @@ fn info(program: &OwnedFd) -> io::Result<bpf_prog_info> {
     Ok(info)
 }
 
-fn raw(fd: &OwnedFd) -> u32 {
+/// The number of a descriptor, as attributes want it.
+pub fn raw(fd: &OwnedFd) -> u32 {
     u32::try_from(fd.as_raw_fd()).unwrap_or_default()
 }
 
 /// The command's part of `union bpf_attr`; what is left out at its end is zero.
-trait Attr {}
+pub trait Attr {}
 
 #[repr(C)]
 #[derive(Default)]
@@ -340,7 +341,8 @@ impl Attr for BtfLoad {}
 impl Attr for ProgramLoad {}
 impl Attr for ObjectInfo {}
 
-fn bpf<A: Attr>(command: bpf_cmd, attr: &mut A) -> io::Result<i32> {
+/// Runs a command of bpf(2).
+pub fn bpf<A: Attr>(command: bpf_cmd, attr: &mut A) -> io::Result<i32> {
     // SAFETY: every `Attr` has the layout of its command's part of `union bpf_attr`, its size is
     // passed with it, and the memory that it points to outlives the call.
     let result =
@@ -351,7 +353,8 @@ fn bpf<A: Attr>(command: bpf_cmd, attr: &mut A) -> io::Result<i32> {
     i32::try_from(result).map_err(io::Error::other)
 }
 
-fn bpf_fd<A: Attr>(command: bpf_cmd, attr: &mut A) -> io::Result<OwnedFd> {
+/// Runs a command that returns a new descriptor.
+pub fn bpf_fd<A: Attr>(command: bpf_cmd, attr: &mut A) -> io::Result<OwnedFd> {
     let fd = bpf(command, attr)?;
     // SAFETY: the commands that come this way return a new descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

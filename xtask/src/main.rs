@@ -1,5 +1,6 @@
 //! The project's own commands, one file a verb. They know nothing of the code they build.
 
+mod bench;
 mod budget;
 mod build_ebpf;
 mod check;
@@ -28,6 +29,8 @@ enum Command {
     BuildEbpf,
     /// Prints what the eBPF programs cost, and fails if they grew past xtask/budget.toml
     Budget(budget::Options),
+    /// Measures, and compares with what else there is; needs root
+    Bench(bench::Options),
     /// Runs all tests, layer by layer; most layers need root
     Test(test::Options),
     /// Shows Bascule at work between network namespaces, and checks what it shows; needs root
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Setup(options) => setup::run(&options),
         Command::BuildEbpf => build_ebpf::run(),
         Command::Budget(options) => budget::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Check(options) => check::run(&options),
