@@ -256,3 +256,54 @@ fn appendix_d5_a_tunnel_that_breaks_and_comes_back_is_used_again() {
     let _second = connect(2);
     uses(2);
 }
+
+#[test]
+fn a_way_that_the_host_refuses_is_refused_at_once() {
+    let (stage, c1) = Stage::with_one("");
+    let host = &stage.net.host;
+    let told = |to: Ipv4Addr, want: &str| {
+        let ping = traffic::ping_with(&c1.ns, to, 1, "-W 2");
+        assert!(ping.received == 0 && ping.text.contains(want), "{want}: {}", ping.text);
+    };
+    for (kind, last, want) in [
+        ("unreachable", 101, "Destination Host Unreachable"),
+        ("prohibit", 102, "Packet filtered"),
+        ("blackhole", 103, "100% packet loss"),
+    ] {
+        let to = Ipv4Addr::new(203, 0, 113, last);
+        host.sh(&format!("ip route add {kind} {to}/32"));
+        told(to, want);
+    }
+    host.sh("ip route del default");
+    told(OUTSIDE, "Destination Net Unreachable");
+    host.sh(&format!("ip route add default via {ROUTER}"));
+    traffic::answers(&c1.ns, OUTSIDE);
+    // A line that is unplugged, and plugged in again.
+    host.sh(&format!("ip link set {UPLINK} down"));
+    traffic::does_not_answer(&c1.ns, OUTSIDE);
+    host.sh(&format!("ip link set {UPLINK} up"));
+    host.sh(&format!("ip route replace default via {ROUTER}"));
+    wait::wait_until("the outside answers again", wait::SOON, || {
+        traffic::ping(&c1.ns, OUTSIDE, 1).received == 1
+    });
+}
+
+#[test]
+fn a_line_without_an_address_uses_the_hosts_own() {
+    // As routers have it: the address is on the loopback device, the lines have none.
+    let (stage, c1) = Stage::with_one("-p 8080:80");
+    let provider = Netns::new("provider");
+    veth(&stage.net.host, "up1", &provider, "lan0");
+    let own = Ipv4Addr::new(10, 99, 5, 5);
+    stage.net.host.sh(&format!("ip addr add {own}/32 dev lo"));
+    stage.net.host.sh("ip route add 10.99.6.1/32 dev up1 src 10.99.5.5");
+    provider.sh("ip addr add 10.99.6.1/32 dev lan0");
+    provider.sh(&format!("ip route add {own}/32 dev lan0"));
+    let (_far, _web) = (TcpServer::start(&provider, 80), TcpServer::start(&c1.ns, 80));
+    wait::wait_until("the way out is open", wait::SOON, || {
+        traffic::Conversation::open(&c1.ns, at(Ipv4Addr::new(10, 99, 6, 1), 80))
+            .is_ok_and(|open| *open.seen_as.ip() == own)
+    });
+    traffic::reaches(&provider, at(own, 8080));
+    assert_eq!(*traffic::reaches(&stage.net.outside, at(HOST, 8080)).ip(), OUTSIDE);
+}

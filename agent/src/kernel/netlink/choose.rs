@@ -6,6 +6,9 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 
 use super::{Address, Link, Route, Scope};
 
+/// The index of `lo`, in every network namespace.
+const LOOPBACK: u32 = 1;
+
 /// The preferred IPv4 default route.
 pub fn default_route(routes: &[Route]) -> Option<&Route> {
     routes
@@ -21,7 +24,8 @@ pub fn mtu_of_default_route(links: &[Link], routes: &[Route]) -> Option<u32> {
 }
 
 /// The address that packets bear which leave by a link: the preferred source of its default route, or the
-/// one that the kernel would choose, a primary global address (of the gateway's subnet, if there is one).
+/// one that the kernel would choose, a primary global address (of the gateway's subnet, if there is one; of the
+/// loopback device, if it has none).
 pub fn masquerade_source(link: u32, addresses: &[Address], routes: &[Route]) -> Option<Ipv4Addr> {
     let route = routes
         .iter()
@@ -31,20 +35,27 @@ pub fn masquerade_source(link: u32, addresses: &[Address], routes: &[Route]) -> 
     if let Some(IpAddr::V4(source)) = route.and_then(|route| route.source) {
         return Some(source);
     }
-    let primary: Vec<Ipv4Network> = addresses
-        .iter()
-        .filter(|address| address.link == link && address.scope == Scope::Global)
-        .filter(|address| !address.secondary)
-        .filter_map(|address| match address.address {
-            IpNetwork::V4(address) => Some(address),
-            IpNetwork::V6(_) => None,
-        })
-        .collect();
+    let primary = primary_of(link, addresses);
     let beside_gateway = match route.and_then(|route| route.gateway) {
         Some(IpAddr::V4(gateway)) => primary.iter().find(|address| address.contains(gateway)),
         _ => None,
     };
-    beside_gateway.or(primary.first()).map(|address| address.ip())
+    // A link without one of its own lends that of the host, which is on the loopback device.
+    let borrowed = || primary_of(LOOPBACK, addresses).first().map(|address| address.ip());
+    beside_gateway.or(primary.first()).map(|address| address.ip()).or_else(borrowed)
+}
+
+/// The primary global IPv4 addresses of a link.
+fn primary_of(link: u32, addresses: &[Address]) -> Vec<Ipv4Network> {
+    addresses
+        .iter()
+        .filter(|address| address.link == link && address.scope == Scope::Global)
+        .filter(|address| !address.secondary)
+        .filter_map(|address| match address.address {
+            IpNetwork::V4(address) => Some(address).filter(|a| !a.ip().is_loopback()),
+            IpNetwork::V6(_) => None,
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -87,6 +98,9 @@ mod tests {
         assert_eq!(source(&plain), Some(Ipv4Addr::new(198, 51, 100, 2)));
         assert_eq!(source(&told), Some(Ipv4Addr::new(198, 51, 100, 77)));
         assert_eq!(masquerade_source(9, &addresses, &told), None);
+        let mut lent = addresses.to_vec();
+        lent.extend([address(1, "127.0.0.1/8", false), address(1, "192.0.2.77/32", false)]);
+        assert_eq!(masquerade_source(9, &lent, &[]), Some(Ipv4Addr::new(192, 0, 2, 77)));
         let mut by_gateway = plain;
         by_gateway[0].gateway = Some("192.0.2.1".parse().unwrap());
         assert_eq!(source(&by_gateway), Some(Ipv4Addr::new(198, 51, 100, 2)));
