@@ -8,8 +8,8 @@ use crate::model::{
     NetworkId, PortRange, Process, PublishSpec, PublishedRule, Running, Sandbox, State, ipam,
 };
 
-/// Tables of ports: the first two are not of one address.
-const FIRST_TABLE: u32 = 2;
+/// Tables of ports: the first ones are not of one address.
+const FIRST_TABLE: u32 = bascule_common::abi::service::FIRST_OWN_TABLE;
 const TABLES: u32 = bascule_common::abi::service::TABLES;
 
 pub(super) fn start(
