@@ -85,6 +85,10 @@ fn try_known<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel
     }
     // What is malformed is no packet of ours; the kernel counts and drops it.
     let Ok(mut view) = parse::ipv4(packet) else { return NOT_OURS };
+    // What is published on a loopback address is for processes of this host, and never on the wire.
+    if view.key.dst.is_loopback() {
+        return Err(DropReason::MartianLoopback);
+    }
     let Some(local) = tables.local(view.key.dst) else {
         return not_for_host(packet, tables, kernel, &mut view);
     };
