@@ -15,20 +15,23 @@ mod reserve;
 #[cfg(target_arch = "bpf")]
 mod skb;
 #[cfg(target_arch = "bpf")]
+mod sockets;
+#[cfg(target_arch = "bpf")]
 mod tables;
 
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
         bindings::TC_ACT_UNSPEC,
-        macros::{cgroup_sock_addr, classifier, xdp},
-        programs::{SockAddrContext, TcContext, XdpContext},
+        macros::{cgroup_sock_addr, classifier, sk_lookup, xdp},
+        programs::{SkLookupContext, SockAddrContext, TcContext, XdpContext},
     };
     use bascule_common::{abi::Direction, datapath, wire::L3};
 
     use crate::{
         collect, deny as denial, emit, reserve,
         skb::{Host, Skb},
+        sockets,
         tables::Maps,
     };
 
@@ -103,6 +106,60 @@ mod programs {
     #[cgroup_sock_addr(bind6)]
     pub fn bind6(ctx: SockAddrContext) -> i32 {
         reserve::bind6(&ctx)
+    }
+
+    /// A process of the host asks for a published port.
+    #[cgroup_sock_addr(connect4)]
+    pub fn connect4(ctx: SockAddrContext) -> i32 {
+        sockets::connect4(&ctx)
+    }
+
+    /// The same by IPv6.
+    #[cgroup_sock_addr(connect6)]
+    pub fn connect6(ctx: SockAddrContext) -> i32 {
+        sockets::connect6(&ctx)
+    }
+
+    /// The same for a datagram of an unconnected socket.
+    #[cgroup_sock_addr(sendmsg4)]
+    pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
+        sockets::sendmsg4(&ctx)
+    }
+
+    /// The same by IPv6.
+    #[cgroup_sock_addr(sendmsg6)]
+    pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+        sockets::sendmsg6(&ctx)
+    }
+
+    /// A datagram comes from where the process sent one to.
+    #[cgroup_sock_addr(recvmsg4)]
+    pub fn recvmsg4(ctx: SockAddrContext) -> i32 {
+        sockets::tell4(&ctx)
+    }
+
+    /// The same by IPv6.
+    #[cgroup_sock_addr(recvmsg6)]
+    pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
+        sockets::tell6(&ctx)
+    }
+
+    /// The peer is whom the process asked for.
+    #[cgroup_sock_addr(getpeername4)]
+    pub fn getpeername4(ctx: SockAddrContext) -> i32 {
+        sockets::tell4(&ctx)
+    }
+
+    /// The same by IPv6.
+    #[cgroup_sock_addr(getpeername6)]
+    pub fn getpeername6(ctx: SockAddrContext) -> i32 {
+        sockets::tell6(&ctx)
+    }
+
+    /// What arrives by the loopback device at a published port is the proxy's.
+    #[sk_lookup]
+    pub fn to_proxy(ctx: SkLookupContext) -> u32 {
+        sockets::to_proxy(&ctx)
     }
 }
 

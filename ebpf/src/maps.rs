@@ -4,14 +4,15 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{
         Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf,
+        SockMap,
     },
     macros::btf_map,
 };
 use bascule_common::abi::{
     Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Event, Flow4, Flow6, FlowKey4,
     FlowKey6, FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour,
-    NeighbourKey4, NeighbourKey6, Network, PortSlot, Rule, RuleCounters, ServedKey, Stat, Subnet,
-    TrustKey, Uplink, deny, names::map, service,
+    NeighbourKey4, NeighbourKey6, Network, PortSlot, Rule, RuleCounters, ServedKey, SocketKey,
+    SocketOrigin, Stat, Subnet, TrustKey, Uplink, deny, names::map, service,
 };
 use bascule_common::datapath::conntrack::Entries;
 
@@ -100,3 +101,11 @@ pub static DENY6: LpmTrie<Ip6, Denied, { deny::SLOTS as usize }> = LpmTrie::new(
 pub static DENY_STATS: PerCpuArray<Count, { deny::SLOTS as usize }> = PerCpuArray::new();
 #[btf_map]
 pub static DENY_LATE: Array<u64, 1> = Array::new();
+
+/// What processes of the host asked for, by what they got. Sized by the agent; LRU, because sockets that close
+/// say no word.
+#[btf_map]
+pub static SOCKETS: LruHashMap<SocketKey, SocketOrigin, 65_536> = LruHashMap::new();
+/// The proxy's sockets.
+#[btf_map]
+pub static PROXIES: SockMap<{ map::PROXIES_LEN as usize }> = SockMap::new();

@@ -66,6 +66,11 @@ const ROOMS: &[Room] = &[
         never: &["clap", "rtnetlink", "aya"],
     },
     Room {
+        at: "agent/src/proxy/",
+        rooms: &["kernel", "telemetry", "proxy"],
+        never: &["aya", "axum", "clap", "redb", "rtnetlink"],
+    },
+    Room {
         at: "agent/src/telemetry/",
         rooms: &["model", "state", "kernel", "telemetry", "config"],
         never: &["clap", "rtnetlink", "redb"],

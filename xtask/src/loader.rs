@@ -195,6 +195,9 @@ fn kind(section: &ProgramSection) -> Result<(bpf_prog_type, Option<bpf_attach_ty
         ProgramSection::CgroupSockAddr { attach_type } => {
             (bpf_prog_type::BPF_PROG_TYPE_CGROUP_SOCK_ADDR, Some((*attach_type).into()))
         }
+        ProgramSection::SkLookup => {
+            (bpf_prog_type::BPF_PROG_TYPE_SK_LOOKUP, Some(bpf_attach_type::BPF_SK_LOOKUP))
+        }
         other => bail!("is of a kind that xtask/src/loader.rs cannot load yet: {other:?}"),
     })
 }

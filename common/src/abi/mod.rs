@@ -13,6 +13,7 @@ pub mod event;
 pub mod names;
 pub mod reason;
 pub mod service;
+pub mod socket;
 
 pub use address::{Address, AnyIp, Ip4, Ip6};
 pub use config::{Config, Timeouts};
@@ -29,6 +30,7 @@ pub use endpoint::{
 pub use event::Event;
 pub use reason::{Direction, DropReason};
 pub use service::{PortSlot, Rule, ServedKey};
+pub use socket::{SocketKey, SocketOrigin};
 
 /// Version of everything in this module. It is part of the pin directory's name: a change of layout
 /// takes a new number, and with it new maps.
@@ -99,6 +101,8 @@ mod user {
         Uplink,
         Event,
         PortSlot,
+        SocketKey,
+        SocketOrigin,
         Rule,
         Denied,
     );

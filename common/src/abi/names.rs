@@ -24,6 +24,24 @@ pub mod program {
     pub const BIND4: &str = "bind4";
     /// cgroup `bind6`: published ports are taken.
     pub const BIND6: &str = "bind6";
+    /// cgroup `connect4`: a process of the host asks for a published port.
+    pub const CONNECT4: &str = "connect4";
+    /// The same by IPv6.
+    pub const CONNECT6: &str = "connect6";
+    /// cgroup `sendmsg4`: the same for a datagram of an unconnected socket.
+    pub const SENDMSG4: &str = "sendmsg4";
+    /// The same by IPv6.
+    pub const SENDMSG6: &str = "sendmsg6";
+    /// cgroup `recvmsg4`: a datagram comes from where the process sent one to.
+    pub const RECVMSG4: &str = "recvmsg4";
+    /// The same by IPv6.
+    pub const RECVMSG6: &str = "recvmsg6";
+    /// cgroup `getpeername4`: the peer is whom the process asked for.
+    pub const GETPEERNAME4: &str = "getpeername4";
+    /// The same by IPv6.
+    pub const GETPEERNAME6: &str = "getpeername6";
+    /// Look-up of sockets: what arrives by the loopback device at a published port is the proxy's.
+    pub const TO_PROXY: &str = "to_proxy";
 }
 
 /// Maps, all pinned.
@@ -101,7 +119,7 @@ pub mod map {
     pub const DENY_LATE: &str = "DENY_LATE";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 32] = [
+    pub const ALL: [&str; 34] = [
         ENDPOINTS,
         ENDPOINTS_HI,
         NEIGHBOURS4,
@@ -134,7 +152,23 @@ pub mod map {
         DENY6,
         DENY_STATS,
         DENY_LATE,
+        SOCKETS,
+        PROXIES,
     ];
+    /// [`crate::abi::SocketOrigin`] by [`crate::abi::SocketKey`].
+    pub const SOCKETS: &str = "SOCKETS";
+    /// The proxy's sockets, by the slots below.
+    pub const PROXIES: &str = "PROXIES";
+    /// Entries of [`PROXIES`].
+    pub const PROXIES_LEN: u32 = 4;
+    /// Slot of the listener for TCP over IPv4.
+    pub const PROXY_TCP4: u32 = 0;
+    /// Slot of the listener for TCP over IPv6.
+    pub const PROXY_TCP6: u32 = 1;
+    /// Slot of the socket for UDP over IPv4.
+    pub const PROXY_UDP4: u32 = 2;
+    /// Slot of the socket for UDP over IPv6.
+    pub const PROXY_UDP6: u32 = 3;
     /// Result of the last collection: see `datapath::collect`.
     pub const COLLECTED: &str = "COLLECTED";
 }

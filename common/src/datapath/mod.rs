@@ -24,6 +24,7 @@ pub mod parse;
 mod policy;
 mod rewrite;
 mod service;
+pub mod socket;
 mod to_container;
 mod to_uplink;
 mod verdict;

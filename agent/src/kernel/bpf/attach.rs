@@ -160,7 +160,8 @@ impl Hooks {
         Self { pins, mode, filters: Arc::new(AtomicBool::new(true)) }
     }
 
-    pub(super) fn pins(&self) -> &Pins {
+    /// The directory of the pins.
+    pub fn pins(&self) -> &Pins {
         &self.pins
     }
 

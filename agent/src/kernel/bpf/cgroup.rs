@@ -31,17 +31,52 @@ pub enum CgroupHook {
     Bind4,
     /// bind(2) of IPv6 sockets.
     Bind6,
+    /// connect(2) of IPv4 sockets.
+    Connect4,
+    /// connect(2) of IPv6 sockets.
+    Connect6,
+    /// Datagrams of unconnected sockets to IPv4 addresses.
+    Sendmsg4,
+    /// Datagrams of unconnected sockets to IPv6 addresses.
+    Sendmsg6,
+    /// The source that recvmsg(2) tells IPv4 sockets.
+    Recvmsg4,
+    /// The source that recvmsg(2) tells IPv6 sockets.
+    Recvmsg6,
+    /// getpeername(2) of IPv4 sockets.
+    Getpeername4,
+    /// getpeername(2) of IPv6 sockets.
+    Getpeername6,
 }
 
 impl CgroupHook {
     /// Every hook.
-    pub const ALL: [Self; 2] = [Self::Bind4, Self::Bind6];
+    pub const ALL: [Self; 10] = [
+        Self::Bind4,
+        Self::Bind6,
+        Self::Connect4,
+        Self::Connect6,
+        Self::Sendmsg4,
+        Self::Sendmsg6,
+        Self::Recvmsg4,
+        Self::Recvmsg6,
+        Self::Getpeername4,
+        Self::Getpeername6,
+    ];
 
     /// The program that belongs there.
     pub const fn program(self) -> &'static str {
         match self {
             Self::Bind4 => program::BIND4,
             Self::Bind6 => program::BIND6,
+            Self::Connect4 => program::CONNECT4,
+            Self::Connect6 => program::CONNECT6,
+            Self::Sendmsg4 => program::SENDMSG4,
+            Self::Sendmsg6 => program::SENDMSG6,
+            Self::Recvmsg4 => program::RECVMSG4,
+            Self::Recvmsg6 => program::RECVMSG6,
+            Self::Getpeername4 => program::GETPEERNAME4,
+            Self::Getpeername6 => program::GETPEERNAME6,
         }
     }
 
@@ -49,6 +84,14 @@ impl CgroupHook {
         match self {
             Self::Bind4 => bpf_attach_type::BPF_CGROUP_INET4_BIND,
             Self::Bind6 => bpf_attach_type::BPF_CGROUP_INET6_BIND,
+            Self::Connect4 => bpf_attach_type::BPF_CGROUP_INET4_CONNECT,
+            Self::Connect6 => bpf_attach_type::BPF_CGROUP_INET6_CONNECT,
+            Self::Sendmsg4 => bpf_attach_type::BPF_CGROUP_UDP4_SENDMSG,
+            Self::Sendmsg6 => bpf_attach_type::BPF_CGROUP_UDP6_SENDMSG,
+            Self::Recvmsg4 => bpf_attach_type::BPF_CGROUP_UDP4_RECVMSG,
+            Self::Recvmsg6 => bpf_attach_type::BPF_CGROUP_UDP6_RECVMSG,
+            Self::Getpeername4 => bpf_attach_type::BPF_CGROUP_INET4_GETPEERNAME,
+            Self::Getpeername6 => bpf_attach_type::BPF_CGROUP_INET6_GETPEERNAME,
         }
     }
 
@@ -133,8 +176,8 @@ impl Hooks {
             Err(e) if e.kind() == io::ErrorKind::InvalidData => unpin(&path)?,
             Err(e) => return Err(pin("open the link pinned at", &path)(e)),
         }
-        let link = sys::link_create_cgroup(program.fd(), &dir, hook.attach_type())
-            .map_err(error("attach"))?;
+        let link =
+            sys::link_create(program.fd(), &dir, hook.attach_type()).map_err(error("attach"))?;
         sys::object_pin(&link, &path).map_err(pin("pin the link at", &path))?;
         Ok(Attached::Created)
     }

@@ -7,8 +7,8 @@ use aya_obj::generated::bpf_map_type::{self, *};
 use bascule_common::abi::{
     Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey4, FlowKey6,
     FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey4,
-    NeighbourKey6, Network, PortSlot, Rule, RuleCounters, Stat, Subnet, TrustKey, Uplink, deny,
-    names::map, service,
+    NeighbourKey6, Network, PortSlot, Rule, RuleCounters, SocketKey, SocketOrigin, Stat, Subnet,
+    TrustKey, Uplink, deny, names::map, service,
 };
 
 use super::{
@@ -73,6 +73,8 @@ impl Geometry {
             entries
         } else if is(BPF_MAP_TYPE_LPM_TRIE) {
             0
+        } else if is(BPF_MAP_TYPE_SOCKMAP) {
+            entries * 8
         } else if self.flags & SPARSE != 0 {
             buckets
         } else {
@@ -141,6 +143,8 @@ pub fn expected() -> BTreeMap<&'static str, Geometry> {
         (map::EVENTS, Geometry::new::<(), ()>(BPF_MAP_TYPE_RINGBUF, 1 << 20, 0)),
         (map::EVENT_TOKENS, Geometry::new::<u32, [u64; 2]>(per_cpu, 1, 0)),
         (map::COLLECTED, Geometry::new::<u32, [u64; 2]>(array, 1, 0)),
+        (map::SOCKETS, Geometry::new::<SocketKey, SocketOrigin>(lru, 65_536, 0)),
+        (map::PROXIES, Geometry::new::<u32, u32>(BPF_MAP_TYPE_SOCKMAP, map::PROXIES_LEN, 0)),
         (map::DENY4, Geometry::new::<Prefix4, Denied>(BPF_MAP_TYPE_LPM_TRIE, deny::SLOTS, SPARSE)),
         (map::DENY6, Geometry::new::<Prefix6, Denied>(BPF_MAP_TYPE_LPM_TRIE, deny::SLOTS, SPARSE)),
         (map::DENY_STATS, Geometry::new::<u32, Count>(per_cpu, deny::SLOTS, 0)),

@@ -201,8 +201,8 @@ fn make(
     for (name, fate) in fates {
         let path = if is_new(fate) { provisional(pins, name) } else { pins.map(name) };
         // aya would make PORTS for tables that are described by BTF. Ours are not, and before 6.2 the
-        // kernel then refuses them (their `timer_off` differs).
-        let by_aya = of_object.contains_key(name) && *name != map::PORTS;
+        // kernel then refuses them (their `timer_off` differs). Nor does a map of sockets take any.
+        let by_aya = of_object.contains_key(name) && ![map::PORTS, map::PROXIES].contains(name);
         if is_new(fate) && !by_aya {
             make_map(name, &wanted[name], &path)?;
         }
@@ -250,6 +250,7 @@ fn load_program(
     match program {
         AyaProgram::SchedClassifier(program) => program.load(),
         AyaProgram::CgroupSockAddr(program) => program.load(),
+        AyaProgram::SkLookup(program) => program.load(),
         AyaProgram::Xdp(program) => program.load(),
         _ => {
             tracing::warn!(program = name, "the object has a program of a type not known here");

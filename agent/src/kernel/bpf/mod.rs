@@ -16,7 +16,9 @@ mod map;
 mod mapping;
 mod object;
 mod ports;
+mod published;
 mod sizes;
+mod steering;
 mod sys;
 mod tables;
 mod xdp;
@@ -32,6 +34,8 @@ pub use load::{Collected, Fate, Loaded, Program, Programs, Report, collect, load
 pub use map::{CounterHash, CounterSlots, Hash, Slots, Sum, Table};
 pub use object::OBJECT;
 pub use ports::{PortKey, Ports};
+pub use published::PublishedPorts;
 pub use sizes::{Host, MapMemory, Memory, Sizes, Wanted};
+pub use steering::{ProxySlot, Steering};
 pub use tables::{Denials, Endpoints, Flows, Prefix4, Prefix6, Tables};
 pub use xdp::{XdpAttached, XdpMode};

@@ -102,6 +102,12 @@ impl Ports {
         Ok(true)
     }
 
+    /// The rule in a slot, or 0.
+    pub fn rule(&self, table: u32, slot: u32) -> u32 {
+        let read = |mapping: &Mapping| read(mapping, slot).rule;
+        if slot < service::SLOTS { self.mapped().get(&table).map_or(0, read) } else { 0 }
+    }
+
     /// Removes a table with all its slots; false if it did not exist.
     pub fn remove_table(&self, table: u32) -> Result<bool, BpfError> {
         let mut mapped = self.mapped();

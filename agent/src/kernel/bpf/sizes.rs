@@ -51,6 +51,8 @@ pub struct Sizes {
     pub flows: u32,
     /// Entries of `FRAGMENTS4`.
     pub fragments: u32,
+    /// Entries of `SOCKETS`.
+    pub sockets: u32,
     /// Entries of `RULE_STATS`: rules past it work, uncounted.
     pub counted_rules: u32,
     /// Bytes of `EVENTS`.
@@ -70,6 +72,7 @@ impl Sizes {
                 count.saturating_mul(2).clamp(1 << 10, 1 << 24).next_power_of_two()
             }),
             fragments: (flows / 32).clamp(1 << 12, 1 << 16),
+            sockets: (flows / 16).clamp(1 << 12, 1 << 17),
             counted_rules: wanted.counted_rules.unwrap_or(counted_rules).clamp(1, map::RULES_LEN),
             event_bytes: wanted
                 .event_bytes
@@ -85,6 +88,7 @@ impl Sizes {
             map::FLOWS4 => Some(self.flows),
             map::FLOWS6 => Some(self.flows / 2),
             map::FRAGMENTS4 | map::FRAGMENTS6 => Some(self.fragments),
+            map::SOCKETS => Some(self.sockets),
             map::RULE_STATS => Some(self.counted_rules),
             map::EVENTS => Some(self.event_bytes),
             _ => None,

@@ -352,15 +352,15 @@ pub fn link_create_xdp(program: impl AsFd, ifindex: u32, flags: u32) -> io::Resu
     unsafe { bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr) }
 }
 
-/// Attaches a program to a hook of a cgroup, after those that are there.
-pub fn link_create_cgroup(
+/// Attaches a program to a hook of a cgroup or of a network namespace, after those that are there.
+pub fn link_create(
     program: impl AsFd,
-    cgroup: impl AsFd,
+    target: impl AsFd,
     attach_type: bpf_attach_type,
 ) -> io::Result<OwnedFd> {
     let mut attr = LinkCreateAttr {
         program: raw(program),
-        target: raw(cgroup),
+        target: raw(target),
         attach_type: attach_type as u32,
         ..Default::default()
     };
