@@ -28,6 +28,7 @@ use crate::{
     },
     lock::{LockError, Locks, NamespaceLock, PinsLock},
     plan::Settings,
+    proxy::Proxy,
     reconcile::{Driver, Machine, Options, Places, StartError},
     state::{
         DefaultNetwork,
@@ -176,7 +177,8 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
     let store = Store::open(&config.state_dir)?;
     let options = options(config, own.cookie()?);
     let (driver, handle) = Driver::start(machine, store, &options, Arc::clone(&metrics)).await?;
-    let warnings = attach_cgroup(config, &plane);
+    let mut warnings = attach_cgroup(config, &plane);
+    let proxy = start_proxy(&plane, &metrics, &mut warnings);
     plane.hooks.sweep()?;
     plane.hooks.forget_other_versions()?;
     let api_listener = api::server::bind(&config.run_dir)?;
@@ -211,6 +213,7 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
     }
     listening.abort();
     collecting.abort();
+    drop(proxy);
     // Not there any more is as good.
     drop(std::fs::remove_file(config.run_dir.join(api::paths::SOCKET)));
     Ok(())
@@ -230,7 +233,7 @@ fn options(config: &Config, netns_cookie: u64) -> Options {
     Options { settings, bridge, ip_forward: config.ip_forward }
 }
 
-/// Reserves published ports on the host; returns what the operator should know where that cannot be.
+/// Reserves published ports on the host, and leads its processes to them; returns what the operator should know where that cannot be.
 fn attach_cgroup(config: &Config, plane: &Plane) -> Vec<String> {
     let attach = || -> Result<(), BpfError> {
         let cgroup = bpf::find_cgroup(config.cgroup.as_deref(), &config.run_dir)?;
@@ -245,9 +248,26 @@ fn attach_cgroup(config: &Config, plane: &Plane) -> Vec<String> {
         Err("this kernel's cgroup programs cannot refuse a port".to_owned())
     };
     let Err(error) = result else { return Vec::new() };
-    let warning = format!("processes of the host can take published ports: {error}");
+    let warning = format!(
+        "processes of the host can take published ports, and reach them by the agent's proxy alone: {error}"
+    );
     tracing::warn!("{warning}");
     vec![warning]
+}
+
+/// Serves those processes of the host whose sockets cannot be led.
+fn start_proxy(plane: &Plane, metrics: &Arc<Metrics>, warnings: &mut Vec<String>) -> Option<Proxy> {
+    let (tables, metrics) = (Arc::clone(&plane.tables), Arc::clone(metrics));
+    match Proxy::start(plane.hooks.pins(), &plane.programs, tables, metrics) {
+        Ok(proxy) => Some(proxy),
+        Err(error) => {
+            let warning =
+                format!("processes bound to loopback addresses reach no published port: {error}");
+            tracing::warn!("{warning}");
+            warnings.push(warning);
+            None
+        }
+    }
 }
 
 fn facts(

@@ -10,6 +10,7 @@ pub mod kernel;
 mod lock;
 pub mod model;
 pub mod plan;
+mod proxy;
 pub mod reconcile;
 pub mod state;
 pub mod telemetry;

@@ -2,8 +2,11 @@
 //! Reserving it afterwards is the work of the `bind4` and `bind6` programs.
 
 use std::{
-    fmt, fs,
+    collections::BTreeSet,
+    fmt, fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::AsFd,
+    sync::{Mutex, PoisonError},
 };
 
 use netlink_packet_core::{
@@ -106,6 +109,18 @@ fn meet(one: Ipv4Addr, other: Ipv4Addr) -> bool {
     one == other || one.is_unspecified() || other.is_unspecified()
 }
 
+/// Sockets of this process whose ports may be published all the same, by number.
+static DISREGARDED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Has [`holders`] leave out a socket of this process, for good: the proxy's sockets take what is sent to
+/// published ports anyway, whichever ports they have themselves.
+pub fn disregard(socket: impl AsFd) -> io::Result<()> {
+    let inode = nix::sys::stat::fstat(socket)?.st_ino;
+    let mut disregarded = DISREGARDED.lock().unwrap_or_else(PoisonError::into_inner);
+    disregarded.extend(u32::try_from(inode));
+    Ok(())
+}
+
 /// Every socket of the calling thread's network namespace that holds a port: those that listen or receive,
 /// and, as far as the kernel shows them, those that are only bound.
 pub fn holders() -> Result<Vec<Holder>> {
@@ -118,6 +133,8 @@ pub fn holders() -> Result<Vec<Holder>> {
             dump(&socket, protocol, family, &mut found)?;
         }
     }
+    let disregarded = DISREGARDED.lock().unwrap_or_else(PoisonError::into_inner);
+    found.retain(|holder| !disregarded.contains(&holder.inode));
     Ok(found)
 }
 

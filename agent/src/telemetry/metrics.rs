@@ -7,7 +7,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
 };
 
-use super::{collector::MapCollector, names::SharedNames};
+use super::{collector::MapCollector, names::SharedNames, proxy::ProxyMetrics};
 use crate::kernel::bpf::{Collected, Tables};
 
 /// All metrics of one agent.
@@ -23,6 +23,8 @@ pub struct Metrics {
     pub attach_seconds: Histogram,
     /// Corrections of what somebody else changed, by kind.
     pub reconcile_repairs: IntCounterVec,
+    /// What the proxy carries.
+    pub proxy: ProxyMetrics,
     health: Mutex<Result<(), String>>,
 }
 
@@ -68,6 +70,7 @@ impl Metrics {
                 ),
                 &["kind"],
             )?,
+            proxy: ProxyMetrics::new()?,
             health: Mutex::new(Err("the agent is starting".into())),
         };
         metrics.register_own()?;
@@ -82,6 +85,7 @@ impl Metrics {
         let abi = bascule_common::abi::ABI_VERSION.to_string();
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), &abi]).set(1);
         self.registry.register(Box::new(build))?;
+        self.proxy.register(&self.registry)?;
         self.registry.register(Box::new(self.conntrack_entries.clone()))?;
         self.registry.register(Box::new(self.gc_runs.clone()))?;
         self.registry.register(Box::new(self.gc_deleted.clone()))?;

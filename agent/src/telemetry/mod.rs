@@ -9,9 +9,11 @@ mod family;
 pub mod log;
 mod metrics;
 mod names;
+mod proxy;
 mod serve;
 
 pub use events::{DropEvent, Events, EventsError};
 pub use metrics::Metrics;
 pub use names::{EndpointName, Names, NetworkName, ProgramName, RuleName, SharedNames};
+pub use proxy::{Carried, ProxyMetrics};
 pub use serve::{ServeError, bind, serve};
