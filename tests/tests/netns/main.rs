@@ -15,6 +15,7 @@ mod forwarding;
 mod groups;
 mod host;
 mod lines;
+mod local;
 mod networks;
 mod out;
 mod plumbing;
