@@ -89,7 +89,7 @@ fn s77_s78_s79_the_default_network_is_on_a_bridge_that_is_brought() {
 }
 
 #[test]
-fn s76_s77_a_network_of_ones_own_is_on_a_bridge_that_is_brought() {
+fn s76_moby_ipam_034_a_network_of_ones_own_is_on_a_bridge_that_is_brought() {
     let stage = stage(&[]);
     let before = look(&stage);
     stage.agent.network("n1", "-o com.docker.network.bridge.name=bridge0");
@@ -134,7 +134,7 @@ fn stations_on_a_brought_bridge_are_neighbours() {
 }
 
 #[test]
-fn a_bridge_that_cannot_be_used_is_refused_with_its_reason() {
+fn moby_lc_013_a_bridge_that_cannot_be_used_is_refused_with_its_reason() {
     let net = Topology::new();
     net.host.sh("ip link add empty0 type bridge");
     for (name, why) in [

@@ -48,9 +48,9 @@ pub(super) fn addresses(
     read(desired, &wishes, facts, Some(name))
 }
 
-/// Returns the MTU of a network that asks for none: no more than its bridge carries.
+/// Returns the MTU of a network that asks for none: that of a bridge that is brought.
 pub(super) fn mtu(name: &str, facts: &Facts) -> u16 {
-    facts.bridges.get(name).map_or(facts.mtu, |mtu| facts.mtu.min(*mtu))
+    facts.bridges.get(name).copied().unwrap_or(facts.mtu)
 }
 
 /// Returns whether a default network that stands has to move to another bridge, or to other addresses.
