@@ -38,7 +38,12 @@ fn usage_errors_exit_with_two() {
         "run -e =x -- true",
         "ps --output yaml",
         "exec c1",
-        "agent --bridge foo",
+        "policy",
+        "policy deny",
+        "policy deny add",
+        "policy deny rm",
+        "policy deny ls --output yaml",
+        "agent --bridge 10.0.0.1/33",
         "agent --metrics-listen foo",
     ] {
         let output = bascule(line);

@@ -3,7 +3,7 @@
 use bascule_tests::{
     Agent, Topology,
     agent::Settings,
-    topology::HOST,
+    topology::{HOST, UPLINK},
     traffic::{self, TcpServer, UdpServer},
     wait,
 };
@@ -11,21 +11,28 @@ use bascule_tests::{
 use crate::{at, stream::Stream};
 
 /// Everything an operator does to a network and a container, from the first to the last.
-const SCRIPT: [&str; 10] = [
+const SCRIPT: [&str; 12] = [
     "network create --subnet 10.81.0.0/24 first",
     "network create --subnet 10.82.0.0/24 second",
     "container create --name victim --network first --ip 10.81.0.9 -p 8080:80 --expose 80",
     "container start victim",
     "network connect second victim",
+    "policy deny add 10.83.0.0/24 2001:db8::/32",
     "network disconnect first victim",
     "container stop victim",
+    "policy deny rm 10.83.0.0/24 2001:db8::/32",
     "container rm victim",
     "network rm first",
     "network rm second",
 ];
 
 /// What brings any half of the script to its end.
-const RESET: [&str; 3] = ["container rm -f victim", "network rm -f first", "network rm -f second"];
+const RESET: [&str; 4] = [
+    "container rm -f victim",
+    "network rm -f first",
+    "network rm -f second",
+    "policy deny rm 10.83.0.0/24 2001:db8::/32",
+];
 
 /// Points tried in a run: every one in the long form.
 fn stride() -> usize {
@@ -97,6 +104,13 @@ fn play(agent: &mut Agent) -> bool {
 fn check(net: &Topology, agent: &Agent, point: usize) {
     let status = agent.api("GET", "/bascule/v1/status", None);
     assert_eq!(status.body["Failures"], serde_json::json!([]), "after point {point}: {status:?}");
+    let denied = agent.ok("policy deny ls -q");
+    assert!(
+        ["", "10.83.0.0/24\n2001:db8::/32"].contains(&denied.as_str()),
+        "half a list: {denied}"
+    );
+    let in_xdp = net.host.sh(&format!("ip link show dev {UPLINK}")).contains("xdp");
+    assert_eq!(in_xdp, !denied.is_empty(), "after point {point}, the list is: {denied}");
     let listed = agent.ok("container ls");
     if !listed.contains("victim") {
         traffic::refused(&net.outside, at(HOST, 8080));
