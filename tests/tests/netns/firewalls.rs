@@ -2,6 +2,7 @@
 //! carry is lost, and nothing of the firewall is changed.
 
 use std::{
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -48,6 +49,11 @@ fn all_works(stage: &Stage, [c1, c2, c3]: &[Container; 3]) {
     }
     traffic::exchange(&c1.ns, at(OUTSIDE, 53), 64);
     traffic::answers(&c3.ns, OUTSIDE);
+    // Processes of the host itself.
+    for address in [Ipv4Addr::LOCALHOST, HOST] {
+        traffic::reaches(&stage.net.host, at(address, 8080));
+        traffic::exchange(&stage.net.host, at(address, 8053), 64);
+    }
     // And no more than before.
     traffic::unreachable(&c3.ns, at(c1.address(), 80));
 }
