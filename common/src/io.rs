@@ -8,10 +8,10 @@ use core::ops::{Deref, DerefMut};
 
 use crate::{
     abi::{
-        Config, Direction, Endpoint, Flow4, FlowKey4, FragmentKey4, FragmentPorts, Ip4, LinkKey,
-        Local, Mac, Neighbour, Network, Rule, Stat, Subnet, Uplink,
+        Config, Direction, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, LinkKey, Local,
+        Mac, Neighbour, Network, Rule, ServedKey, Stat, Subnet, TrustKey, Uplink,
     },
-    datapath::conntrack::Entries,
+    datapath::{conntrack::Entries, family::Family},
     wire::Wire,
 };
 
@@ -20,8 +20,18 @@ use crate::{
 pub enum Checksum {
     /// Addresses: part of the pseudo header, which a checksum left to the device already covers.
     Pseudo,
+    /// The same of IPv6, whose header has no checksum of its own to make up for the change.
+    Pseudo6,
     /// The segment itself, which a checksum left to the device does not cover yet.
     Segment,
+}
+
+impl Checksum {
+    /// What the addresses of this family belong to.
+    #[inline(always)]
+    pub fn pseudo<A: Family>() -> Self {
+        if A::ICMP_PSEUDO { Self::Pseudo6 } else { Self::Pseudo }
+    }
 }
 
 /// A frame on its way.
@@ -40,6 +50,8 @@ pub trait Packet {
     fn interface(&self) -> u32;
     /// Index of the interface that the frame came in by; 0 for one that this host made.
     fn arrived_by(&self) -> u32;
+    /// The mark that others left on the packet.
+    fn mark(&self) -> u32;
     /// Whether the frame carries a VLAN tag.
     fn is_tagged(&self) -> bool;
     /// Whether the frame was addressed to this host's Ethernet address.
@@ -50,7 +62,11 @@ pub trait Packet {
     fn store<T: Wire>(&mut self, offset: u32, value: T) -> Option<()>;
     /// Gives the frame these Ethernet addresses, and an Ethernet header if it has none; the offsets of
     /// such a frame are no longer valid then.
-    fn address(&mut self, dst: Mac, src: Mac) -> Option<()>;
+    fn address(&mut self, dst: Mac, src: Mac, ethertype: u16) -> Option<()>;
+    /// Keeps the first `keep` bytes of the frame, and makes room for `room` bytes in front of its IP header.
+    fn make_room(&mut self, keep: u32, room: u32) -> Option<()>;
+    /// Where the IPv6 extension headers from `at` on lead: a [`crate::datapath::v6::Chain`].
+    fn extensions(&self, at: u32, next: u8) -> u64;
     /// Adds `diff` ([`crate::wire::checksum`]) to the transport checksum at `offset`. A `udp` checksum of
     /// 0 means that there is none, and stays.
     fn adjust(&mut self, offset: u32, diff: u32, scope: Checksum, udp: bool) -> Option<()>;
@@ -71,11 +87,11 @@ pub enum Inserted {
 ///
 /// Large values that the agent alone writes come by [`Self::Ref`], since a BPF program has 512 bytes of
 /// stack; whatever packets write is copied at once, because it may be recycled under the reader.
-pub trait Tables {
+pub trait Tables<A: Family> {
     /// A value in place.
     type Ref<T: Copy + 'static>: Deref<Target = T>;
     /// Room for the two entries of a flow to be opened, zeroed.
-    type Scratch: DerefMut<Target = Entries>;
+    type Scratch: DerefMut<Target = Entries<A>>;
     /// That room: one for each CPU, since no two walks run on one at a time.
     fn scratch(&self) -> Option<Self::Scratch>;
     /// The switches.
@@ -83,37 +99,43 @@ pub trait Tables {
     /// The endpoint behind an interface.
     fn endpoint(&self, ifindex: u32) -> Option<Self::Ref<Endpoint>>;
     /// Where an address of a network lives.
-    fn neighbour(&self, network: u32, ip4: Ip4) -> Option<Self::Ref<Neighbour>>;
+    fn neighbour(&self, network: u32, address: A) -> Option<Self::Ref<Neighbour>>;
     /// A network.
     fn network(&self, index: u32) -> Option<Self::Ref<Network>>;
     /// The current generation of an endpoint index.
     fn generation(&self, endpoint: u32) -> u32;
     /// An address of the host.
-    fn local(&self, ip4: Ip4) -> Option<Local>;
+    fn local(&self, address: A) -> Option<Local>;
     /// The subnet of ours that an address belongs to.
-    fn subnet(&self, ip4: Ip4) -> Option<Subnet>;
+    fn subnet(&self, address: A) -> Option<Subnet>;
     /// An uplink.
     fn uplink(&self, ifindex: u32) -> Option<Self::Ref<Uplink>>;
     /// Whether a link opens this.
     fn linked(&self, key: &LinkKey) -> bool;
     /// The rule in a slot of a port table, or 0.
     fn published(&self, table: u32, slot: u32) -> u32;
+    /// The rule that publishes a port of a container, or 0.
+    fn served(&self, key: &ServedKey) -> u32;
+    /// Whether an interface may address the containers of a network directly.
+    fn trusted(&self, key: &TrustKey) -> bool;
+    /// Whether one more ICMP error may be sent now.
+    fn may_answer(&self) -> bool;
     /// A rule.
     fn rule(&self, index: u32) -> Option<Self::Ref<Rule>>;
     /// An entry of conntrack.
-    fn flow(&self, key: &FlowKey4) -> Option<Flow4>;
+    fn flow(&self, key: &FlowKey<A>) -> Option<Flow<A>>;
     /// Enters a flow whose key must be free.
-    fn insert_flow(&self, key: &FlowKey4, flow: &Flow4) -> Inserted;
+    fn insert_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Inserted;
     /// Enters or replaces a flow.
-    fn replace_flow(&self, key: &FlowKey4, flow: &Flow4) -> Inserted;
+    fn replace_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Inserted;
     /// Removes a flow.
-    fn remove_flow(&self, key: &FlowKey4);
+    fn remove_flow(&self, key: &FlowKey<A>);
     /// Marks an entry as seen now and replaces its state: `(state & !clear) | set`.
-    fn touch_flow(&self, key: &FlowKey4, now: u32, clear: u8, set: u8);
+    fn touch_flow(&self, key: &FlowKey<A>, now: u32, clear: u8, set: u8);
     /// The ports of a datagram whose first fragment was seen.
-    fn fragment(&self, key: &FragmentKey4) -> Option<FragmentPorts>;
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;
     /// Remembers the ports of a first fragment.
-    fn remember_fragment(&self, key: &FragmentKey4, ports: FragmentPorts);
+    fn remember_fragment(&self, key: &FragmentKey<A>, ports: FragmentPorts);
     /// Counts traffic of an endpoint.
     fn count_endpoint(&self, endpoint: u32, direction: Direction, packets: u32, bytes: u32);
     /// Counts traffic of a published rule; `opened` counts a new connection.
@@ -126,13 +148,15 @@ pub trait Tables {
 
 /// Where the host would send a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
+pub enum Route<A> {
     /// Out of this interface, to this next hop.
     Via {
         /// Interface index.
         ifindex: u32,
         /// Address of the next hop: a router's, or the destination's own.
-        next_hop: Ip4,
+        next_hop: A,
+        /// MTU of the route, in bytes from the IP header on; 0 if it has none of its own.
+        mtu: u32,
     },
     /// The host does not forward (`ip_forward` is 0).
     ForwardingOff,
@@ -147,14 +171,14 @@ pub trait Step {
 }
 
 /// What only the kernel knows.
-pub trait Kernel {
+pub trait Kernel<A: Family> {
     /// The coarse clock ([`crate::abi::config::CLOCK_SHIFT`]).
     fn now(&self) -> u32;
     /// Looks a route up, as for a packet that came in by `arrived_by`.
-    fn route(&self, arrived_by: u32, src: Ip4, dst: Ip4) -> Route;
+    fn route(&self, arrived_by: u32, src: A, dst: A) -> Route<A>;
     /// Takes steps until one says that it was the last, `times` at most. In BPF this is `bpf_loop`, whose
     /// body the verifier checks once and not once for each round.
     fn repeat<S: Step>(&self, times: u32, steps: &mut S);
     /// Whether a socket of the host would receive a packet with this tuple.
-    fn socket(&self, key: &FlowKey4) -> bool;
+    fn socket(&self, key: &FlowKey<A>) -> bool;
 }

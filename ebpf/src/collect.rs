@@ -5,11 +5,14 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated as bpf;
 use bascule_common::{
-    abi::{Config, Flow4, FlowKey4, config::CLOCK_SHIFT},
+    abi::{Config, Flow, FlowKey, Ip4, Ip6, config::CLOCK_SHIFT},
     datapath::conntrack,
 };
 
-use crate::{maps, tables::Maps};
+use crate::{
+    maps,
+    tables::{Maps, Stored},
+};
 
 /// What the callback works with.
 struct State {
@@ -19,21 +22,27 @@ struct State {
     removed: u64,
 }
 
-/// Walks the table. Leaves the numbers of entries seen and removed in `COLLECTED`.
+/// Walks `FLOWS4`. Leaves the numbers of entries seen and removed in `COLLECTED`.
 #[inline(always)]
 pub fn flows4() {
+    flows((&raw const maps::FLOWS4).cast_mut().cast(), each::<Ip4> as *mut c_void);
+}
+
+/// Walks `FLOWS6`. Leaves the numbers of entries seen and removed in `COLLECTED`.
+#[inline(always)]
+pub fn flows6() {
+    flows((&raw const maps::FLOWS6).cast_mut().cast(), each::<Ip6> as *mut c_void);
+}
+
+#[inline(always)]
+fn flows(map: *mut c_void, each: *mut c_void) {
     let Some(config) = maps::CONFIG.get(0).copied() else { return };
     // SAFETY: no arguments.
     let now = (unsafe { bpf::bpf_ktime_get_coarse_ns() } >> CLOCK_SHIFT) as u32;
     let mut state = State { config, now, seen: 0, removed: 0 };
     // SAFETY: the callback has the signature that the helper wants, and the state outlives the call.
     unsafe {
-        bpf::bpf_for_each_map_elem(
-            (&raw const maps::FLOWS4).cast_mut().cast(),
-            each as *mut c_void,
-            (&raw mut state).cast(),
-            0,
-        );
+        bpf::bpf_for_each_map_elem(map, each, (&raw mut state).cast(), 0);
     }
     // The slot exists: an array of one. A failure leaves the last numbers.
     let _ = maps::COLLECTED.set(0, [state.seen, state.removed], 0);
@@ -42,17 +51,18 @@ pub fn flows4() {
 /// Removes an entry whose endpoint is gone, or that has been idle too long.
 ///
 /// # Safety
-/// Called by `bpf_for_each_map_elem` over `FLOWS4` with a [`State`].
-unsafe extern "C" fn each(
+/// Called by `bpf_for_each_map_elem` over the flows of the family with a [`State`].
+unsafe extern "C" fn each<A: Stored>(
     map: *mut c_void,
     key: *mut c_void,
     value: *mut c_void,
     state: *mut c_void,
 ) -> i64 {
-    // SAFETY: the helper passes a key and a value of FLOWS4 and the caller's state, all valid for the
+    // SAFETY: the helper passes a key and a value of the map and the caller's state, all valid for the
     // call; the copies are taken at once.
-    let (flow_key, flow, state) =
-        unsafe { (*key.cast::<FlowKey4>(), *value.cast::<Flow4>(), &mut *state.cast::<State>()) };
+    let (flow_key, flow, state) = unsafe {
+        (*key.cast::<FlowKey<A>>(), *value.cast::<Flow<A>>(), &mut *state.cast::<State>())
+    };
     state.seen = state.seen.wrapping_add(1);
     if !conntrack::is_current(&Maps, &flow)
         || conntrack::is_idle(&state.config, flow_key.proto, &flow, state.now)

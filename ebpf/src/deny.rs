@@ -10,11 +10,13 @@ use aya_ebpf::{
 use bascule_common::{
     abi::{Direction, DropReason, Event, Ip4, Ip6, Port, Stat},
     datapath::deny::{self, Frame, List, Match},
-    io::Tables as _,
     wire::{Ipv4, Ipv6, Ports, Wire, ethertype, proto},
 };
 
-use crate::{emit, maps, tables::Maps};
+use crate::{
+    emit, maps,
+    tables::{self, Maps},
+};
 
 /// Bits of an address.
 const V4: u32 = 32;
@@ -29,7 +31,7 @@ pub fn run(ctx: &XdpContext) -> u32 {
     if emit::has_token() {
         report(ctx, found);
     } else {
-        Maps.count(Stat::EventsLost);
+        tables::count(Stat::EventsLost);
     }
     XDP_DROP
 }
@@ -87,7 +89,7 @@ impl List for Maps {
 #[inline(never)]
 fn report(ctx: &XdpContext, found: Match) {
     let Some(mut entry) = maps::EVENTS.reserve(0) else {
-        Maps.count(Stat::EventsLost);
+        tables::count(Stat::EventsLost);
         return;
     };
     let frame = Xdp(ctx);
@@ -123,8 +125,8 @@ fn describe(frame: &Xdp<'_>, found: Match, event: &mut Event) {
         let Some(header) = frame.load::<Ipv6>(network) else { return };
         event.family = 6;
         event.proto = header.next_header;
-        event.src = header.src;
-        event.dst = header.dst;
+        event.src = header.src.octets();
+        event.dst = header.dst.octets();
         transport = network + size_of::<Ipv6>() as u32;
     }
     if transport != 0 && matches!(event.proto, proto::TCP | proto::UDP | proto::SCTP) {

@@ -5,35 +5,129 @@ use aya_ebpf::{
     helpers::generated as bpf,
 };
 use bascule_common::{
-    abi::{Direction, DropKey, Event, Ip4, Port, Stat, config::CLOCK_SHIFT},
-    datapath::{Flat, Kind, Verdict},
-    io::{Packet, Tables as _},
+    abi::{AnyIp, Direction, DropKey, DropReason, Event, Ip4, Port, Stat},
+    datapath::{End, Family, Kind, Next, Outcome, Verdict},
+    io::{Packet, Tables},
     wire::{Ipv4, Ipv6, Ports, ethertype, proto},
 };
 
 use crate::{
     maps,
-    skb::Skb,
+    skb::{Helped, Skb},
     tables::{self, Maps},
 };
 
-const AF_INET: u32 = 2;
 const PACKET_HOST: u32 = 0;
 
-/// Carries a verdict out. `direction` is the program's, seen from the container or the host.
-#[inline(always)]
-pub fn finish<const NETWORK: u32>(skb: &mut Skb<NETWORK>, direction: Direction, end: Flat) -> i32 {
-    match end.end() {
-        Ok(Verdict { kind: Kind::Deliver, ifindex, .. }) => deliver(skb, ifindex),
-        Ok(Verdict { kind: Kind::Leave, ifindex, next_hop }) => leave(ifindex, next_hop),
-        // Unlike TC_ACT_OK, this lets the programs of others on the interface run.
-        Ok(_) => TC_ACT_UNSPEC,
-        Err(reason) => {
-            dropped(skb, reason, direction as u8);
-            TC_ACT_SHOT
+/// How a part of a walk ended, as the number that a function returns: an action of the kernel's, or what is left to
+/// do. The verifier looks at a function that returns a number once, wherever it is called.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Code(pub i32);
+
+impl Code {
+    const FIRST: Self = Self(0x0100_0000);
+    const ERROR: Self = Self(0x0200_0000);
+    /// And the reason.
+    const DROP: i32 = 0x0300_0000;
+    /// Dropped, and to be answered.
+    const EXPIRED: Self = Self(0x0400_0000);
+    /// And the MTU.
+    const TOO_BIG: i32 = 0x0500_0000;
+    /// Redirected already; and the MTU that the SYN shall fit.
+    const CLAMP: i32 = 0x0600_0000;
+    const STALE: Self = Self(0x0700_0000);
+    const KIND: i32 = 0x0f00_0000;
+    const DETAIL: i32 = 0xffff;
+
+    /// What was said beside the kind.
+    #[inline(always)]
+    fn detail(self) -> u32 {
+        (self.0 & Self::DETAIL) as u32
+    }
+}
+
+impl End for Code {
+    const LOST: Self = Self(Self::DROP | DropReason::CtTableFull as i32);
+
+    #[inline(always)]
+    fn next(&self) -> Next {
+        match *self {
+            Self::FIRST => Next::First,
+            Self::ERROR => Next::Error,
+            Self::STALE => Next::Refresh,
+            _ => Next::Done,
         }
     }
 }
+
+/// Carries a verdict out, as far as one function can.
+#[inline(always)]
+pub fn code<A: Helped, const NETWORK: u32>(skb: &mut Skb<NETWORK>, end: Outcome) -> i32 {
+    let verdict = match end {
+        Ok(verdict) => verdict,
+        Err(reason) => return Code::DROP | reason as i32,
+    };
+    let action = match verdict.kind {
+        Kind::Deliver => deliver(skb, verdict.ifindex),
+        Kind::Leave => leave::<A>(verdict.ifindex, verdict.next_hop),
+        // SAFETY: no pointers; out of the interface, not into it.
+        Kind::Back => return unsafe { bpf::bpf_redirect(skb.interface(), 0) as i32 },
+        Kind::First => return Code::FIRST.0,
+        Kind::Error => return Code::ERROR.0,
+        Kind::Stale => return Code::STALE.0,
+        Kind::Expired => return Code::EXPIRED.0,
+        Kind::TooBig => return Code::TOO_BIG | (verdict.ifindex as i32 & Code::DETAIL),
+        // Unlike TC_ACT_OK, this lets the programs of others on the interface run.
+        Kind::Pass => return TC_ACT_UNSPEC,
+    };
+    if verdict.clamp != 0 {
+        return Code::CLAMP | (verdict.clamp as i32 & Code::DETAIL);
+    }
+    action
+}
+
+/// Does what the parts left to do: counts and reports a drop, answers, clamps. `direction` is the program's, seen
+/// from the container or the host.
+#[inline(always)]
+pub fn finish<const NETWORK: u32>(
+    skb: &Skb<NETWORK>,
+    direction: Direction,
+    end: Code,
+    answer: impl Fn(Verdict) -> Code,
+    clamp: impl Fn(u32),
+) -> i32 {
+    let (reason, verdict) = match end.0 & Code::KIND {
+        _ if end.0 < 0 => return end.0,
+        Code::DROP => {
+            dropped::<NETWORK>(skb, end.detail() as u8, direction as u8);
+            return TC_ACT_SHOT;
+        }
+        Code::CLAMP => {
+            clamp(end.detail());
+            return TC_ACT_REDIRECT;
+        }
+        Code::TOO_BIG => (DropReason::MtuExceeded, Verdict::too_big(end.detail())),
+        _ if end == Code::EXPIRED => (DropReason::TtlExpired, Verdict::EXPIRED),
+        _ => return end.0,
+    };
+    dropped::<NETWORK>(skb, reason as u8, direction as u8);
+    let end = answer(verdict);
+    if end.0 & Code::KIND != 0 { TC_ACT_SHOT } else { end.0 }
+}
+
+/// Drops a packet that no walk has seen.
+#[inline(always)]
+pub fn refuse<const NETWORK: u32>(
+    skb: &Skb<NETWORK>,
+    direction: Direction,
+    reason: DropReason,
+) -> i32 {
+    dropped::<NETWORK>(skb, reason as u8, direction as u8);
+    TC_ACT_SHOT
+}
+
+/// What redirecting helpers answer when they did.
+const TC_ACT_REDIRECT: i32 = 7;
 
 #[inline(always)]
 fn deliver<const NETWORK: u32>(skb: &mut Skb<NETWORK>, ifindex: u32) -> i32 {
@@ -48,15 +142,15 @@ fn deliver<const NETWORK: u32>(skb: &mut Skb<NETWORK>, ifindex: u32) -> i32 {
 }
 
 #[inline(always)]
-fn leave(ifindex: u32, next_hop: Ip4) -> i32 {
-    if next_hop == Ip4::UNSPECIFIED {
+fn leave<A: Helped>(ifindex: u32, next_hop: AnyIp) -> i32 {
+    if A::from_any(next_hop) == A::UNSPECIFIED {
         // SAFETY: without parameters the kernel looks the next hop up.
         return unsafe { bpf::bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 };
     }
     // SAFETY: integers; zero is a value.
     let mut hop: NextHop = unsafe { core::mem::zeroed() };
-    hop.nh_family = AF_INET;
-    hop.__bindgen_anon_1.ipv4_nh = next_hop.0;
+    hop.nh_family = A::AF.into();
+    hop.__bindgen_anon_1.ipv6_nh = next_hop.0;
     // SAFETY: the parameters have the length that is passed, and are read before the call returns.
     unsafe { bpf::bpf_redirect_neigh(ifindex, &raw mut hop, size_of::<NextHop>() as i32, 0) as i32 }
 }
@@ -68,11 +162,11 @@ fn dropped<const NETWORK: u32>(skb: &Skb<NETWORK>, reason: u8, direction: u8) {
     let key = DropKey { endpoint, reason, direction, pad: 0 };
     tables::count_drop(&key, skb.segments(), skb.length().wrapping_sub(NETWORK));
     if !has_token() {
-        Maps.count(Stat::EventsLost);
+        tables::count(Stat::EventsLost);
         return;
     }
     let Some(mut entry) = maps::EVENTS.reserve(0) else {
-        Maps.count(Stat::EventsLost);
+        tables::count(Stat::EventsLost);
         return;
     };
     let event = Event {
@@ -90,17 +184,34 @@ fn dropped<const NETWORK: u32>(skb: &Skb<NETWORK>, reason: u8, direction: u8) {
     entry.submit(0);
 }
 
+/// Whether one more event may be reported now.
+#[inline(always)]
+pub fn has_token() -> bool {
+    let limit = maps::CONFIG.get(0).map_or(0, |config| config.events_per_second);
+    tables::take_token(&maps::EVENT_TOKENS, limit.into())
+}
+
 /// Whom a drop is counted for: the container behind the interface, or the one that was addressed.
 #[inline(always)]
 fn endpoint_of<const NETWORK: u32>(skb: &Skb<NETWORK>) -> u32 {
-    if let Some(endpoint) = Maps.endpoint(skb.interface()) {
+    if let Some(endpoint) = Tables::<Ip4>::endpoint(&Maps, skb.interface()) {
         return endpoint.endpoint;
     }
-    skb.load::<Ipv4>(NETWORK)
-        .and_then(|header| {
-            let subnet = Maps.subnet(header.dst)?;
-            Maps.neighbour(subnet.network, header.dst)
-        })
+    match skb.protocol() {
+        ethertype::IPV4 => skb.load::<Ipv4>(NETWORK).map_or(0, |header| holder(header.dst)),
+        ethertype::IPV6 => skb.load::<Ipv6>(NETWORK).map_or(0, |header| holder(header.dst)),
+        _ => 0,
+    }
+}
+
+/// The endpoint that holds an address of ours, or 0.
+#[inline(always)]
+fn holder<A: Family>(address: A) -> u32
+where
+    Maps: Tables<A>,
+{
+    Maps.subnet(address)
+        .and_then(|subnet| Maps.neighbour(subnet.network, address))
         .map_or(0, |neighbour| neighbour.endpoint)
 }
 
@@ -125,29 +236,14 @@ fn describe<const NETWORK: u32>(skb: &Skb<NETWORK>, event: &mut Event) {
             let Some(header) = skb.load::<Ipv6>(NETWORK) else { return };
             event.family = 6;
             event.proto = header.next_header;
-            event.src = header.src;
-            event.dst = header.dst;
+            event.src = header.src.octets();
+            event.dst = header.dst.octets();
+            if matches!(header.next_header, proto::TCP | proto::UDP | proto::SCTP) {
+                let ports = skb.load::<Ports>(NETWORK + size_of::<Ipv6>() as u32);
+                let none = Ports { src: Port(0), dst: Port(0) };
+                Ports { src: event.src_port, dst: event.dst_port } = ports.unwrap_or(none);
+            }
         }
         _ => {}
     }
-}
-
-/// Takes a token of this CPU's bucket, refilled once for each unit of the coarse clock.
-#[inline(always)]
-pub fn has_token() -> bool {
-    let Some(bucket) = maps::EVENT_TOKENS.get_ptr_mut(0) else { return false };
-    let Some(config) = maps::CONFIG.get(0) else { return false };
-    // SAFETY: no arguments.
-    let now = unsafe { bpf::bpf_ktime_get_coarse_ns() } >> CLOCK_SHIFT;
-    // SAFETY: this CPU's own slot, valid until the program ends.
-    let [tokens, filled] = unsafe { &mut *bucket };
-    if *filled != now {
-        *filled = now;
-        *tokens = u64::from(config.events_per_second);
-    }
-    if *tokens == 0 {
-        return false;
-    }
-    *tokens = tokens.wrapping_sub(1);
-    true
 }

@@ -11,6 +11,8 @@ mod emit;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod parts;
+#[cfg(target_arch = "bpf")]
 mod reserve;
 #[cfg(target_arch = "bpf")]
 mod skb;
@@ -22,65 +24,88 @@ mod tables;
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        bindings::TC_ACT_UNSPEC,
+        EbpfContext as _,
+        bindings::{__sk_buff, TC_ACT_UNSPEC},
         macros::{cgroup_sock_addr, classifier, sk_lookup, xdp},
         programs::{SkLookupContext, SockAddrContext, TcContext, XdpContext},
     };
-    use bascule_common::{abi::Direction, datapath, wire::L3};
-
-    use crate::{
-        collect, deny as denial, emit, reserve,
-        skb::{Host, Skb},
-        sockets,
-        tables::Maps,
+    use bascule_common::{
+        io::Packet as _,
+        wire::{L3, ethertype},
     };
+
+    use crate::{collect, deny as denial, parts, reserve, skb::Skb, sockets};
 
     /// Everything a container sends: ingress of the host end of its veth.
     #[classifier]
     pub fn from_container(ctx: TcContext) -> i32 {
-        let mut skb = Skb::<L3>::new(&ctx);
-        let outcome = datapath::from_container(&mut skb, &Maps, &Host::new(&ctx));
-        emit::finish(&mut skb, Direction::Out, outcome)
+        let skb: *mut __sk_buff = ctx.as_ptr().cast();
+        match Skb::<L3>::new(skb).protocol() {
+            ethertype::IPV4 => parts::from_container4(skb),
+            ethertype::IPV6 => parts::from_container6(skb),
+            _ => parts::from_container_other(skb),
+        }
     }
 
     /// What the kernel itself sends to a container: egress of the host end of its veth.
     #[classifier]
     pub fn to_container(ctx: TcContext) -> i32 {
-        let mut skb = Skb::<L3>::new(&ctx);
-        let outcome = datapath::to_container(&skb, &Maps);
-        emit::finish(&mut skb, Direction::In, outcome)
+        let skb: *mut __sk_buff = ctx.as_ptr().cast();
+        match Skb::<L3>::new(skb).protocol() {
+            ethertype::IPV4 => parts::to_container4(skb),
+            ethertype::IPV6 => parts::to_container6(skb),
+            _ => parts::to_container_other(skb),
+        }
     }
 
     /// What arrives from outside: ingress of an uplink.
     #[classifier]
     pub fn from_uplink(ctx: TcContext) -> i32 {
-        let mut skb = Skb::<L3>::new(&ctx);
-        let outcome = datapath::from_uplink(&mut skb, &Maps, &Host::new(&ctx));
-        emit::finish(&mut skb, Direction::In, outcome)
+        let skb: *mut __sk_buff = ctx.as_ptr().cast();
+        if let Some(action) = parts::denied::<L3>(skb) {
+            return action;
+        }
+        match Skb::<L3>::new(skb).protocol() {
+            ethertype::IPV4 => parts::from_uplink4(skb),
+            ethertype::IPV6 => parts::from_uplink6(skb),
+            _ => TC_ACT_UNSPEC,
+        }
     }
 
     /// What the kernel forwarded out: egress of an uplink.
     #[classifier]
     pub fn to_uplink(ctx: TcContext) -> i32 {
-        let mut skb = Skb::<L3>::new(&ctx);
-        let outcome = datapath::to_uplink(&mut skb, &Maps, &Host::new(&ctx));
-        emit::finish(&mut skb, Direction::Out, outcome)
+        let skb: *mut __sk_buff = ctx.as_ptr().cast();
+        match Skb::<L3>::new(skb).protocol() {
+            ethertype::IPV4 => parts::to_uplink4(skb),
+            ethertype::IPV6 => parts::to_uplink6(skb),
+            _ => TC_ACT_UNSPEC,
+        }
     }
 
     /// What arrives from outside by a device without Ethernet headers.
     #[classifier]
     pub fn from_uplink_l3(ctx: TcContext) -> i32 {
-        let mut skb = Skb::<0>::new(&ctx);
-        let outcome = datapath::from_uplink(&mut skb, &Maps, &Host::new(&ctx));
-        emit::finish(&mut skb, Direction::In, outcome)
+        let skb: *mut __sk_buff = ctx.as_ptr().cast();
+        if let Some(action) = parts::denied::<0>(skb) {
+            return action;
+        }
+        match Skb::<0>::new(skb).protocol() {
+            ethertype::IPV4 => parts::from_bare_uplink4(skb),
+            ethertype::IPV6 => parts::from_bare_uplink6(skb),
+            _ => TC_ACT_UNSPEC,
+        }
     }
 
     /// What the kernel forwarded out by a device without Ethernet headers.
     #[classifier]
     pub fn to_uplink_l3(ctx: TcContext) -> i32 {
-        let mut skb = Skb::<0>::new(&ctx);
-        let outcome = datapath::to_uplink(&mut skb, &Maps, &Host::new(&ctx));
-        emit::finish(&mut skb, Direction::Out, outcome)
+        let skb: *mut __sk_buff = ctx.as_ptr().cast();
+        match Skb::<0>::new(skb).protocol() {
+            ethertype::IPV4 => parts::to_bare_uplink4(skb),
+            ethertype::IPV6 => parts::to_bare_uplink6(skb),
+            _ => TC_ACT_UNSPEC,
+        }
     }
 
     /// Removes idle flows; run by the agent, attached nowhere.
@@ -94,6 +119,13 @@ mod programs {
     #[xdp(frags)]
     pub fn deny(ctx: XdpContext) -> u32 {
         denial::run(&ctx)
+    }
+
+    /// The same for IPv6.
+    #[classifier]
+    pub fn collect_flows6(_ctx: TcContext) -> i32 {
+        collect::flows6();
+        TC_ACT_UNSPEC
     }
 
     /// Published ports are taken.

@@ -83,14 +83,20 @@ pub static STATS: PerCpuArray<u64, { Stat::COUNT as usize }> = PerCpuArray::new(
 #[btf_map]
 pub static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
 /// Tokens left, and the coarse time of the last refill.
+pub type Tokens = PerCpuArray<[u64; 2], 1>;
 #[btf_map]
-pub static EVENT_TOKENS: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
+pub static EVENT_TOKENS: Tokens = Tokens::new();
+/// Limits the ICMP errors that the programs make. Nobody else's business: it has no pin.
+#[btf_map]
+pub static ANSWER_TOKENS: Tokens = Tokens::new();
 /// Flows seen and removed by the last collection.
 #[btf_map]
 pub static COLLECTED: Array<[u64; 2], 1> = Array::new();
 /// Room for the two entries of a flow while it is opened.
 #[btf_map]
-pub static SCRATCH: PerCpuArray<Entries, 1> = PerCpuArray::new();
+pub static SCRATCH4: PerCpuArray<Entries<Ip4>, 1> = PerCpuArray::new();
+#[btf_map]
+pub static SCRATCH6: PerCpuArray<Entries<Ip6>, 1> = PerCpuArray::new();
 
 // The deny list: written by the agent alone, so that no peer can grow it.
 #[btf_map]

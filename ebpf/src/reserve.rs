@@ -4,12 +4,15 @@ use aya_ebpf::{
     EbpfContext as _, bindings::bpf_sock_addr, helpers::generated as bpf, programs::SockAddrContext,
 };
 use bascule_common::{
-    abi::{Ip4, Port},
+    abi::{Ip4, Ip6, Port},
     datapath::bind,
     wire::proto,
 };
 
-use crate::{maps, tables::Maps};
+use crate::{
+    maps,
+    tables::{Maps, Stored},
+};
 
 const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
@@ -43,14 +46,14 @@ pub fn bind6(ctx: &SockAddrContext) -> i32 {
     };
     const MAPPED: u32 = 0xffff_u32.to_be();
     match words {
-        [0, 0, 0, 0] => judge(ctx, Ip4::UNSPECIFIED),
+        [0, 0, 0, 0] if judge(ctx, Ip4::UNSPECIFIED) == REFUSE => REFUSE,
         [0, 0, MAPPED, ip4] => judge(ctx, Ip4(ip4)),
-        _ => ALLOW,
+        _ => judge(ctx, Ip6(words)),
     }
 }
 
 #[inline(always)]
-fn judge(ctx: &SockAddrContext, ip4: Ip4) -> i32 {
+fn judge<A: Stored>(ctx: &SockAddrContext, address: A) -> i32 {
     let sock_addr: *mut bpf_sock_addr = ctx.sock_addr;
     // Every process of the kernel comes by here; the agent answers for its own namespace.
     let Some(config) = maps::CONFIG.get(0) else { return ALLOW };
@@ -66,7 +69,7 @@ fn judge(ctx: &SockAddrContext, ip4: Ip4) -> i32 {
         _ => return ALLOW,
     };
     // The field is 32 bits wide and holds the port, in network byte order, in its lower half.
-    if !bind::is_published(&Maps, ip4, Port(port as u16), proto) {
+    if !bind::is_published(&Maps, address, Port(port as u16), proto) {
         return ALLOW;
     }
     // SAFETY: a plain value; the kernel takes it for the system call's result (Linux 5.18).

@@ -3,19 +3,26 @@
 use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::{
         __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_fib_lookup as FibLookup,
-        bpf_sock_tuple as SockTuple,
+        bpf_sock_tuple as SockTuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 as Tuple4,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 as Tuple6,
     },
     helpers::generated as bpf,
-    programs::TcContext,
 };
 use bascule_common::{
-    abi::{FlowKey4, Ip4, Mac, config::CLOCK_SHIFT},
+    abi::{FlowKey, Ip4, Ip6, Mac, config::CLOCK_SHIFT},
+    datapath::Family,
     io::{Checksum, Kernel, Packet, Route, Step},
-    wire::{Ethernet, L3, Macs, Wire, ethertype, proto},
+    wire::{Ethernet, L3, Macs, Wire, proto},
 };
+
+/// Between the Ethernet and the IP header (linux/bpf.h).
+const BPF_ADJ_ROOM_MAC: u32 = 1;
+
+/// `BPF_F_IPV6` (Linux 6.16): an IPv6 header has no checksum that makes up for a change of its
+/// addresses. Without the flag, a device that sums whole frames (CHECKSUM_COMPLETE) is misunderstood.
+const BPF_F_IPV6: u64 = 0x80;
 
 /// A frame in the kernel, whose IP header is at this offset.
 pub struct Skb<const NETWORK: u32 = L3> {
@@ -23,11 +30,10 @@ pub struct Skb<const NETWORK: u32 = L3> {
 }
 
 impl<const NETWORK: u32> Skb<NETWORK> {
-    /// The frame that a program was called with. Marks left by others on its way here are cleared: they
-    /// would be visible in the container that it is redirected to.
+    /// The frame that a program was called with.
     #[inline(always)]
-    pub fn new(ctx: &TcContext) -> Self {
-        Self { skb: ctx.as_ptr().cast() }
+    pub fn new(skb: *mut __sk_buff) -> Self {
+        Self { skb }
     }
 
     /// The frame as the helpers want it.
@@ -68,7 +74,7 @@ impl<const NETWORK: u32> Packet for Skb<NETWORK> {
     }
 
     #[inline(always)]
-    fn address(&mut self, dst: Mac, src: Mac) -> Option<()> {
+    fn address(&mut self, dst: Mac, src: Mac, ethertype: u16) -> Option<()> {
         if NETWORK != 0 {
             return self.store(0, Macs { dst, src });
         }
@@ -77,7 +83,24 @@ impl<const NETWORK: u32> Packet for Skb<NETWORK> {
         if failed != 0 {
             return None;
         }
-        self.store(0, Ethernet { dst, src, ethertype: ethertype::IPV4 })
+        self.store(0, Ethernet { dst, src, ethertype })
+    }
+
+    #[inline(always)]
+    fn make_room(&mut self, keep: u32, room: u32) -> Option<()> {
+        // SAFETY: the context is the running program's; the helpers make room or fail.
+        unsafe {
+            if bpf::bpf_skb_change_tail(self.skb, keep, 0) != 0 {
+                return None;
+            }
+            let failed = bpf::bpf_skb_adjust_room(self.skb, room as i32, BPF_ADJ_ROOM_MAC, 0);
+            (failed == 0).then_some(())
+        }
+    }
+
+    #[inline(always)]
+    fn extensions(&self, at: u32, next: u8) -> u64 {
+        crate::parts::extensions(self.skb, at, u32::from(next))
     }
 
     #[inline(always)]
@@ -111,6 +134,12 @@ impl<const NETWORK: u32> Packet for Skb<NETWORK> {
     fn arrived_by(&self) -> u32 {
         // SAFETY: as above.
         self.field(|skb| unsafe { &raw mut (*skb).ingress_ifindex })
+    }
+
+    #[inline(always)]
+    fn mark(&self) -> u32 {
+        // SAFETY: as above.
+        self.field(|skb| unsafe { &raw mut (*skb).mark })
     }
 
     #[inline(always)]
@@ -175,7 +204,7 @@ impl<const NETWORK: u32> Packet for Skb<NETWORK> {
     #[inline(always)]
     fn adjust(&mut self, offset: u32, diff: u32, scope: Checksum, udp: bool) -> Option<()> {
         let mut flags = 0;
-        if scope == Checksum::Pseudo {
+        if scope != Checksum::Segment {
             flags |= u64::from(BPF_F_PSEUDO_HDR);
         }
         if udp {
@@ -184,9 +213,14 @@ impl<const NETWORK: u32> Packet for Skb<NETWORK> {
         // A size of 0 in the flags: `to` is a difference. The helper knows whether the checksum is left
         // to the device (CHECKSUM_PARTIAL), which a program cannot see.
         // SAFETY: the helper checks the frame's bounds.
-        let failed =
-            unsafe { bpf::bpf_l4_csum_replace(self.skb, offset, 0, u64::from(diff), flags) };
-        (failed == 0).then_some(())
+        let replace = |flags| unsafe {
+            bpf::bpf_l4_csum_replace(self.skb, offset, 0, u64::from(diff), flags)
+        };
+        // An older kernel refuses the flag before it looks at the frame.
+        if scope == Checksum::Pseudo6 && replace(flags | BPF_F_IPV6) == 0 {
+            return Some(());
+        }
+        (replace(flags) == 0).then_some(())
     }
 }
 
@@ -208,8 +242,8 @@ pub struct Host {
 impl Host {
     /// The kernel, as seen by the program that was called with this context.
     #[inline(always)]
-    pub fn new(ctx: &TcContext) -> Self {
-        Self { ctx: ctx.as_ptr() }
+    pub fn new(skb: *mut __sk_buff) -> Self {
+        Self { ctx: skb.cast() }
     }
 }
 
@@ -220,9 +254,63 @@ mod fib {
     pub const NO_NEIGH: i64 = 7;
 }
 
-const AF_INET: u8 = 2;
+// Source and destination, then their ports: what a key begins with.
+const _: () = assert!(
+    core::mem::offset_of!(Tuple4, daddr) == core::mem::offset_of!(FlowKey<Ip4>, dst)
+        && core::mem::offset_of!(Tuple4, sport) == core::mem::offset_of!(FlowKey<Ip4>, src_port)
+        && core::mem::offset_of!(Tuple4, dport) == core::mem::offset_of!(FlowKey<Ip4>, dst_port)
+        && core::mem::offset_of!(Tuple6, daddr) == core::mem::offset_of!(FlowKey<Ip6>, dst)
+        && core::mem::offset_of!(Tuple6, sport) == core::mem::offset_of!(FlowKey<Ip6>, src_port)
+        && core::mem::offset_of!(Tuple6, dport) == core::mem::offset_of!(FlowKey<Ip6>, dst_port)
+);
 
-impl Kernel for Host {
+/// A family in the words of the helpers.
+pub trait Helped: Family {
+    /// `AF_INET` or `AF_INET6`.
+    const AF: u8;
+    /// Fills a route query in.
+    fn ask(query: &mut FibLookup, src: Self, dst: Self);
+    /// The next hop that a query was answered with.
+    fn next_hop(query: &FibLookup) -> Self;
+    /// Length of the family's `struct bpf_sock_tuple`, with which a flow's key begins.
+    const TUPLE: u32;
+}
+
+impl Helped for Ip4 {
+    const AF: u8 = 2;
+    const TUPLE: u32 = size_of::<Tuple4>() as u32;
+
+    #[inline(always)]
+    fn ask(query: &mut FibLookup, src: Self, dst: Self) {
+        query.__bindgen_anon_3.ipv4_src = src.0;
+        query.__bindgen_anon_4.ipv4_dst = dst.0;
+    }
+
+    #[inline(always)]
+    fn next_hop(query: &FibLookup) -> Self {
+        // SAFETY: an IPv4 query has an IPv4 answer: the next hop's address.
+        Self(unsafe { query.__bindgen_anon_4.ipv4_dst })
+    }
+}
+
+impl Helped for Ip6 {
+    const AF: u8 = 10;
+    const TUPLE: u32 = size_of::<Tuple6>() as u32;
+
+    #[inline(always)]
+    fn ask(query: &mut FibLookup, src: Self, dst: Self) {
+        query.__bindgen_anon_3.ipv6_src = src.0;
+        query.__bindgen_anon_4.ipv6_dst = dst.0;
+    }
+
+    #[inline(always)]
+    fn next_hop(query: &FibLookup) -> Self {
+        // SAFETY: an IPv6 query has an IPv6 answer: the next hop's address.
+        Self(unsafe { query.__bindgen_anon_4.ipv6_dst })
+    }
+}
+
+impl<A: Helped> Kernel<A> for Host {
     #[inline(always)]
     fn now(&self) -> u32 {
         // SAFETY: no arguments. The coarse clock costs 3 ns, the precise one 28.
@@ -230,15 +318,14 @@ impl Kernel for Host {
     }
 
     #[inline(always)]
-    fn route(&self, arrived_by: u32, src: Ip4, dst: Ip4) -> Route {
+    fn route(&self, arrived_by: u32, src: A, dst: A) -> Route<A> {
         // SAFETY: integers and arrays of integers; zero is a value.
         let mut query: FibLookup = unsafe { core::mem::zeroed() };
-        query.family = AF_INET;
+        query.family = A::AF;
         // Anything but 0: the route alone is asked for, and the frame's length judged by us.
         query.__bindgen_anon_1.tot_len = 20;
         query.ifindex = arrived_by;
-        query.__bindgen_anon_3.ipv4_src = src.0;
-        query.__bindgen_anon_4.ipv4_dst = dst.0;
+        A::ask(&mut query, src, dst);
         // SAFETY: the context is the running program's; the query has the length that is passed.
         let answer = unsafe {
             bpf::bpf_fib_lookup(self.ctx, &raw mut query, size_of::<FibLookup>() as i32, 0)
@@ -246,8 +333,13 @@ impl Kernel for Host {
         match answer {
             fib::SUCCESS | fib::NO_NEIGH => Route::Via {
                 ifindex: query.ifindex,
-                // SAFETY: an IPv4 query has an IPv4 answer: the next hop's address.
-                next_hop: Ip4(unsafe { query.__bindgen_anon_4.ipv4_dst }),
+                next_hop: A::next_hop(&query),
+                // SAFETY: both sides of the union are integers; the answer is the MTU (Linux 5.12).
+                mtu: match unsafe { query.__bindgen_anon_1.mtu_result } {
+                    // Not filled in.
+                    20 => 0,
+                    mtu => u32::from(mtu),
+                },
             },
             fib::FWD_DISABLED => Route::ForwardingOff,
             _ => Route::Kernel,
@@ -264,26 +356,16 @@ impl Kernel for Host {
     }
 
     #[inline(always)]
-    fn socket(&self, key: &FlowKey4) -> bool {
-        // SAFETY: integers; zero is a value.
-        let mut tuple: SockTuple = unsafe { core::mem::zeroed() };
-        tuple.__bindgen_anon_1.ipv4 =
-            aya_ebpf::bindings::bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
-                saddr: key.src.0,
-                daddr: key.dst.0,
-                sport: key.src_port.0,
-                dport: key.dst_port.0,
-            };
-        const LENGTH: u32 =
-            size_of::<aya_ebpf::bindings::bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>() as u32;
+    fn socket(&self, key: &FlowKey<A>) -> bool {
         // BPF_F_CURRENT_NETNS
         const HERE: u64 = u64::MAX;
-        let tuple = &raw mut tuple;
-        // SAFETY: the context is the running program's; the tuple's IPv4 half has the length passed.
+        let (tuple, length) = (core::ptr::from_ref(key).cast_mut().cast::<SockTuple>(), A::TUPLE);
+        // SAFETY: the context is the running program's; the helper only reads the tuple, whose family's part is
+        // the beginning of the key (asserted below) and has the length passed.
         let socket = unsafe {
             match key.proto {
-                proto::TCP => bpf::bpf_skc_lookup_tcp(self.ctx, tuple, LENGTH, HERE, 0),
-                proto::UDP => bpf::bpf_sk_lookup_udp(self.ctx, tuple, LENGTH, HERE, 0),
+                proto::TCP => bpf::bpf_skc_lookup_tcp(self.ctx, tuple, length, HERE, 0),
+                proto::UDP => bpf::bpf_sk_lookup_udp(self.ctx, tuple, length, HERE, 0),
                 _ => return false,
             }
         };

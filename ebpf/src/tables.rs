@@ -1,13 +1,17 @@
 //! [`Tables`] over the maps: the only place that touches map memory.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    btf_maps::lpm_trie::Key,
+    helpers::generated as bpf,
+};
 use bascule_common::{
     abi::{
-        Config, Count, Direction, DropKey, Endpoint, Flow4, FlowKey4, FragmentKey4, FragmentPorts,
-        Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Network, Rule, Stat, Subnet, Uplink,
-        names::map,
+        Config, Count, Direction, DropKey, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts,
+        Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey, Network, Rule, ServedKey, Stat, Subnet,
+        TrustKey, Uplink, config::CLOCK_SHIFT, names::map,
     },
-    datapath::conntrack::Entries,
+    datapath::{Family, conntrack::Entries},
     io::{Inserted, Tables},
 };
 
@@ -17,8 +21,8 @@ use crate::maps;
 pub struct Maps;
 
 const EEXIST: i32 = -17;
-/// Bits of an IPv4 address.
-const HOST_PREFIX: u32 = 32;
+/// ICMP errors that each CPU sends in a unit of the coarse clock.
+const ANSWERS: u64 = 1_000;
 
 #[inline(always)]
 fn inserted(result: Result<(), i32>) -> Inserted {
@@ -29,18 +33,94 @@ fn inserted(result: Result<(), i32>) -> Inserted {
     }
 }
 
+/// A family with maps of its own.
+pub trait Stored: Family {
+    /// An entry of the flows, in place.
+    fn flow(key: &FlowKey<Self>) -> Option<*mut Flow<Self>>;
+    /// Enters a flow.
+    fn put_flow(key: &FlowKey<Self>, flow: &Flow<Self>, flags: u32) -> Result<(), i32>;
+    /// Removes a flow; absent is as good as removed.
+    fn remove_flow(key: &FlowKey<Self>);
+    /// An entry of the fragments, in place.
+    fn fragment(key: &FragmentKey<Self>) -> Option<*mut FragmentPorts>;
+    /// Remembers a first fragment. A table that refuses is seen when the next one is not found, and named then.
+    fn put_fragment(key: &FragmentKey<Self>, ports: &FragmentPorts);
+    /// A neighbour.
+    fn neighbour(key: &NeighbourKey<Self>) -> Option<*mut Neighbour>;
+    /// An address of the host's.
+    fn local(address: Self) -> Option<*mut Local>;
+    /// The subnet of an address.
+    fn subnet(address: Self) -> Option<Subnet>;
+    /// This CPU's room for two entries.
+    fn scratch() -> Option<*mut Entries<Self>>;
+}
+
+macro_rules! stored {
+    ($family:ty: $flows:ident, $fragments:ident, $neighbours:ident, $locals:ident, $subnets:ident, $scratch:ident) => {
+        impl Stored for $family {
+            #[inline(always)]
+            fn flow(key: &FlowKey<Self>) -> Option<*mut Flow<Self>> {
+                maps::$flows.get_ptr_mut(key)
+            }
+
+            #[inline(always)]
+            fn put_flow(key: &FlowKey<Self>, flow: &Flow<Self>, flags: u32) -> Result<(), i32> {
+                maps::$flows.insert(key, flow, u64::from(flags))
+            }
+
+            #[inline(always)]
+            fn remove_flow(key: &FlowKey<Self>) {
+                let _ = maps::$flows.remove(key);
+            }
+
+            #[inline(always)]
+            fn fragment(key: &FragmentKey<Self>) -> Option<*mut FragmentPorts> {
+                maps::$fragments.get_ptr_mut(key)
+            }
+
+            #[inline(always)]
+            fn put_fragment(key: &FragmentKey<Self>, ports: &FragmentPorts) {
+                let _ = maps::$fragments.insert(key, ports, u64::from(BPF_ANY));
+            }
+
+            #[inline(always)]
+            fn neighbour(key: &NeighbourKey<Self>) -> Option<*mut Neighbour> {
+                maps::$neighbours.get_ptr_mut(key)
+            }
+
+            #[inline(always)]
+            fn local(address: Self) -> Option<*mut Local> {
+                maps::$locals.get_ptr_mut(address)
+            }
+
+            #[inline(always)]
+            fn subnet(address: Self) -> Option<Subnet> {
+                use bascule_common::abi::Address as _;
+                maps::$subnets.get(&Key::new(<$family>::BITS, address)).copied()
+            }
+
+            #[inline(always)]
+            fn scratch() -> Option<*mut Entries<Self>> {
+                maps::$scratch.get_ptr_mut(0)
+            }
+        }
+    };
+}
+stored!(Ip4: FLOWS4, FRAGMENTS4, NEIGHBOURS4, LOCALS4, SUBNETS4, SCRATCH4);
+stored!(Ip6: FLOWS6, FRAGMENTS6, NEIGHBOURS6, LOCALS6, SUBNETS6, SCRATCH6);
+
 // Values that the agent writes are read in place: the memory stays valid until the program ends (RCU), and
 // nothing is cached by the compiler across the helper calls between the reads. The agent replaces array
 // slots field by field: what a reader can see is a mix of the old and the new value for one packet, and
 // generations reject a mix that concerns another endpoint. Flows and fragments, which packets write and
 // the LRU recycles, are copied at once.
-impl Tables for Maps {
+impl<A: Stored> Tables<A> for Maps {
     type Ref<T: Copy + 'static> = &'static T;
-    type Scratch = &'static mut Entries;
+    type Scratch = &'static mut Entries<A>;
 
     #[inline(always)]
-    fn scratch(&self) -> Option<&'static mut Entries> {
-        let entries = maps::SCRATCH.get_ptr_mut(0)?;
+    fn scratch(&self) -> Option<&'static mut Entries<A>> {
+        let entries = A::scratch()?;
         // SAFETY: this CPU's own slot, valid until the program ends; no two of these programs run on
         // one CPU at a time, and a program asks for it once.
         unsafe {
@@ -66,9 +146,9 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn neighbour(&self, network: u32, ip4: Ip4) -> Option<&'static Neighbour> {
+    fn neighbour(&self, network: u32, address: A) -> Option<&'static Neighbour> {
         // SAFETY: see above.
-        unsafe { maps::NEIGHBOURS4.get(NeighbourKey4 { network, address: ip4 }) }
+        A::neighbour(&NeighbourKey { network, address }).map(|neighbour| unsafe { &*neighbour })
     }
 
     #[inline(always)]
@@ -83,14 +163,14 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn local(&self, ip4: Ip4) -> Option<Local> {
+    fn local(&self, address: A) -> Option<Local> {
         // SAFETY: copied at once; see above.
-        unsafe { maps::LOCALS4.get(ip4) }.copied()
+        A::local(address).map(|local| unsafe { *local })
     }
 
     #[inline(always)]
-    fn subnet(&self, ip4: Ip4) -> Option<Subnet> {
-        maps::SUBNETS4.get(&aya_ebpf::btf_maps::lpm_trie::Key::new(HOST_PREFIX, ip4)).copied()
+    fn subnet(&self, address: A) -> Option<Subnet> {
+        A::subnet(address)
     }
 
     #[inline(always)]
@@ -110,35 +190,50 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn served(&self, key: &ServedKey) -> u32 {
+        const WHOLE: u32 = ServedKey::FIXED_BITS + 16;
+        maps::SERVED.get(&Key::new(WHOLE, *key)).copied().unwrap_or(0) as u32
+    }
+
+    #[inline(always)]
+    fn trusted(&self, key: &TrustKey) -> bool {
+        maps::TRUSTED.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn may_answer(&self) -> bool {
+        take_token(&maps::ANSWER_TOKENS, ANSWERS)
+    }
+
+    #[inline(always)]
     fn rule(&self, index: u32) -> Option<&'static Rule> {
         maps::RULES.get(index)
     }
 
     #[inline(always)]
-    fn flow(&self, key: &FlowKey4) -> Option<Flow4> {
+    fn flow(&self, key: &FlowKey<A>) -> Option<Flow<A>> {
         // SAFETY: copied at once; see above.
-        unsafe { maps::FLOWS4.get(key) }.copied()
+        A::flow(key).map(|flow| unsafe { *flow })
     }
 
     #[inline(always)]
-    fn insert_flow(&self, key: &FlowKey4, flow: &Flow4) -> Inserted {
-        inserted(maps::FLOWS4.insert(key, flow, u64::from(BPF_NOEXIST)))
+    fn insert_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Inserted {
+        inserted(A::put_flow(key, flow, BPF_NOEXIST))
     }
 
     #[inline(always)]
-    fn replace_flow(&self, key: &FlowKey4, flow: &Flow4) -> Inserted {
-        inserted(maps::FLOWS4.insert(key, flow, u64::from(BPF_ANY)))
+    fn replace_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Inserted {
+        inserted(A::put_flow(key, flow, BPF_ANY))
     }
 
     #[inline(always)]
-    fn remove_flow(&self, key: &FlowKey4) {
-        // Absent is as good as removed.
-        let _ = maps::FLOWS4.remove(key);
+    fn remove_flow(&self, key: &FlowKey<A>) {
+        A::remove_flow(key);
     }
 
     #[inline(always)]
-    fn touch_flow(&self, key: &FlowKey4, now: u32, clear: u8, set: u8) {
-        if let Some(flow) = maps::FLOWS4.get_ptr_mut(key) {
+    fn touch_flow(&self, key: &FlowKey<A>, now: u32, clear: u8, set: u8) {
+        if let Some(flow) = A::flow(key) {
             // SAFETY: the pointer is valid until the program ends. Two CPUs may write at once: the last
             // one's state stands until the next packet of the flow sets it right.
             unsafe {
@@ -149,15 +244,14 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn fragment(&self, key: &FragmentKey4) -> Option<FragmentPorts> {
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {
         // SAFETY: copied at once; see above.
-        unsafe { maps::FRAGMENTS4.get(key) }.copied()
+        A::fragment(key).map(|ports| unsafe { *ports })
     }
 
     #[inline(always)]
-    fn remember_fragment(&self, key: &FragmentKey4, ports: FragmentPorts) {
-        // A table that refuses is seen when the next fragment is not found, and named then.
-        let _ = maps::FRAGMENTS4.insert(key, ports, u64::from(BPF_ANY));
+    fn remember_fragment(&self, key: &FragmentKey<A>, ports: FragmentPorts) {
+        A::put_fragment(key, &ports);
     }
 
     #[inline(always)]
@@ -198,10 +292,16 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn count(&self, stat: Stat) {
-        if let Some(counter) = maps::STATS.get_ptr_mut(stat as u32) {
-            // SAFETY: this CPU's own slot, valid until the program ends.
-            unsafe { *counter = (*counter).wrapping_add(1) };
-        }
+        count(stat);
+    }
+}
+
+/// Counts something of the data plane as a whole.
+#[inline(always)]
+pub fn count(stat: Stat) {
+    if let Some(counter) = maps::STATS.get_ptr_mut(stat as u32) {
+        // SAFETY: this CPU's own slot, valid until the program ends.
+        unsafe { *counter = (*counter).wrapping_add(1) };
     }
 }
 
@@ -226,4 +326,23 @@ pub fn count_drop(key: &DropKey, packets: u32, bytes: u32) {
     // The other CPUs' slots start at 0. Another program on this CPU cannot have come between: softirqs
     // do not nest.
     let _ = maps::DROPS.insert(key, first, u64::from(BPF_NOEXIST));
+}
+
+/// Takes a token of this CPU's bucket, refilled once for each unit of the coarse clock.
+#[inline(always)]
+pub fn take_token(buckets: &maps::Tokens, refill: u64) -> bool {
+    let Some(bucket) = buckets.get_ptr_mut(0) else { return false };
+    // SAFETY: no arguments.
+    let now = unsafe { bpf::bpf_ktime_get_coarse_ns() } >> CLOCK_SHIFT;
+    // SAFETY: this CPU's own slot, valid until the program ends.
+    let [tokens, filled] = unsafe { &mut *bucket };
+    if *filled != now {
+        *filled = now;
+        *tokens = refill;
+    }
+    if *tokens == 0 {
+        return false;
+    }
+    *tokens = tokens.wrapping_sub(1);
+    true
 }

@@ -83,6 +83,13 @@ impl Rule {
         Port::new(self.container_base.wrapping_add(host_port.number().wrapping_sub(self.host_base)))
     }
 
+    /// The host's port for a port of the container that the rule covers.
+    #[inline(always)]
+    pub const fn host_port(&self, container_port: Port) -> Port {
+        let offset = container_port.number().wrapping_sub(self.container_base);
+        Port::new(self.host_base.wrapping_add(offset))
+    }
+
     /// Whether the rule covers this port of the host.
     #[inline(always)]
     pub const fn covers(&self, host_port: Port) -> bool {

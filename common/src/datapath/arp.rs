@@ -10,7 +10,7 @@ use crate::{
 /// A message that a container sends. The bridge carries it, whether ICC is on or off: a gateway must be
 /// found, and an address is no secret.
 #[inline(always)]
-pub fn from_container<P: Packet, T: Tables>(
+pub fn from_container<P: Packet, T: Tables<Ip4>>(
     packet: &P,
     tables: &T,
     endpoint: &Endpoint,

@@ -1,7 +1,8 @@
 //! The reservation of published ports on the host: whether a process may bind an address.
 
 use crate::{
-    abi::{Ip4, Port, service},
+    abi::{Port, Rule, service},
+    datapath::family::Family,
     io::Tables,
 };
 
@@ -9,14 +10,24 @@ use crate::{
 ///
 /// Port 0 lets the kernel choose, and it chooses none of ours: they are in `ip_local_reserved_ports`.
 #[inline(always)]
-pub fn is_published<T: Tables>(tables: &T, ip4: Ip4, port: Port, proto: u8) -> bool {
+pub fn is_published<A: Family, T: Tables<A>>(
+    tables: &T,
+    address: A,
+    port: Port,
+    proto: u8,
+) -> bool {
     if port.number() == 0 {
         return false;
     }
-    let table = if ip4 == Ip4::UNSPECIFIED {
-        service::ANY_TABLE
+    let (any, wildcard) = if A::RULE_FAMILY == Rule::IPV6 {
+        (service::ANY_TABLE6, service::WILDCARD_TABLE6)
     } else {
-        tables.local(ip4).map_or(service::WILDCARD_TABLE, |local| local.table)
+        (service::ANY_TABLE, service::WILDCARD_TABLE)
+    };
+    let table = if address == A::UNSPECIFIED {
+        any
+    } else {
+        tables.local(address).map_or(wildcard, |local| local.table)
     };
     service::slot(proto, port).is_some_and(|slot| tables.published(table, slot) != 0)
 }

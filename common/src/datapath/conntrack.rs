@@ -5,12 +5,13 @@
 //! because its generation does not match.
 
 use crate::{
-    abi::{Action, Config, DropReason, Endpoint, Flow4, FlowKey4, Ip4, Port, Stat, state},
+    abi::{Action, Config, DropReason, Endpoint, Flow, FlowKey, Neighbour, Port, Stat, state},
     datapath::{
-        parse::{Kind, View},
-        verdict::Verdict,
+        family::{self, Family},
+        parse::{self, Kind, View},
+        verdict::{Outcome, Verdict},
     },
-    io::{Inserted, Kernel, Route, Step, Tables},
+    io::{Inserted, Kernel, Packet, Route, Step, Tables},
     wire::{proto, tcp},
 };
 
@@ -23,8 +24,8 @@ const ATTEMPTS: u32 = 32;
 
 /// The tuple that an entry rewrites `key` to.
 #[inline(always)]
-pub const fn rewritten(key: &FlowKey4, flow: &Flow4) -> FlowKey4 {
-    FlowKey4 {
+pub fn rewritten<A: Copy>(key: &FlowKey<A>, flow: &Flow<A>) -> FlowKey<A> {
+    FlowKey {
         src: flow.src,
         dst: flow.dst,
         src_port: flow.src_port,
@@ -37,14 +38,14 @@ pub const fn rewritten(key: &FlowKey4, flow: &Flow4) -> FlowKey4 {
 
 /// Whether both of the flow's endpoints are still those that it was opened for.
 #[inline(always)]
-pub fn is_current<T: Tables>(tables: &T, flow: &Flow4) -> bool {
+pub fn is_current<A: Family, T: Tables<A>>(tables: &T, flow: &Flow<A>) -> bool {
     (flow.from == 0 || tables.generation(flow.from) == flow.from_generation)
         && (flow.to == 0 || tables.generation(flow.to) == flow.to_generation)
 }
 
 /// The live entry of a tuple.
 #[inline(always)]
-pub fn find<T: Tables>(tables: &T, key: &FlowKey4) -> Option<Flow4> {
+pub fn find<A: Family, T: Tables<A>>(tables: &T, key: &FlowKey<A>) -> Option<Flow<A>> {
     let flow = tables.flow(key)?;
     is_current(tables, &flow).then_some(flow)
 }
@@ -52,7 +53,7 @@ pub fn find<T: Tables>(tables: &T, key: &FlowKey4) -> Option<Flow4> {
 /// Whether an entry has been idle for longer than its state allows. Collection decides by this; packets
 /// do not, because an entry that is still there is still right.
 #[inline(always)]
-pub fn is_idle(config: &Config, proto: u8, flow: &Flow4, now: u32) -> bool {
+pub fn is_idle<A>(config: &Config, proto: u8, flow: &Flow<A>, now: u32) -> bool {
     let times = &config.timeouts;
     let bits = flow.state;
     let closed = state::FIN_ORIGINAL | state::FIN_REPLY;
@@ -63,7 +64,7 @@ pub fn is_idle(config: &Config, proto: u8, flow: &Flow4, now: u32) -> bool {
         proto::TCP => times.tcp_opening,
         proto::UDP if bits & state::REPLIED != 0 => times.udp_replied,
         proto::UDP => times.udp,
-        proto::ICMP => times.icmp,
+        proto::ICMP | proto::ICMPV6 => times.icmp,
         _ => times.other,
     };
     now.wrapping_sub(flow.last_seen) > limit
@@ -71,47 +72,52 @@ pub fn is_idle(config: &Config, proto: u8, flow: &Flow4, now: u32) -> bool {
 
 /// Whether a finished connection's entry may give its place to a new flow.
 #[inline(always)]
-fn is_finished(flow: &Flow4) -> bool {
+fn is_finished<A>(flow: &Flow<A>) -> bool {
     let closed = state::FIN_ORIGINAL | state::FIN_REPLY;
     flow.state & state::RESET != 0 || flow.state & closed == closed
 }
 
-/// Follows a packet of a flow: its state, its age, its route. Answers the entry as it now is, or none if
-/// the flow is over because its masquerade address left the host.
+/// Whether the entry has to be brought up to date before the packet goes on: at most once a second for each entry,
+/// and when the state changes.
 #[inline(always)]
-pub fn follow<T: Tables, K: Kernel>(
+pub fn is_stale<A: Family, K: Kernel<A>>(kernel: &K, view: &View<A>, flow: &Flow<A>) -> bool {
+    let (clear, set) = transition(view, flow.state);
+    flow.last_seen != kernel.now() || flow.state & clear != 0 || flow.state & set != set
+}
+
+/// Brings the entry of a packet's flow up to date: its state, its age, its route. A flow whose masquerade address
+/// left the host is over.
+///
+/// A part of its own of every walk ([`super::verdict::Kind::Stale`]).
+#[inline(always)]
+pub fn refresh<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
+    packet: &mut P,
     tables: &T,
     kernel: &K,
-    view: &View,
-    flow: Flow4,
+) -> Outcome {
+    let mut view = family::view::<A, P>(packet)?;
+    parse::reunite(tables, &mut view).ok_or(DropReason::FragNotFound)?;
+    if let Some(flow) = find(tables, &view.key) {
+        let bridge = tables
+            .endpoint(packet.interface())
+            .and_then(|endpoint| tables.network(endpoint.network))
+            .map_or(0, |network| network.bridge);
+        renew(tables, kernel, &view, flow, bridge);
+    }
+    Ok(Verdict::PASS)
+}
+
+#[inline(always)]
+fn renew<A: Family, T: Tables<A>, K: Kernel<A>>(
+    tables: &T,
+    kernel: &K,
+    view: &View<A>,
+    mut flow: Flow<A>,
     bridge: u32,
-) -> Option<Flow4> {
+) {
+    let key = &view.key;
     let (clear, set) = transition(view, flow.state);
     let now = kernel.now();
-    if flow.last_seen == now && flow.state & clear == 0 && flow.state & set == set {
-        return Some(flow);
-    }
-    refresh(tables, kernel, &view.key, flow, Change { clear, set, now, bridge })
-}
-
-/// What [`refresh`] applies.
-struct Change {
-    clear: u8,
-    set: u8,
-    now: u32,
-    bridge: u32,
-}
-
-/// The rare part of [`follow`]: at most once a second for each entry, and when the state changes.
-#[inline(always)]
-fn refresh<T: Tables, K: Kernel>(
-    tables: &T,
-    kernel: &K,
-    key: &FlowKey4,
-    mut flow: Flow4,
-    change: Change,
-) -> Option<Flow4> {
-    let Change { clear, set, now, bridge } = change;
     let changed = flow.state & clear != 0 || flow.state & set != set;
     let aged = flow.last_seen != now;
     let leaves = flow.action == Action::Leave as u8;
@@ -119,34 +125,48 @@ fn refresh<T: Tables, K: Kernel>(
     if aged && leaves && flow.src != key.src && tables.local(flow.src).is_none() {
         tables.remove_flow(&peer);
         tables.remove_flow(key);
-        return None;
+        return;
     }
-    flow.state = (flow.state & !clear) | set;
-    flow.last_seen = now;
     if changed || (aged && now % TOUCH_PEER == 0) {
         tables.touch_flow(&peer, now, clear, set);
     }
     // The way out is looked up anew about once a second, so that flows follow the host's routes even
-    // while no agent runs.
+    // while no agent runs: with the source that the kernel would route by, which translates a request
+    // behind its routing, and an answer in front of it.
+    let is_reply = flow.state & state::IS_REPLY != 0;
+    let source = if is_reply { flow.src } else { key.src };
     if aged
         && leaves
         && bridge != 0
-        && let Route::Via { ifindex, next_hop } = kernel.route(bridge, flow.src, flow.dst)
+        && let Route::Via { ifindex, next_hop, mtu } = kernel.route(bridge, source, flow.dst)
         && let Some(uplink) = tables.uplink(ifindex)
     {
+        // Another line has another address: what goes on with the old one is lost there. The next packet
+        // opens the flow anew.
+        if ifindex != flow.ifindex
+            && !is_reply
+            && flow.src != key.src
+            && flow.src != A::source(&uplink)
+            && tables.uplink(flow.ifindex).is_none_or(|old| A::source(&old) == flow.src)
+        {
+            tables.remove_flow(&peer);
+            tables.remove_flow(key);
+            return;
+        }
+        flow.state = (flow.state & !clear) | set;
+        flow.last_seen = now;
         flow.ifindex = ifindex;
         flow.next_hop = next_hop;
-        flow.mtu = uplink.mtu as u16;
+        flow.mtu = narrower(uplink.mtu, mtu);
         tables.replace_flow(key, &flow);
     } else {
         tables.touch_flow(key, now, clear, set);
     }
-    Some(flow)
 }
 
 /// What a packet does to the state of its flow: bits to clear, bits to set.
 #[inline(always)]
-fn transition(view: &View, current: u8) -> (u8, u8) {
+fn transition<A>(view: &View<A>, current: u8) -> (u8, u8) {
     let is_reply = current & state::IS_REPLY != 0;
     let mut set = if is_reply { state::REPLIED } else { 0 };
     let mut clear = 0;
@@ -171,11 +191,11 @@ fn transition(view: &View, current: u8) -> (u8, u8) {
 
 /// The verdict of an entry.
 #[inline(always)]
-pub fn verdict(flow: &Flow4) -> Verdict {
+pub fn verdict<A: Family>(flow: &Flow<A>) -> Verdict {
     if flow.action == Action::Deliver as u8 {
         Verdict::deliver(flow.ifindex)
     } else if flow.action == Action::Leave as u8 {
-        Verdict::leave(flow.ifindex, flow.next_hop)
+        Verdict::leave(flow.ifindex, flow.next_hop.to_any())
     } else {
         Verdict::PASS
     }
@@ -184,48 +204,55 @@ pub fn verdict(flow: &Flow4) -> Verdict {
 /// The two entries of a flow to be opened.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Entries {
+pub struct Entries<A> {
     /// For the tuple as it arrives; its source port may still change.
-    pub forward: Flow4,
+    pub forward: Flow<A>,
     /// For the answers.
-    pub reply: Flow4,
+    pub reply: Flow<A>,
+    /// The tuple as it arrives.
+    pub key: FlowKey<A>,
+    /// The answers' tuple, while a port is looked for.
+    reply_key: FlowKey<A>,
 }
 
-/// How a flow is to be opened.
+/// How the source port of a flow to be opened is chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening {
-    /// The tuple as it arrives.
-    pub key: FlowKey4,
     /// The masquerade range must hold the source port; else it is kept if it is free.
     pub masquerade: bool,
     /// Table of `PORTS` of the source address; a port that is published there is not used.
     pub table: u32,
 }
 
+impl Opening {
+    /// The source port stays, if it is free.
+    pub const KEEPS: Self = Self { masquerade: false, table: 0 };
+}
+
 /// Enters both entries of a flow, choosing the source port. The exclusive insertion of the answers' entry
-/// is the allocator. Fills in the fields of both entries that follow from the choice.
+/// is the allocator. Fills in the fields of both entries that follow from the tuple and the choice.
 #[inline(always)]
-pub fn open<T: Tables, K: Kernel>(
+pub fn open<A: Family, T: Tables<A>, K: Kernel<A>>(
     tables: &T,
     kernel: &K,
     opening: Opening,
-    entries: T::Scratch,
+    mut entries: T::Scratch,
 ) -> Result<(), DropReason> {
     let config = tables.config().ok_or(DropReason::AgentNotReady)?;
     let now = kernel.now();
-    let key = opening.key;
-    let mut entries = entries;
-    entries.forward.last_seen = now;
+    let filled = &mut *entries;
+    let key = &filled.key;
+    filled.forward.last_seen = now;
     // In the past: the first answer looks its way out up.
-    entries.reply.last_seen = now.wrapping_sub(1);
-    entries.reply.src = key.dst;
-    entries.reply.dst = key.src;
-    entries.reply.src_port = key.dst_port;
-    entries.reply.dst_port = key.src_port;
-    entries.reply.state = state::IS_REPLY;
-    let choice = Choice::new(&config, &key, opening.masquerade);
-    let mut search =
-        Search { tables, kernel, now, choice, opening, entries, end: Inserted::Exists };
+    filled.reply.last_seen = now.wrapping_sub(1);
+    filled.reply.src = key.dst;
+    filled.reply.dst = key.src;
+    filled.reply.src_port = key.dst_port;
+    filled.reply.dst_port = key.src_port;
+    filled.reply.state = state::IS_REPLY;
+    let choice = Choice::new(&config, key, opening.masquerade);
+    let table = opening.table;
+    let mut search = Search { tables, kernel, now, choice, table, entries, end: Inserted::Exists };
     kernel.repeat(ATTEMPTS, &mut search);
     match search.end {
         Inserted::Yes => {
@@ -241,43 +268,46 @@ pub fn open<T: Tables, K: Kernel>(
 }
 
 /// The search for a free source port.
-struct Search<'a, T: Tables, K> {
+struct Search<'a, A: Family, T: Tables<A>, K> {
     tables: &'a T,
     kernel: &'a K,
     now: u32,
     choice: Choice,
-    opening: Opening,
+    table: u32,
     entries: T::Scratch,
     end: Inserted,
 }
 
-impl<T: Tables, K: Kernel> Step for Search<'_, T, K> {
+impl<A: Family, T: Tables<A>, K: Kernel<A>> Step for Search<'_, A, T, K> {
     #[inline(always)]
     fn step(&mut self, round: u32) -> bool {
         let Some(port) = self.choice.port(round) else { return false };
-        self.entries.forward.src_port = port;
-        let reply_key = rewritten(&self.opening.key, &self.entries.forward).reversed();
-        if self.choice.translates(round) && self.is_taken(&reply_key) {
+        let entries = &mut *self.entries;
+        entries.forward.src_port = port;
+        entries.reply_key = rewritten(&entries.key, &entries.forward).reversed();
+        if self.choice.translates(round) && self.is_taken() {
             return true;
         }
-        self.end = self.enter(&reply_key);
+        self.end = self.enter();
         self.end == Inserted::Exists
     }
 }
 
-impl<T: Tables, K: Kernel> Search<'_, T, K> {
+impl<A: Family, T: Tables<A>, K: Kernel<A>> Search<'_, A, T, K> {
     /// Whether something of the host's own would meet the answers: a published port, or a socket.
     #[inline(always)]
-    fn is_taken(&self, reply: &FlowKey4) -> bool {
+    fn is_taken(&self) -> bool {
+        let reply = &self.entries.reply_key;
         let published = crate::abi::service::slot(reply.proto, reply.dst_port)
-            .is_some_and(|slot| self.tables.published(self.opening.table, slot) != 0);
+            .is_some_and(|slot| self.tables.published(self.table, slot) != 0);
         published || self.kernel.socket(reply)
     }
 
     /// Enters both entries under the answers' tuple, taking it over from a flow that is over.
     #[inline(always)]
-    fn enter(&self, reply_key: &FlowKey4) -> Inserted {
-        let (tables, key, entries) = (self.tables, &self.opening.key, &self.entries);
+    fn enter(&self) -> Inserted {
+        let (tables, entries) = (self.tables, &*self.entries);
+        let (key, reply_key) = (&entries.key, &entries.reply_key);
         let mut inserted = tables.insert_flow(reply_key, &entries.reply);
         if inserted == Inserted::Exists {
             let Some(held) = tables.flow(reply_key) else { return Inserted::Exists };
@@ -301,7 +331,7 @@ impl<T: Tables, K: Kernel> Search<'_, T, K> {
 
     /// Whether an entry may give its place to a new flow.
     #[inline(always)]
-    fn is_over(&self, proto: u8, held: &Flow4) -> bool {
+    fn is_over(&self, proto: u8, held: &Flow<A>) -> bool {
         is_finished(held)
             || !is_current(self.tables, held)
             || self.tables.config().is_some_and(|config| is_idle(&config, proto, held, self.now))
@@ -322,14 +352,14 @@ struct Choice {
 
 impl Choice {
     #[inline(always)]
-    fn new(config: &Config, key: &FlowKey4, masquerade: bool) -> Self {
+    fn new<A: Family>(config: &Config, key: &FlowKey<A>, masquerade: bool) -> Self {
         let first = u32::from(config.masquerade_first);
         let count = u32::from(config.masquerade_last).wrapping_sub(first).wrapping_add(1);
         let hash = hash(key);
         let may_change = match key.proto {
             proto::TCP | proto::UDP => true,
             // An echo request; a reply belongs to a flow already.
-            proto::ICMP => key.src_port.0 != 0,
+            icmp if icmp == A::ICMP => key.src_port.0 != 0,
             _ => false,
         };
         Self {
@@ -370,9 +400,19 @@ impl Choice {
 
 /// A hash of a tuple (the finisher of MurmurHash3, word by word).
 #[inline(always)]
-fn hash(key: &FlowKey4) -> u32 {
+fn hash<A: Family>(key: &FlowKey<A>) -> u32 {
     let ports = (u32::from(key.src_port.0) << 16) | u32::from(key.dst_port.0);
-    mix(mix(mix(mix(0x9747_b28c, key.src.0), key.dst.0), ports), u32::from(key.proto))
+    let hash = mix(mix(0x9747_b28c, ports), u32::from(key.proto));
+    mix_address(mix_address(hash, key.src), key.dst)
+}
+
+#[inline(always)]
+fn mix_address<A: Family>(hash: u32, address: A) -> u32 {
+    let [a, b, c, d] = address.to_any().0;
+    if A::BITS == 32 {
+        return mix(hash, a);
+    }
+    mix(mix(mix(mix(hash, a), b), c), d)
 }
 
 #[inline(always)]
@@ -383,10 +423,17 @@ fn mix(hash: u32, word: u32) -> u32 {
     hash ^ (hash >> 16)
 }
 
+/// The smaller of an interface's MTU and a route's, which may have none.
+#[inline(always)]
+pub const fn narrower(interface: u32, route: u32) -> u16 {
+    let mtu = if route != 0 && route < interface { route } else { interface };
+    if mtu > 0xffff { 0xffff } else { mtu as u16 }
+}
+
 /// An entry with what both sides of a flow have in common filled in; the tuple and times follow.
 #[inline(always)]
-pub fn deliver_to(neighbour: &crate::abi::Neighbour) -> Flow4 {
-    Flow4 {
+pub fn deliver_to<A: Family>(neighbour: &Neighbour) -> Flow<A> {
+    Flow {
         action: Action::Deliver as u8,
         ifindex: neighbour.ifindex,
         to: neighbour.endpoint,
@@ -394,14 +441,14 @@ pub fn deliver_to(neighbour: &crate::abi::Neighbour) -> Flow4 {
         mtu: neighbour.mtu,
         dst_mac: neighbour.mac,
         src_mac: neighbour.gateway_mac,
-        ..Flow4::default()
+        ..Flow::default()
     }
 }
 
 /// The entry for the answers to an endpoint.
 #[inline(always)]
-pub fn back_to(endpoint: &Endpoint) -> Flow4 {
-    Flow4 {
+pub fn back_to<A: Family>(endpoint: &Endpoint) -> Flow<A> {
+    Flow {
         action: Action::Deliver as u8,
         ifindex: endpoint.ifindex,
         to: endpoint.endpoint,
@@ -409,12 +456,12 @@ pub fn back_to(endpoint: &Endpoint) -> Flow4 {
         mtu: endpoint.mtu,
         dst_mac: endpoint.mac,
         src_mac: endpoint.gateway_mac,
-        ..Flow4::default()
+        ..Flow::default()
     }
 }
 
 /// An entry for what leaves by an uplink.
 #[inline(always)]
-pub fn leave_by(ifindex: u32, next_hop: Ip4, mtu: u32) -> Flow4 {
-    Flow4 { action: Action::Leave as u8, ifindex, next_hop, mtu: mtu as u16, ..Flow4::default() }
+pub fn leave_by<A: Family>(ifindex: u32, next_hop: A, mtu: u16) -> Flow<A> {
+    Flow { action: Action::Leave as u8, ifindex, next_hop, mtu, ..Flow::default() }
 }

@@ -118,7 +118,7 @@ fn find<F: Frame, L: List>(
             if header.version[0] >> 4 != 6 {
                 return None;
             }
-            list.find6(Ip6::new(header.src))
+            list.find6(header.src)
         }
         // Nobody's address: ARP above all, without which a denied neighbour could not be told apart.
         _ => None,

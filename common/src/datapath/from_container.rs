@@ -1,14 +1,17 @@
 //! Everything a container sends, at the ingress of the host end of its veth.
 
 use crate::{
-    abi::{Action, Direction, DropReason, Endpoint, Flow4, Ip4, Network, Stat},
+    abi::{Action, Direction, DropReason, Endpoint, Flow, Network, Stat, Subnet},
     datapath::{
-        arp, conntrack, icmp, ipv6, masquerade,
+        answer, arp, conntrack, direct,
+        family::{self, BothKernels, BothTables, Family},
+        icmp,
+        masquerade::{self, Way},
         parse::{self, Kind, View},
         policy::{self, Party},
         rewrite::{self, Ttl},
         service,
-        verdict::{Flat, Kind as Fate, Outcome, Verdict, in_parts},
+        verdict::{Kind as Fate, Outcome, Verdict, in_parts},
     },
     io::{Kernel, Packet, Route, Tables},
     wire::{Ethernet, ethertype, proto},
@@ -16,51 +19,105 @@ use crate::{
 
 /// The walk.
 #[inline(always)]
-pub fn from_container<P: Packet, T: Tables, K: Kernel>(
+pub fn from_container<P: Packet, T: BothTables, K: BothKernels>(
     packet: &mut P,
     tables: &T,
     kernel: &K,
-) -> Flat {
+) -> Outcome {
+    match packet.protocol() {
+        ethertype::IPV4 => walk::<crate::abi::Ip4, P, T, K>(packet, tables, kernel),
+        ethertype::IPV6 => walk::<crate::abi::Ip6, P, T, K>(packet, tables, kernel),
+        _ => other(packet, tables),
+    }
+}
+
+fn walk<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
+    packet: &mut P,
+    tables: &T,
+    kernel: &K,
+) -> Outcome {
     in_parts(
         packet,
-        |packet| known(packet, tables, kernel),
+        |packet, fresh| known(packet, tables, kernel, fresh),
+        |packet| conntrack::refresh(packet, tables, kernel),
         |packet| first(packet, tables, kernel),
         |packet| error(packet, tables),
     )
 }
 
-/// The first part: flows that exist, and the network itself.
-#[inline(never)]
-fn known<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Flat {
-    Flat::new(try_known(packet, tables, kernel))
-}
-
-/// The second part: first packets.
-#[inline(never)]
-fn first<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Flat {
-    Flat::new(try_first(packet, tables, kernel))
-}
-
-/// The order of the lines is the policy.
+/// What every frame of a container has to be.
 #[inline(always)]
-fn try_known<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Outcome {
-    let endpoint = tables.endpoint(packet.interface()).ok_or(DropReason::AgentNotReady)?;
-    let network = tables.network(endpoint.network).ok_or(DropReason::AgentNotReady)?;
+fn genuine<P: Packet>(packet: &P, endpoint: &Endpoint) -> Result<Ethernet, DropReason> {
     let frame: Ethernet = packet.load(0).ok_or(DropReason::Malformed)?;
-    if packet.is_tagged() || matches!(frame.ethertype, ethertype::VLAN | ethertype::QINQ) {
+    if packet.is_tagged() {
         return Err(DropReason::Vlan);
     }
     if frame.src != endpoint.mac && endpoint.flags & Endpoint::ALLOW_SPOOF == 0 {
         return Err(DropReason::SpoofedMac);
     }
+    Ok(frame)
+}
+
+/// Frames that are not IP.
+#[inline(always)]
+pub fn other<P: Packet, T: Tables<crate::abi::Ip4>>(packet: &P, tables: &T) -> Outcome {
+    let endpoint = tables.endpoint(packet.interface()).ok_or(DropReason::AgentNotReady)?;
+    let network = tables.network(endpoint.network).ok_or(DropReason::AgentNotReady)?;
+    let frame = genuine(packet, &endpoint)?;
     let verdict = match frame.ethertype {
-        ethertype::IPV4 => ipv4(packet, tables, kernel, &frame, &endpoint, &network),
+        ethertype::VLAN | ethertype::QINQ => Err(DropReason::Vlan),
         ethertype::ARP => arp::from_container(packet, tables, &endpoint),
-        ethertype::IPV6 => ipv6::from_container(packet, tables, &frame, &endpoint, &network),
         _ if network.flags & Network::ICC != 0 => to_kernel(tables, Stat::ToOtherProtocol),
         _ => Err(DropReason::L2Proto),
     }?;
-    if !matches!(verdict.kind, Fate::First | Fate::Error) {
+    sent(packet, tables, endpoint.endpoint);
+    Ok(verdict)
+}
+
+/// The first part: the network itself, and flows that exist. The order of the lines is the policy.
+#[inline(always)]
+pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
+    packet: &mut P,
+    tables: &T,
+    kernel: &K,
+    fresh: bool,
+) -> Outcome {
+    let endpoint = tables.endpoint(packet.interface()).ok_or(DropReason::AgentNotReady)?;
+    let network = tables.network(endpoint.network).ok_or(DropReason::AgentNotReady)?;
+    let frame = genuine(packet, &endpoint)?;
+    let header = A::header(packet).ok_or(DropReason::Malformed)?;
+    let (src, dst) = A::addresses(&header);
+    if !A::may_send(src, &endpoint) && endpoint.flags & Endpoint::ALLOW_SPOOF == 0 {
+        return Err(DropReason::SpoofedIp);
+    }
+    // Most packets of an open network: nothing behind the addresses matters.
+    if network.flags & Network::ICC != 0
+        && A::is_plain(&header)
+        && frame.dst != endpoint.gateway_mac
+        && let Some(to) = tables.neighbour(endpoint.network, dst)
+        && to.mac == frame.dst
+    {
+        sent(packet, tables, endpoint.endpoint);
+        return deliver(packet, tables, to.endpoint, to.ifindex);
+    }
+    if dst.is_loopback() {
+        return Err(DropReason::MartianLoopback);
+    }
+    let mut view = A::view(packet, &header)?;
+    let verdict = if A::discovers(packet, &view, &endpoint)? {
+        to_kernel(tables, Stat::ToNeighbourDiscovery)
+    } else if src == A::UNSPECIFIED && endpoint.flags & Endpoint::ALLOW_SPOOF == 0 {
+        Err(DropReason::SpoofedIp)
+    } else if view.kind == Kind::Error {
+        Ok(Verdict::ERROR)
+    } else if frame.dst[0] & 1 != 0 {
+        group(tables, &network)
+    } else if frame.dst != endpoint.gateway_mac {
+        bridged(packet, tables, &view, &frame, &endpoint, &network)
+    } else {
+        routed(packet, tables, kernel, &mut view, fresh)
+    }?;
+    if matches!(verdict.kind, Fate::Pass | Fate::Deliver | Fate::Leave) {
         sent(packet, tables, endpoint.endpoint);
     }
     Ok(verdict)
@@ -68,49 +125,21 @@ fn try_known<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel
 
 /// Counts a packet for the endpoint that sent it.
 #[inline(always)]
-fn sent<P: Packet, T: Tables>(packet: &P, tables: &T, endpoint: u32) {
+fn sent<A: Family, P: Packet, T: Tables<A>>(packet: &P, tables: &T, endpoint: u32) {
     let bytes = packet.length().wrapping_sub(P::NETWORK);
     tables.count_endpoint(endpoint, Direction::Out, packet.segments(), bytes);
 }
 
 /// Hands the packet to the kernel, and counts why.
 #[inline(always)]
-pub fn to_kernel<T: Tables>(tables: &T, why: Stat) -> Outcome {
+pub fn to_kernel<A: Family, T: Tables<A>>(tables: &T, why: Stat) -> Outcome {
     tables.count(why);
     Ok(Verdict::PASS)
 }
 
-#[inline(always)]
-fn ipv4<P: Packet, T: Tables, K: Kernel>(
-    packet: &mut P,
-    tables: &T,
-    kernel: &K,
-    frame: &Ethernet,
-    endpoint: &Endpoint,
-    network: &Network,
-) -> Outcome {
-    let mut view = parse::ipv4(packet)?;
-    if view.key.src != endpoint.ip4 && endpoint.flags & Endpoint::ALLOW_SPOOF == 0 {
-        return Err(DropReason::SpoofedIp);
-    }
-    if view.key.dst.is_loopback() {
-        return Err(DropReason::MartianLoopback);
-    }
-    if view.kind == Kind::Error {
-        return Ok(Verdict::ERROR);
-    }
-    if frame.dst[0] & 1 != 0 {
-        return group(tables, network);
-    }
-    if frame.dst != endpoint.gateway_mac {
-        return bridged(packet, tables, &view, frame, endpoint, network);
-    }
-    routed(packet, tables, kernel, &mut view, network)
-}
-
 /// Broadcast and multicast: the bridge floods them, where the network is open.
 #[inline(always)]
-fn group<T: Tables>(tables: &T, network: &Network) -> Outcome {
+fn group<A: Family, T: Tables<A>>(tables: &T, network: &Network) -> Outcome {
     if network.flags & Network::ICC == 0 {
         return Err(DropReason::Multicast);
     }
@@ -119,10 +148,10 @@ fn group<T: Tables>(tables: &T, network: &Network) -> Outcome {
 
 /// A frame for another station of the network.
 #[inline(always)]
-fn bridged<P: Packet, T: Tables>(
+fn bridged<A: Family, P: Packet, T: Tables<A>>(
     packet: &P,
     tables: &T,
-    view: &View,
+    view: &View<A>,
     frame: &Ethernet,
     endpoint: &Endpoint,
     network: &Network,
@@ -151,7 +180,7 @@ fn bridged<P: Packet, T: Tables>(
 
 /// Counts a packet for the endpoint that it is delivered to.
 #[inline(always)]
-pub fn deliver<P: Packet, T: Tables>(
+fn deliver<A: Family, P: Packet, T: Tables<A>>(
     packet: &P,
     tables: &T,
     endpoint: u32,
@@ -164,82 +193,79 @@ pub fn deliver<P: Packet, T: Tables>(
 
 /// A frame for the gateway.
 #[inline(always)]
-fn routed<P: Packet, T: Tables, K: Kernel>(
+fn routed<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     packet: &mut P,
     tables: &T,
     kernel: &K,
-    view: &mut View,
-    network: &Network,
+    view: &mut View<A>,
+    fresh: bool,
 ) -> Outcome {
+    if view.key.dst.stays_on_link() {
+        return to_kernel(tables, Stat::ToHost);
+    }
     parse::reunite(tables, view).ok_or(DropReason::FragNotFound)?;
-    let known = conntrack::find(tables, &view.key)
-        .and_then(|flow| conntrack::follow(tables, kernel, view, flow, network.bridge));
-    let Some(flow) = known else { return Ok(Verdict::FIRST) };
+    let Some(flow) = conntrack::find(tables, &view.key) else { return Ok(Verdict::FIRST) };
+    if !fresh && conntrack::is_stale(kernel, view, &flow) {
+        return Ok(Verdict::STALE);
+    }
     along(packet, tables, view, &flow)
 }
 
 /// A packet of a flow: translated, and sent where the entry says.
 #[inline(always)]
-fn along<P: Packet, T: Tables>(packet: &mut P, tables: &T, view: &View, flow: &Flow4) -> Outcome {
-    if view.ttl <= 1 {
-        return expired(tables, flow);
+fn along<A: Family, P: Packet, T: Tables<A>>(
+    packet: &mut P,
+    tables: &T,
+    view: &View<A>,
+    flow: &Flow<A>,
+) -> Outcome {
+    if flow.action == Action::Leave as u8 {
+        // The kernel answers from the gateway, or fragments; `to_uplink` translates what it makes of it.
+        if view.ttl <= 1 {
+            return to_kernel(tables, Stat::ToTtl);
+        }
+        if view.length > u32::from(flow.mtu) {
+            return to_kernel(tables, Stat::ToMtu);
+        }
     }
-    // Where it leaves by an uplink the kernel answers, or fragments; `to_uplink` translates the parts.
-    if flow.action == Action::Leave as u8 && view.length > u32::from(flow.mtu) {
+    translated(packet, tables, view, flow)
+}
+
+/// Translates a packet of a flow and sends it where its entry says; or has it answered, if it cannot go there.
+#[inline(always)]
+pub fn translated<A: Family, P: Packet, T: Tables<A>>(
+    packet: &mut P,
+    tables: &T,
+    view: &View<A>,
+    flow: &Flow<A>,
+) -> Outcome {
+    let to = conntrack::rewritten(&view.key, flow);
+    if view.ttl <= 1 {
+        return Ok(Verdict::EXPIRED);
+    }
+    if view.length > u32::from(flow.mtu) {
+        if view.whole || !A::FRAGMENTS_ON_THE_WAY {
+            return Ok(Verdict::too_big(flow.mtu.into()));
+        }
+        // The kernel fragments it on its way to the bridge, and `to_container` knows the flow.
+        rewrite::translate(packet, view, &to, Ttl::Keep)?;
         return to_kernel(tables, Stat::ToMtu);
     }
-    let to = conntrack::rewritten(&view.key, flow);
     rewrite::translate(packet, view, &to, Ttl::Decrement)?;
-    forward(packet, tables, flow)
-}
-
-/// An ICMP error, well-formed and of a genuine source. A function of its own, for its stack.
-#[inline(never)]
-fn error<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Flat {
-    Flat::new(try_error(packet, tables))
-}
-
-#[inline(always)]
-fn try_error<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
-    let endpoint = tables.endpoint(packet.interface()).ok_or(DropReason::AgentNotReady)?;
-    let network = tables.network(endpoint.network).ok_or(DropReason::AgentNotReady)?;
-    let (endpoint, network) = (&*endpoint, &*network);
-    let view = &parse::ipv4(packet)?;
-    let bytes = packet.length().wrapping_sub(P::NETWORK);
-    tables.count_endpoint(endpoint.endpoint, Direction::Out, packet.segments(), bytes);
-    let frame: Ethernet = packet.load(0).ok_or(DropReason::Malformed)?;
-    if frame.dst[0] & 1 != 0 {
-        return Err(DropReason::Multicast);
+    let mut verdict = forward(packet, tables, flow)?;
+    if view.starts() {
+        verdict.clamp = flow.mtu.into();
     }
-    if frame.dst != endpoint.gateway_mac {
-        return bridged(packet, tables, view, &frame, endpoint, network);
-    }
-    // Only a party of a flow reports errors about it.
-    if let Some((flow, quote)) = icmp::related(packet, tables, view)
-        && flow.from == endpoint.endpoint
-    {
-        icmp::translate(packet, view, &flow, &quote, Ttl::Decrement)?;
-        return forward(packet, tables, &flow);
-    }
-    if tables.local(view.key.dst).is_none() {
-        return Err(DropReason::CtInvalid);
-    }
-    host_allowed(view, network)?;
-    to_kernel(tables, Stat::ToUnrelatedError)
-}
-
-/// The time to live ended. The kernel answers from the gateway, if the packet is one that it forwards.
-#[inline(always)]
-fn expired<T: Tables>(tables: &T, flow: &Flow4) -> Outcome {
-    if flow.action == Action::Leave as u8 {
-        return to_kernel(tables, Stat::ToTtl);
-    }
-    Err(DropReason::TtlExpired)
+    Ok(verdict)
 }
 
 /// Sends a translated packet where its entry says.
 #[inline(always)]
-pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T, flow: &Flow4) -> Outcome {
+pub fn forward<A: Family, P: Packet, T: Tables<A>>(
+    packet: &mut P,
+    tables: &T,
+    flow: &Flow<A>,
+) -> Outcome {
     let bytes = packet.length().wrapping_sub(P::NETWORK);
     if flow.rule != 0 {
         let direction = if flow.state & crate::abi::state::IS_REPLY != 0 {
@@ -250,24 +276,63 @@ pub fn forward<P: Packet, T: Tables>(packet: &mut P, tables: &T, flow: &Flow4) -
         tables.count_rule(flow.rule, direction, packet.segments(), bytes);
     }
     if flow.action == Action::Deliver as u8 {
-        rewrite::ethernet(packet, flow.dst_mac, flow.src_mac)?;
+        rewrite::ethernet::<A, P>(packet, flow.dst_mac, flow.src_mac)?;
         tables.count_endpoint(flow.to, Direction::In, packet.segments(), bytes);
     }
     Ok(conntrack::verdict(flow))
 }
 
+/// The part for ICMP errors, well-formed and of a genuine source.
 #[inline(always)]
-fn try_first<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Outcome {
+pub fn error<A: Family, P: Packet, T: Tables<A>>(packet: &mut P, tables: &T) -> Outcome {
     let endpoint = tables.endpoint(packet.interface()).ok_or(DropReason::AgentNotReady)?;
     let network = tables.network(endpoint.network).ok_or(DropReason::AgentNotReady)?;
-    let mut view = parse::ipv4(packet)?;
+    let (endpoint, network) = (&*endpoint, &*network);
+    let view = &family::view(packet)?;
+    sent(packet, tables, endpoint.endpoint);
+    let frame: Ethernet = packet.load(0).ok_or(DropReason::Malformed)?;
+    if frame.dst[0] & 1 != 0 {
+        return Err(DropReason::Multicast);
+    }
+    if frame.dst != endpoint.gateway_mac {
+        return bridged(packet, tables, view, &frame, endpoint, network);
+    }
+    if view.ttl <= 1 {
+        return Err(DropReason::TtlExpired);
+    }
+    // Only a party of a flow reports errors about it.
+    if let Some((flow, quote)) = icmp::related(packet, tables, view)
+        && flow.from == endpoint.endpoint
+    {
+        icmp::translate(packet, view, &flow, &quote, Ttl::Decrement)?;
+        return forward(packet, tables, &flow);
+    }
+    if tables.local(view.key.dst).is_none() && !view.key.dst.stays_on_link() {
+        return Err(DropReason::CtInvalid);
+    }
+    host_allowed(view, network)?;
+    to_kernel(tables, Stat::ToUnrelatedError)
+}
+
+/// The part for first packets.
+#[inline(always)]
+pub fn first<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
+    packet: &mut P,
+    tables: &T,
+    kernel: &K,
+) -> Outcome {
+    let endpoint = tables.endpoint(packet.interface()).ok_or(DropReason::AgentNotReady)?;
+    let network = tables.network(endpoint.network).ok_or(DropReason::AgentNotReady)?;
+    let mut view = family::view(packet)?;
     parse::reunite(tables, &mut view).ok_or(DropReason::FragNotFound)?;
     let verdict = match judge(tables, kernel, &view, &endpoint, &network)? {
         Opened::Flow => return Ok(Verdict::FIRST),
         Opened::Neighbour => within(packet, tables, &view, &endpoint, &network),
         Opened::Kernel(why) => to_kernel(tables, why),
     }?;
-    sent(packet, tables, endpoint.endpoint);
+    if verdict.kind != Fate::Expired {
+        sent(packet, tables, endpoint.endpoint);
+    }
     Ok(verdict)
 }
 
@@ -283,10 +348,10 @@ enum Opened {
 
 /// The rules for a first packet.
 #[inline(always)]
-fn judge<T: Tables, K: Kernel>(
+fn judge<A: Family, T: Tables<A>, K: Kernel<A>>(
     tables: &T,
     kernel: &K,
-    view: &View,
+    view: &View<A>,
     endpoint: &Endpoint,
     network: &Network,
 ) -> Result<Opened, DropReason> {
@@ -303,16 +368,19 @@ fn judge<T: Tables, K: Kernel>(
         }
         return Ok(Opened::Kernel(Stat::ToHost));
     }
+    if A::own(endpoint) == A::UNSPECIFIED || view.key.src.stays_on_link() {
+        return Err(DropReason::UnsupportedProto);
+    }
     if let Some(subnet) = tables.subnet(view.key.dst) {
         if subnet.network == endpoint.network {
             return Ok(Opened::Neighbour);
         }
-        return Err(DropReason::PolicyIsolation);
+        return across(tables, kernel, view, endpoint, network, subnet);
     }
     if network.flags & Network::INTERNAL != 0 {
         return Err(DropReason::PolicyInternal);
     }
-    if view.key.dst.is_multicast() || view.key.dst == Ip4::BROADCAST {
+    if view.key.dst.is_group() {
         return Err(DropReason::Multicast);
     }
     to_world(tables, kernel, view, endpoint, network)
@@ -320,42 +388,77 @@ fn judge<T: Tables, K: Kernel>(
 
 /// An internal network reaches no address of the host but its own gateway.
 #[inline(always)]
-fn host_allowed(view: &View, network: &Network) -> Result<(), DropReason> {
-    if network.flags & Network::INTERNAL != 0 && view.key.dst != network.gateway4 {
+fn host_allowed<A: Family>(view: &View<A>, network: &Network) -> Result<(), DropReason> {
+    if network.flags & Network::INTERNAL != 0
+        && view.key.dst != A::gateway(network)
+        && !view.key.dst.stays_on_link()
+    {
         return Err(DropReason::PolicyInternal);
     }
     Ok(())
 }
 
-/// Opens a flow to the outside.
+/// Opens a flow to another network, if that one is routed and lets it in.
 #[inline(always)]
-fn to_world<T: Tables, K: Kernel>(
+fn across<A: Family, T: Tables<A>, K: Kernel<A>>(
     tables: &T,
     kernel: &K,
-    view: &View,
+    view: &View<A>,
+    endpoint: &Endpoint,
+    network: &Network,
+    subnet: Subnet,
+) -> Result<Opened, DropReason> {
+    const ISOLATED: DropReason = DropReason::PolicyIsolation;
+    let target = tables.network(subnet.network).ok_or(ISOLATED)?;
+    if target.flags & A::ROUTED == 0 || (target.flags | network.flags) & Network::INTERNAL != 0 {
+        return Err(ISOLATED);
+    }
+    let to = tables.neighbour(subnet.network, view.key.dst).ok_or(ISOLATED)?;
+    let rule =
+        direct::allowed(tables, view, &target, (subnet.network, &to), None).ok_or(ISOLATED)?;
+    let mut entries = tables.scratch().ok_or(DropReason::AgentNotReady)?;
+    entries.reply = conntrack::back_to(endpoint);
+    direct::open(tables, kernel, &view.key, entries, &to, rule)?;
+    Ok(Opened::Flow)
+}
+
+/// Opens a flow to the outside.
+#[inline(always)]
+fn to_world<A: Family, T: Tables<A>, K: Kernel<A>>(
+    tables: &T,
+    kernel: &K,
+    view: &View<A>,
     endpoint: &Endpoint,
     network: &Network,
 ) -> Result<Opened, DropReason> {
     let key = &view.key;
-    let (ifindex, next_hop) = match kernel.route(network.bridge, key.src, key.dst) {
-        Route::Via { ifindex, next_hop } => (ifindex, next_hop),
+    let (ifindex, next_hop, mtu) = match kernel.route(network.bridge, key.src, key.dst) {
+        Route::Via { ifindex, next_hop, mtu } => (ifindex, next_hop, mtu),
         Route::ForwardingOff => return Err(DropReason::ForwardingOff),
         Route::Kernel => return Ok(Opened::Kernel(Stat::ToRouting)),
     };
     let uplink = tables.uplink(ifindex).ok_or(DropReason::NoUplink)?;
+    // The answer of a published port whose flow the table lost: it has its port back.
+    if (key.proto != proto::TCP || !view.opens_tcp())
+        && let Some(rule) =
+            service::serving::<A, T>(tables, endpoint.endpoint, key.proto, key.src_port)
+    {
+        service::reopen(tables, kernel, key, (ifindex, &*uplink), rule)?;
+        return Ok(Opened::Flow);
+    }
     let mut entries = tables.scratch().ok_or(DropReason::AgentNotReady)?;
     entries.reply = conntrack::back_to(endpoint);
-    let way = (ifindex, next_hop, &*uplink);
+    let way = Way { ifindex, next_hop, mtu, uplink: &*uplink };
     masquerade::open(tables, kernel, key, network, entries, way)?;
     Ok(Opened::Flow)
 }
 
 /// A neighbour addressed by way of the gateway: as if bridged, and one hop further.
 #[inline(always)]
-fn within<P: Packet, T: Tables>(
+fn within<A: Family, P: Packet, T: Tables<A>>(
     packet: &mut P,
     tables: &T,
-    view: &View,
+    view: &View<A>,
     endpoint: &Endpoint,
     network: &Network,
 ) -> Outcome {
@@ -370,9 +473,21 @@ fn within<P: Packet, T: Tables>(
         Party { endpoint: to.endpoint, flags: to.flags },
     )?;
     if view.ttl <= 1 {
-        return Err(DropReason::TtlExpired);
+        return Ok(Verdict::EXPIRED);
     }
     rewrite::decrement_ttl(packet, view)?;
-    rewrite::ethernet(packet, to.mac, to.gateway_mac)?;
+    rewrite::ethernet::<A, P>(packet, to.mac, to.gateway_mac)?;
     deliver(packet, tables, to.endpoint, to.ifindex)
+}
+
+/// The part for packets that are answered by an ICMP error.
+#[inline(always)]
+pub fn answered<A: Family, P: Packet, T: Tables<A>>(
+    packet: &mut P,
+    tables: &T,
+    verdict: &Verdict,
+) -> Outcome {
+    let endpoint = tables.endpoint(packet.interface()).ok_or(DropReason::AgentNotReady)?;
+    let network = tables.network(endpoint.network).ok_or(DropReason::AgentNotReady)?;
+    answer::write(packet, tables, verdict, A::gateway(&network))
 }

@@ -2,13 +2,15 @@
 //! containers. Ordinary traffic of the host costs one look at its destination and one at its port.
 
 use crate::{
-    abi::{DropReason, Flow4, Ip4, Local},
+    abi::{DropReason, Flow, Ip4, Ip6, Local, Subnet},
     datapath::{
-        conntrack, from_container, icmp,
+        answer, conntrack, direct,
+        family::{self, BothKernels, BothTables, Family},
+        from_container, icmp,
         parse::{self, Kind, View},
         rewrite::{self, Ttl},
         service,
-        verdict::{Flat, Outcome, Verdict, in_parts},
+        verdict::{Outcome, Verdict, in_parts},
     },
     io::{Kernel, Packet, Tables},
     wire::ethertype,
@@ -16,50 +18,127 @@ use crate::{
 
 /// The walk.
 #[inline(always)]
-pub fn from_uplink<P: Packet, T: Tables, K: Kernel>(
+pub fn from_uplink<P: Packet, T: BothTables, K: BothKernels>(
     packet: &mut P,
     tables: &T,
     kernel: &K,
-) -> Flat {
+) -> Outcome {
+    match packet.protocol() {
+        ethertype::IPV4 => walk::<Ip4, P, T, K>(packet, tables, kernel),
+        ethertype::IPV6 => walk::<Ip6, P, T, K>(packet, tables, kernel),
+        _ => Ok(Verdict::PASS),
+    }
+}
+
+fn walk<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
+    packet: &mut P,
+    tables: &T,
+    kernel: &K,
+) -> Outcome {
     in_parts(
         packet,
-        |packet| known(packet, tables, kernel),
+        |packet, fresh| known(packet, tables, kernel, fresh),
+        |packet| conntrack::refresh(packet, tables, kernel),
         |packet| first(packet, tables, kernel),
         |packet| error(packet, tables),
     )
 }
 
 /// The first part: flows that exist, and the host's own traffic.
-#[inline(never)]
-fn known<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Flat {
-    Flat::new(try_known(packet, tables, kernel))
-}
-
-/// The second part: first packets to published ports.
-#[inline(never)]
-fn first<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Flat {
-    Flat::new(try_first(packet, tables, kernel))
-}
-
 #[inline(always)]
-fn try_first<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Outcome {
-    let mut view = parse::ipv4(packet)?;
+pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
+    packet: &mut P,
+    tables: &T,
+    kernel: &K,
+    fresh: bool,
+) -> Outcome {
+    const NOT_OURS: Outcome = Ok(Verdict::PASS);
+    if packet.is_tagged() || !packet.is_for_host() {
+        return NOT_OURS;
+    }
+    // What is malformed is no packet of ours; the kernel counts and drops it.
+    let Some(header) = A::header(packet) else { return NOT_OURS };
+    let (_, dst) = A::addresses(&header);
+    // What is published on a loopback address alone is in the tables too.
+    if dst.is_loopback() {
+        return Err(DropReason::MartianLoopback);
+    }
+    let local = tables.local(dst);
+    if local.is_none() && (dst.is_group() || tables.subnet(dst).is_none()) {
+        return NOT_OURS;
+    }
+    let Ok(mut view) = A::view(packet, &header) else { return NOT_OURS };
+    let found = match local {
+        None => not_for_host(tables, &mut view)?,
+        Some(local) => for_host(tables, &mut view, local),
+    };
+    match found {
+        Known::Flow(flow) => {
+            if !fresh && conntrack::is_stale(kernel, &view, &flow) {
+                return Ok(Verdict::STALE);
+            }
+            if view.first_fragment {
+                parse::remember(tables, &view);
+            }
+            translate(packet, tables, &view, &flow)
+        }
+        Known::First => Ok(Verdict::FIRST),
+        Known::Error => Ok(Verdict::ERROR),
+        Known::Host => NOT_OURS,
+    }
+}
+
+/// The part for first packets: to published ports, and to containers that may be addressed directly.
+#[inline(always)]
+pub fn first<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
+    packet: &mut P,
+    tables: &T,
+    kernel: &K,
+) -> Outcome {
+    let mut view = family::view::<A, P>(packet)?;
     parse::reunite(tables, &mut view).ok_or(DropReason::FragNotFound)?;
-    let local = tables.local(view.key.dst).ok_or(DropReason::UnpublishedPort)?;
+    let ifindex = packet.interface();
+    let mtu = tables.uplink(ifindex).map_or(0xffff, |uplink| uplink.mtu);
+    let Some(local) = tables.local(view.key.dst) else {
+        let subnet = tables.subnet(view.key.dst).ok_or(DropReason::DirectRoutingBlocked)?;
+        let marked = tables.config().is_some_and(|config| config.accepts_mark(packet.mark()));
+        return directly(tables, kernel, &view, subnet, (ifindex, mtu), marked);
+    };
     let rule = service::find(tables, local, &view.key).ok_or(DropReason::UnpublishedPort)?;
-    service::open_from_outside(packet.interface(), tables, kernel, &view.key, rule)?;
+    service::open_from_outside((ifindex, mtu), tables, kernel, &view.key, rule)?;
     Ok(Verdict::FIRST)
 }
 
-/// An ICMP error, for the host or for a container. A function of its own, for its stack.
-#[inline(never)]
-fn error<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Flat {
-    Flat::new(try_error(packet, tables))
+/// Opens a flow to a container that is addressed directly, if it may be.
+#[inline(always)]
+fn directly<A: Family, T: Tables<A>, K: Kernel<A>>(
+    tables: &T,
+    kernel: &K,
+    view: &View<A>,
+    subnet: Subnet,
+    (ifindex, mtu): (u32, u32),
+    marked: bool,
+) -> Outcome {
+    const BLOCKED: DropReason = DropReason::DirectRoutingBlocked;
+    let network = tables.network(subnet.network).ok_or(BLOCKED)?;
+    let to = tables.neighbour(subnet.network, view.key.dst).ok_or(BLOCKED)?;
+    let rule = if marked {
+        0
+    } else {
+        direct::allowed(tables, view, &network, (subnet.network, &to), Some(ifindex))
+            .ok_or(BLOCKED)?
+    };
+    service::may_come_from_outside(tables, view.key.src)?;
+    let mut entries = tables.scratch().ok_or(DropReason::AgentNotReady)?;
+    entries.reply = conntrack::leave_by(ifindex, A::UNSPECIFIED, conntrack::narrower(mtu, 0));
+    direct::open(tables, kernel, &view.key, entries, &to, rule)?;
+    Ok(Verdict::FIRST)
 }
 
+/// The part for ICMP errors, for the host or for a container.
 #[inline(always)]
-fn try_error<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
-    let view = &parse::ipv4(packet)?;
+pub fn error<A: Family, P: Packet, T: Tables<A>>(packet: &mut P, tables: &T) -> Outcome {
+    let view = &family::view::<A, P>(packet)?;
     let Some((flow, quote)) = icmp::related(packet, tables, view) else {
         // The host's own traffic has errors too.
         return if tables.local(view.key.dst).is_some() {
@@ -72,38 +151,17 @@ fn try_error<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
         icmp::translate(packet, view, &flow, &quote, Ttl::Keep)?;
         return Ok(Verdict::PASS);
     }
-    expire(view)?;
+    if view.ttl <= 1 {
+        return Err(DropReason::TtlExpired);
+    }
     icmp::translate(packet, view, &flow, &quote, Ttl::Decrement)?;
     from_container::forward(packet, tables, &flow)
 }
 
-#[inline(always)]
-fn try_known<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Outcome {
-    const NOT_OURS: Outcome = Ok(Verdict::PASS);
-    if packet.protocol() != ethertype::IPV4 || packet.is_tagged() || !packet.is_for_host() {
-        return NOT_OURS;
-    }
-    // What is malformed is no packet of ours; the kernel counts and drops it.
-    let Ok(mut view) = parse::ipv4(packet) else { return NOT_OURS };
-    // What is published on a loopback address is for processes of this host, and never on the wire.
-    if view.key.dst.is_loopback() {
-        return Err(DropReason::MartianLoopback);
-    }
-    let Some(local) = tables.local(view.key.dst) else {
-        return not_for_host(packet, tables, kernel, &mut view);
-    };
-    match for_host(tables, kernel, &mut view, local)? {
-        Known::Flow(flow) => translate(packet, tables, &view, &flow),
-        Known::First => Ok(Verdict::FIRST),
-        Known::Error => Ok(Verdict::ERROR),
-        Known::Host => NOT_OURS,
-    }
-}
-
 /// What a packet addressed to the host is.
-enum Known {
+enum Known<A> {
     /// One of a flow.
-    Flow(Flow4),
+    Flow(Flow<A>),
     /// The first one to a published port.
     First,
     /// An ICMP error.
@@ -114,83 +172,74 @@ enum Known {
 
 /// Finds the flow of a packet addressed to the host.
 #[inline(always)]
-fn for_host<T: Tables, K: Kernel>(
-    tables: &T,
-    kernel: &K,
-    view: &mut View,
-    local: Local,
-) -> Result<Known, DropReason> {
+fn for_host<A: Family, T: Tables<A>>(tables: &T, view: &mut View<A>, local: Local) -> Known<A> {
     if local.flags & Local::BROADCAST != 0 {
-        return Ok(Known::Host);
+        return Known::Host;
     }
     if view.kind == Kind::Later && parse::reunite(tables, view).is_none() {
-        return Ok(Known::Host);
+        return Known::Host;
     }
     if view.kind == Kind::Error {
-        return Ok(Known::Error);
+        return Known::Error;
     }
     let rule = service::find(tables, local, &view.key);
     let may_be_flow = rule.is_some()
         || !matches!(view.kind, Kind::Ports | Kind::Later)
         || tables.config().is_some_and(|config| config.masquerades_with(view.key.dst_port));
     if !may_be_flow {
-        return Ok(Known::Host);
+        return Known::Host;
     }
-    let known = conntrack::find(tables, &view.key)
-        .and_then(|flow| conntrack::follow(tables, kernel, view, flow, 0));
-    let Some(flow) = known else {
-        return Ok(if rule.is_some() { Known::First } else { Known::Host });
-    };
-    if view.first_fragment {
-        parse::remember(tables, view);
+    match conntrack::find(tables, &view.key) {
+        Some(flow) => Known::Flow(flow),
+        None if rule.is_some() => Known::First,
+        None => Known::Host,
     }
-    Ok(Known::Flow(flow))
 }
 
-/// A packet for another address: of a container, which is not to be addressed directly, or passing by.
+/// A packet for a container's own address: an answer on a network without masquerade, or addressed directly.
 #[inline(always)]
-fn not_for_host<P: Packet, T: Tables, K: Kernel>(
-    packet: &mut P,
+fn not_for_host<A: Family, T: Tables<A>>(
     tables: &T,
-    kernel: &K,
-    view: &mut View,
-) -> Outcome {
-    let group = view.key.dst == Ip4::BROADCAST || view.key.dst.is_multicast();
-    if group || tables.subnet(view.key.dst).is_none() {
-        return Ok(Verdict::PASS);
-    }
+    view: &mut View<A>,
+) -> Result<Known<A>, DropReason> {
     if view.kind == Kind::Error {
-        return Ok(Verdict::ERROR);
+        return Ok(Known::Error);
     }
-    // A network without masquerade: answers are addressed to the container itself.
     parse::reunite(tables, view).ok_or(DropReason::FragNotFound)?;
-    let flow = conntrack::find(tables, &view.key)
-        .and_then(|flow| conntrack::follow(tables, kernel, view, flow, 0))
-        .ok_or(DropReason::DirectRoutingBlocked)?;
-    translate(packet, tables, view, &flow)
-}
-
-/// A packet that ends here would be routed on.
-#[inline(always)]
-fn expire(view: &View) -> Result<(), DropReason> {
-    if view.ttl <= 1 { Err(DropReason::TtlExpired) } else { Ok(()) }
+    Ok(conntrack::find(tables, &view.key).map_or(Known::First, Known::Flow))
 }
 
 /// Translates a packet of a flow and sends it on.
 #[inline(always)]
-fn translate<P: Packet, T: Tables>(
+fn translate<A: Family, P: Packet, T: Tables<A>>(
     packet: &mut P,
     tables: &T,
-    view: &View,
-    flow: &Flow4,
+    view: &View<A>,
+    flow: &Flow<A>,
 ) -> Outcome {
-    let to = conntrack::rewritten(&view.key, flow);
     if conntrack::verdict(flow) == Verdict::PASS {
         // A station that was plugged in by hand: the kernel routes it there.
+        let to = conntrack::rewritten(&view.key, flow);
         rewrite::translate(packet, view, &to, Ttl::Keep)?;
         return Ok(Verdict::PASS);
     }
-    expire(view)?;
-    rewrite::translate(packet, view, &to, Ttl::Decrement)?;
-    from_container::forward(packet, tables, flow)
+    from_container::translated(packet, tables, view, flow)
+}
+
+/// The part for packets that are answered by an ICMP error: from the address that was asked for, if it is the
+/// host's, so that a published port looks like one.
+#[inline(always)]
+pub fn answered<A: Family, P: Packet, T: Tables<A>>(
+    packet: &mut P,
+    tables: &T,
+    verdict: &Verdict,
+) -> Outcome {
+    let header = A::header(packet).ok_or(DropReason::Malformed)?;
+    let (_, dst) = A::addresses(&header);
+    let source = if tables.local(dst).is_some() {
+        dst
+    } else {
+        tables.uplink(packet.interface()).map_or(A::UNSPECIFIED, |uplink| A::source(&uplink))
+    };
+    answer::write(packet, tables, verdict, source)
 }

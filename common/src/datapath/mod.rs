@@ -1,5 +1,6 @@
 //! Every decision about a packet, generic over the seam ([`crate::io`]): no `unsafe`, no panic, no loop
-//! without a constant bound. One file a walk, one a concern.
+//! without a constant bound. One file a walk, one a concern; the walks are generic over the address family
+//! ([`family`]).
 //!
 //! | walk | where | what passes there |
 //! |---|---|---|
@@ -11,27 +12,32 @@
 //! Traffic within a network has no state. Translated flows have two entries, one a direction
 //! ([`conntrack`]); one lookup a packet finds what becomes of it.
 
+mod answer;
 mod arp;
 pub mod bind;
 pub mod conntrack;
 pub mod deny;
-mod from_container;
-mod from_uplink;
+mod direct;
+mod discovery;
+pub mod family;
+pub mod from_container;
+pub mod from_uplink;
 mod icmp;
-mod ipv6;
 mod masquerade;
 pub mod parse;
 mod policy;
-mod rewrite;
+pub mod rewrite;
 mod service;
 pub mod socket;
-mod to_container;
-mod to_uplink;
+pub mod to_container;
+pub mod to_uplink;
+mod v4;
+pub mod v6;
 mod verdict;
 
+pub use family::{BothKernels, BothTables, Family};
 pub use from_container::from_container;
 pub use from_uplink::from_uplink;
-pub use ipv6::link_local;
 pub use to_container::to_container;
 pub use to_uplink::to_uplink;
-pub use verdict::{Flat, Kind, Verdict};
+pub use verdict::{End, Kind, Next, Outcome, Verdict, in_parts};

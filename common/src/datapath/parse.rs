@@ -1,10 +1,20 @@
-//! From bytes to a [`View`]: what the walks know of an IPv4 packet.
+//! What the walks know of a packet; how it is read from the bytes is the families' business.
 
 use crate::{
-    abi::{DropReason, FlowKey4, FragmentKey4, FragmentPorts, Port},
+    abi::{DropReason, FlowKey, FragmentKey, FragmentPorts, Port},
+    datapath::family::Family,
     io::{Packet, Tables},
-    wire::{Icmp, Ipv4, Ports, proto, tcp},
+    wire::{Ports, proto, tcp, udp},
 };
+
+/// Headers end before this offset, in bytes; a power of two less one.
+pub(super) const OFFSET_MASK: u32 = 0x3fff;
+
+/// The offset again: a copy of what holds it lost its bounds in the eyes of the verifier.
+#[inline(always)]
+pub(super) const fn bounded(offset: u32) -> u32 {
+    offset & OFFSET_MASK
+}
 
 /// How the packet's transport is read and rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +25,8 @@ pub enum Kind {
     Echo,
     /// An ICMP error, which quotes a packet.
     Error,
+    /// Another message of the family's ICMP: addresses alone are translated.
+    Icmp,
     /// Anything else: addresses alone are translated. SCTP has ports in its key, which stay, because
     /// its CRC32c covers them.
     Portless,
@@ -24,16 +36,16 @@ pub enum Kind {
 
 /// What the walks know of a packet.
 #[derive(Clone, Copy, Debug)]
-pub struct View {
+pub struct View<A> {
     /// The tuple. For [`Kind::Error`] the ports are 0; for [`Kind::Later`] they are 0 until looked up.
-    pub key: FlowKey4,
+    pub key: FlowKey<A>,
     /// Offset of layer 4 from the start of the frame, in bytes.
     pub l4: u32,
     /// Length from the IP header on, in bytes; of a single segment where the frame stands for several.
     pub length: u32,
-    /// Identification field, as on the wire.
-    pub id: u16,
-    /// Time to live.
+    /// Identification of the datagram, as on the wire, where it has one.
+    pub id: u32,
+    /// Time to live, or hop limit.
     pub ttl: u8,
     /// TCP flags; 0 for other protocols.
     pub tcp_flags: u8,
@@ -41,16 +53,18 @@ pub struct View {
     pub kind: Kind,
     /// The first of several fragments.
     pub first_fragment: bool,
+    /// Nobody on the way may fragment it.
+    pub whole: bool,
 }
 
-impl View {
+impl<A: Family> View<A> {
     /// Key of what all fragments of the datagram share.
     #[inline(always)]
-    pub const fn fragment_key(&self) -> FragmentKey4 {
-        FragmentKey4 {
+    pub const fn fragment_key(&self) -> FragmentKey<A> {
+        FragmentKey {
             src: self.key.src,
             dst: self.key.dst,
-            id: self.id as u32,
+            id: self.id,
             proto: self.key.proto,
             pad: [0; 3],
         }
@@ -61,70 +75,47 @@ impl View {
     pub const fn opens_tcp(&self) -> bool {
         self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
     }
-}
 
-/// Reads an IPv4 packet. Errors are [`DropReason::Malformed`].
-#[inline(always)]
-pub fn ipv4<P: Packet>(packet: &P) -> Result<View, DropReason> {
-    const MALFORMED: DropReason = DropReason::Malformed;
-    let header: Ipv4 = packet.load(P::NETWORK).ok_or(MALFORMED)?;
-    let header_length = header.header_length();
-    let available = packet.length().wrapping_sub(P::NETWORK);
-    let stated = u32::from(u16::from_be(header.total_length));
-    if header.version_ihl >> 4 != 4 || header_length < size_of::<Ipv4>() as u32 {
-        return Err(MALFORMED);
+    /// A TCP packet whose options announce a maximum segment size.
+    #[inline(always)]
+    pub const fn starts(&self) -> bool {
+        self.tcp_flags & tcp::SYN != 0
     }
-    // A packet that stands for several segments may be too long for its length field (BIG TCP).
-    let aggregated = packet.segment_size() != 0;
-    if !aggregated && (stated < header_length || stated > available) {
-        return Err(MALFORMED);
-    }
-    let mut view = View {
-        key: FlowKey4 {
-            src: header.src,
-            dst: header.dst,
-            proto: header.proto,
-            ..FlowKey4::default()
-        },
-        l4: P::NETWORK + header_length,
-        length: stated,
-        id: header.id,
-        ttl: header.ttl,
-        tcp_flags: 0,
-        kind: Kind::Portless,
-        first_fragment: header.fragment & (Ipv4::MORE_FRAGMENTS | Ipv4::OFFSET_MASK)
-            == Ipv4::MORE_FRAGMENTS,
-    };
-    if header.fragment & Ipv4::OFFSET_MASK != 0 {
-        view.kind = Kind::Later;
-        return Ok(view);
-    }
-    match header.proto {
-        proto::TCP => {
-            view.ports(packet)?;
-            let word: u16 = packet.load(view.l4 + tcp::OFFSET_FLAGS).ok_or(MALFORMED)?;
-            let [offset, flags] = word.to_ne_bytes();
-            view.tcp_flags = flags;
-            view.kind = Kind::Ports;
-            if aggregated {
-                view.length = header_length + (u32::from(offset >> 4) << 2) + packet.segment_size();
-            }
-        }
-        proto::UDP => {
-            view.ports(packet)?;
-            view.kind = Kind::Ports;
-            if aggregated {
-                view.length = header_length + crate::wire::udp::LENGTH + packet.segment_size();
-            }
-        }
-        proto::ICMP => view.icmp(packet)?,
-        proto::SCTP => view.ports(packet)?,
-        _ => {}
-    }
-    Ok(view)
-}
 
-impl View {
+    /// Reads layer 4, which begins at [`View::l4`] with the protocol of the key; `header` bytes of the packet
+    /// are in front of it.
+    #[inline(always)]
+    pub(super) fn transport<P: Packet>(
+        &mut self,
+        packet: &P,
+        header: u32,
+    ) -> Result<(), DropReason> {
+        let segment = packet.segment_size();
+        match self.key.proto {
+            proto::TCP => {
+                self.ports(packet)?;
+                let word: u16 =
+                    packet.load(self.l4 + tcp::OFFSET_FLAGS).ok_or(DropReason::Malformed)?;
+                let [offset, flags] = word.to_ne_bytes();
+                self.tcp_flags = flags;
+                self.kind = Kind::Ports;
+                if segment != 0 {
+                    self.length = header + (u32::from(offset >> 4) << 2) + segment;
+                }
+            }
+            proto::UDP => {
+                self.ports(packet)?;
+                self.kind = Kind::Ports;
+                if segment != 0 {
+                    self.length = header + udp::LENGTH + segment;
+                }
+            }
+            proto::SCTP => self.ports(packet)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
     #[inline(always)]
     fn ports<P: Packet>(&mut self, packet: &P) -> Result<(), DropReason> {
         let ports: Ports = packet.load(self.l4).ok_or(DropReason::Malformed)?;
@@ -132,30 +123,12 @@ impl View {
         self.key.dst_port = ports.dst;
         Ok(())
     }
-
-    #[inline(always)]
-    fn icmp<P: Packet>(&mut self, packet: &P) -> Result<(), DropReason> {
-        let icmp: Icmp = packet.load(self.l4).ok_or(DropReason::Malformed)?;
-        match icmp.kind {
-            Icmp::ECHO => {
-                self.key.src_port = icmp.id;
-                self.kind = Kind::Echo;
-            }
-            Icmp::ECHO_REPLY => {
-                self.key.dst_port = icmp.id;
-                self.kind = Kind::Echo;
-            }
-            kind if Icmp::is_error(kind) => self.kind = Kind::Error,
-            _ => {}
-        }
-        Ok(())
-    }
 }
 
 /// Gives a later fragment its ports, if the first one was seen, and remembers those of a first one.
 /// Whole packets pass unchanged. None: the ports are not to be had.
 #[inline(always)]
-pub fn reunite<T: Tables>(tables: &T, view: &mut View) -> Option<()> {
+pub fn reunite<A: Family, T: Tables<A>>(tables: &T, view: &mut View<A>) -> Option<()> {
     if view.kind == Kind::Later {
         let FragmentPorts { src_port, dst_port, .. } = tables.fragment(&view.fragment_key())?;
         view.key.src_port = src_port;
@@ -168,7 +141,7 @@ pub fn reunite<T: Tables>(tables: &T, view: &mut View) -> Option<()> {
 
 /// Remembers the ports of a first fragment for those that follow.
 #[inline(always)]
-pub fn remember<T: Tables>(tables: &T, view: &View) {
+pub fn remember<A: Family, T: Tables<A>>(tables: &T, view: &View<A>) {
     let ports =
         FragmentPorts { src_port: view.key.src_port, dst_port: view.key.dst_port, reserved: 0 };
     tables.remember_fragment(&view.fragment_key(), ports);
@@ -176,14 +149,14 @@ pub fn remember<T: Tables>(tables: &T, view: &View) {
 
 /// The tuple of the packet that an ICMP error quotes, and where its parts are.
 #[derive(Clone, Copy, Debug)]
-pub struct Quote {
+pub struct Quote<A> {
     /// The quoted tuple, as the packet was when it was sent.
-    pub key: FlowKey4,
+    pub key: FlowKey<A>,
     /// Offset of the quoted IP header, in bytes.
     pub l3: u32,
     /// Offset of the quoted layer 4, in bytes.
     pub l4: u32,
-    /// Header checksum of the quoted IP header.
+    /// Header checksum of the quoted IP header, where the family has one.
     pub checksum: u16,
     /// The quoted packet is an ICMP echo.
     pub echo: bool,
@@ -191,40 +164,34 @@ pub struct Quote {
     pub ports: bool,
 }
 
-/// Reads the quote of an ICMP error. None where it is cut short, or quotes a later fragment.
-#[inline(always)]
-pub fn quote<P: Packet>(packet: &P, view: &View) -> Option<Quote> {
-    let l3 = view.l4 + Icmp::LENGTH;
-    let header: Ipv4 = packet.load(l3)?;
-    let header_length = header.header_length();
-    if header.version_ihl >> 4 != 4
-        || header_length < size_of::<Ipv4>() as u32
-        || header.fragment & Ipv4::OFFSET_MASK != 0
-    {
-        return None;
-    }
-    let l4 = l3 + header_length;
-    let mut key =
-        FlowKey4 { src: header.src, dst: header.dst, proto: header.proto, ..FlowKey4::default() };
-    let (mut echo, mut has_ports) = (false, false);
-    match header.proto {
-        proto::TCP | proto::UDP | proto::SCTP => {
-            let ports: Ports = packet.load(l4)?;
-            key.src_port = ports.src;
-            key.dst_port = ports.dst;
-            has_ports = header.proto != proto::SCTP;
-        }
-        proto::ICMP => {
-            let kind: u16 = packet.load(l4)?;
-            let id: Port = packet.load(l4 + Icmp::ID)?;
-            match kind.to_ne_bytes()[0] {
-                Icmp::ECHO => key.src_port = id,
-                Icmp::ECHO_REPLY => key.dst_port = id,
-                _ => return None,
+impl<A: Family> Quote<A> {
+    /// Reads the quoted layer 4, as far as it is a part of the tuple.
+    #[inline(always)]
+    pub(super) fn transport<P: Packet>(
+        &mut self,
+        packet: &P,
+        (request, reply): (u8, u8),
+    ) -> Option<()> {
+        let l4 = bounded(self.l4);
+        match self.key.proto {
+            proto::TCP | proto::UDP | proto::SCTP => {
+                let ports: Ports = packet.load(l4)?;
+                self.key.src_port = ports.src;
+                self.key.dst_port = ports.dst;
+                self.ports = self.key.proto != proto::SCTP;
             }
-            echo = true;
+            icmp if icmp == A::ICMP => {
+                let kind: u16 = packet.load(l4)?;
+                let id: Port = packet.load(l4 + crate::wire::Icmp::ID)?;
+                match kind.to_ne_bytes()[0] {
+                    kind if kind == request => self.key.src_port = id,
+                    kind if kind == reply => self.key.dst_port = id,
+                    _ => return None,
+                }
+                self.echo = true;
+            }
+            _ => {}
         }
-        _ => {}
+        Some(())
     }
-    Some(Quote { key, l3, l4, checksum: header.checksum, echo, ports: has_ports })
 }

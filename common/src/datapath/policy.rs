@@ -7,8 +7,11 @@
 //! 5. ICC and links within a network.
 
 use crate::{
-    abi::{DropReason, Endpoint, FlowKey4, LinkKey, Network, Port},
-    datapath::parse::{self, Kind, View},
+    abi::{DropReason, Endpoint, FlowKey, LinkKey, Network, Port},
+    datapath::{
+        family::Family,
+        parse::{self, Kind, View},
+    },
     io::{Packet, Tables},
     wire::{proto, tcp},
 };
@@ -18,11 +21,11 @@ use crate::{
 /// With ICC off, a link opens the exposed ports of one endpoint to another, and their answers; like
 /// Docker's rules for `--link`, without state. An answer is anything from the served port but a SYN.
 #[inline(always)]
-pub fn same_network<P: Packet, T: Tables>(
+pub fn same_network<A: Family, P: Packet, T: Tables<A>>(
     packet: &P,
     tables: &T,
     network: &Network,
-    view: &View,
+    view: &View<A>,
     from: Party,
     to: Party,
 ) -> Result<(), DropReason> {
@@ -45,10 +48,10 @@ pub struct Party {
 }
 
 #[inline(always)]
-fn by_link<P: Packet, T: Tables>(
+fn by_link<A: Family, P: Packet, T: Tables<A>>(
     packet: &P,
     tables: &T,
-    view: &View,
+    view: &View<A>,
     from: u32,
     to: u32,
 ) -> Result<(), DropReason> {
@@ -57,7 +60,7 @@ fn by_link<P: Packet, T: Tables>(
     let key = view.key;
     let allowed = if view.kind == Kind::Error {
         // About a packet that the other side sent: allowed as that packet's answer.
-        parse::quote(packet, &view)
+        A::quote(packet, &view)
             .is_some_and(|quote| quote.key.src == key.dst && opens(tables, to, from, &quote.key))
     } else {
         opens(tables, from, to, &key) || (may_answer(&view) && answers(tables, from, to, &key))
@@ -67,18 +70,18 @@ fn by_link<P: Packet, T: Tables>(
 
 /// A link lets `from` open this on `to`.
 #[inline(always)]
-fn opens<T: Tables>(tables: &T, from: u32, to: u32, key: &FlowKey4) -> bool {
+fn opens<A: Family, T: Tables<A>>(tables: &T, from: u32, to: u32, key: &FlowKey<A>) -> bool {
     has_ports(key.proto) && tables.linked(&link(from, to, key.proto, key.dst_port))
 }
 
 /// A link lets `to` open what this packet of `from` answers.
 #[inline(always)]
-fn answers<T: Tables>(tables: &T, from: u32, to: u32, key: &FlowKey4) -> bool {
+fn answers<A: Family, T: Tables<A>>(tables: &T, from: u32, to: u32, key: &FlowKey<A>) -> bool {
     has_ports(key.proto) && tables.linked(&link(to, from, key.proto, key.src_port))
 }
 
 #[inline(always)]
-fn may_answer(view: &View) -> bool {
+fn may_answer<A>(view: &View<A>) -> bool {
     view.key.proto != proto::TCP
         || view.kind == Kind::Later
         || view.tcp_flags & (tcp::ACK | tcp::RST) != 0

@@ -3,12 +3,15 @@
 //! handed it over, is masqueraded here by the same tables; nothing leaves with a container's address.
 
 use crate::{
-    abi::{DropReason, Ip4, Network},
+    abi::{DropReason, Ip4, Ip6, Network},
     datapath::{
-        conntrack, icmp, masquerade,
+        conntrack,
+        family::{self, BothKernels, BothTables, Family},
+        icmp,
+        masquerade::{self, Way},
         parse::{self, Kind},
         rewrite::{self, Ttl},
-        verdict::{Flat, Outcome, Verdict, in_parts},
+        verdict::{Outcome, Verdict, in_parts},
     },
     io::{Kernel, Packet, Tables},
     wire::ethertype,
@@ -16,66 +19,69 @@ use crate::{
 
 /// The walk.
 #[inline(always)]
-pub fn to_uplink<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Flat {
+pub fn to_uplink<P: Packet, T: BothTables, K: BothKernels>(
+    packet: &mut P,
+    tables: &T,
+    kernel: &K,
+) -> Outcome {
+    match packet.protocol() {
+        ethertype::IPV4 => walk::<Ip4, P, T, K>(packet, tables, kernel),
+        ethertype::IPV6 => walk::<Ip6, P, T, K>(packet, tables, kernel),
+        _ => Ok(Verdict::PASS),
+    }
+}
+
+fn walk<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
+    packet: &mut P,
+    tables: &T,
+    kernel: &K,
+) -> Outcome {
     in_parts(
         packet,
-        |packet| known(packet, tables, kernel),
+        |packet, fresh| known(packet, tables, kernel, fresh),
+        |packet| conntrack::refresh(packet, tables, kernel),
         |packet| first(packet, tables, kernel),
         |packet| error(packet, tables),
     )
 }
 
 /// The first part: the host's own traffic, and flows that exist.
-#[inline(never)]
-fn known<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Flat {
-    Flat::new(try_known(packet, tables, kernel))
-}
-
-/// The second part: first packets.
-#[inline(never)]
-fn first<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Flat {
-    Flat::new(try_first(packet, tables, kernel))
-}
-
-/// An ICMP error of a container's. A function of its own, for its stack.
-#[inline(never)]
-fn error<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Flat {
-    Flat::new(try_error(packet, tables))
-}
-
 #[inline(always)]
-fn try_error<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
-    let view = parse::ipv4(packet)?;
-    let (flow, quote) = icmp::related(packet, tables, &view).ok_or(DropReason::Untranslated)?;
-    icmp::translate(packet, &view, &flow, &quote, Ttl::Keep)?;
-    Ok(Verdict::PASS)
-}
-
-#[inline(always)]
-fn try_known<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Outcome {
+pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
+    packet: &mut P,
+    tables: &T,
+    kernel: &K,
+    fresh: bool,
+) -> Outcome {
     const DONE: Outcome = Ok(Verdict::PASS);
-    if packet.protocol() != ethertype::IPV4 {
+    let Some(header) = A::header(packet) else { return DONE };
+    let (src, _) = A::addresses(&header);
+    if tables.local(src).is_some() || tables.subnet(src).is_none() {
         return DONE;
     }
-    let Ok(mut view) = parse::ipv4(packet) else { return DONE };
-    if tables.local(view.key.src).is_some() || tables.subnet(view.key.src).is_none() {
-        return DONE;
-    }
+    // It would leave with a container's address.
+    let mut view = A::view(packet, &header).map_err(|_| DropReason::Untranslated)?;
     if view.kind == Kind::Error {
         return Ok(Verdict::ERROR);
     }
     parse::reunite(tables, &mut view).ok_or(DropReason::FragNotFound)?;
-    let known = conntrack::find(tables, &view.key)
-        .and_then(|flow| conntrack::follow(tables, kernel, &view, flow, 0));
-    let Some(flow) = known else { return Ok(Verdict::FIRST) };
+    let Some(flow) = conntrack::find(tables, &view.key) else { return Ok(Verdict::FIRST) };
+    if !fresh && conntrack::is_stale(kernel, &view, &flow) {
+        return Ok(Verdict::STALE);
+    }
     let to = conntrack::rewritten(&view.key, &flow);
     rewrite::translate(packet, &view, &to, Ttl::Keep)?;
     DONE
 }
 
+/// The part for first packets.
 #[inline(always)]
-fn try_first<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel: &K) -> Outcome {
-    let mut view = parse::ipv4(packet)?;
+pub fn first<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
+    packet: &mut P,
+    tables: &T,
+    kernel: &K,
+) -> Outcome {
+    let mut view = family::view::<A, P>(packet)?;
     parse::reunite(tables, &mut view).ok_or(DropReason::FragNotFound)?;
     let subnet = tables.subnet(view.key.src).ok_or(DropReason::Untranslated)?;
     let network = tables.network(subnet.network).ok_or(DropReason::Untranslated)?;
@@ -90,9 +96,18 @@ fn try_first<P: Packet, T: Tables, K: Kernel>(packet: &mut P, tables: &T, kernel
     if let Some(neighbour) = tables.neighbour(subnet.network, view.key.src) {
         entries.reply = conntrack::deliver_to(&neighbour);
     }
-    let way = (ifindex, Ip4::UNSPECIFIED, &*uplink);
+    let way = Way { ifindex, next_hop: A::UNSPECIFIED, mtu: 0, uplink: &*uplink };
     masquerade::open(tables, kernel, &view.key, &network, entries, way).map_err(|reason| {
         if reason == DropReason::NoUplink { DropReason::Untranslated } else { reason }
     })?;
     Ok(Verdict::FIRST)
+}
+
+/// The part for ICMP errors of a container's.
+#[inline(always)]
+pub fn error<A: Family, P: Packet, T: Tables<A>>(packet: &mut P, tables: &T) -> Outcome {
+    let view = family::view::<A, P>(packet)?;
+    let (flow, quote) = icmp::related(packet, tables, &view).ok_or(DropReason::Untranslated)?;
+    icmp::translate(packet, &view, &flow, &quote, Ttl::Keep)?;
+    Ok(Verdict::PASS)
 }

@@ -1,6 +1,6 @@
 //! How a walk ends.
 
-use crate::abi::{DropReason, Ip4};
+use crate::abi::{AnyIp, DropReason};
 
 /// What becomes of a packet that is not dropped.
 ///
@@ -10,10 +10,13 @@ use crate::abi::{DropReason, Ip4};
 pub struct Verdict {
     /// What.
     pub kind: Kind,
-    /// Interface index, for [`Kind::Deliver`] (of the host end of the veth) and [`Kind::Leave`].
+    /// Interface index, for [`Kind::Deliver`] (of the host end of the veth) and [`Kind::Leave`]; the MTU that
+    /// the packet exceeds, for [`Kind::TooBig`].
     pub ifindex: u32,
     /// Address of the next hop, for [`Kind::Leave`]; unspecified leaves the choice to the kernel.
-    pub next_hop: Ip4,
+    pub next_hop: AnyIp,
+    /// MTU that the maximum segment size of the packet, a SYN, shall fit; 0 leaves it alone.
+    pub clamp: u32,
 }
 
 /// The kinds of [`Verdict`].
@@ -30,94 +33,127 @@ pub enum Kind {
     First = 3,
     /// Not decided: an ICMP error.
     Error = 4,
+    /// Dropped, as [`DropReason::TtlExpired`], and to be answered by an ICMP error.
+    Expired = 5,
+    /// Dropped, as [`DropReason::MtuExceeded`], and to be answered by an ICMP error.
+    TooBig = 6,
+    /// Out of the interface that it came in by.
+    Back = 7,
+    /// Not decided: its flow has to be brought up to date first.
+    Stale = 8,
 }
 
 impl Verdict {
+    const fn of(kind: Kind) -> Self {
+        Self { kind, ifindex: 0, next_hop: AnyIp([0; 4]), clamp: 0 }
+    }
+
     /// On its ordinary way.
-    pub const PASS: Self = Self { kind: Kind::Pass, ifindex: 0, next_hop: Ip4::UNSPECIFIED };
+    pub const PASS: Self = Self::of(Kind::Pass);
     /// Not decided: it may open a flow.
-    pub(super) const FIRST: Self =
-        Self { kind: Kind::First, ifindex: 0, next_hop: Ip4::UNSPECIFIED };
+    pub(super) const FIRST: Self = Self::of(Kind::First);
     /// Not decided: an ICMP error.
-    pub(super) const ERROR: Self =
-        Self { kind: Kind::Error, ifindex: 0, next_hop: Ip4::UNSPECIFIED };
+    pub(super) const ERROR: Self = Self::of(Kind::Error);
+    /// Not decided: its flow has to be brought up to date first.
+    pub(super) const STALE: Self = Self::of(Kind::Stale);
+    /// Dropped and to be answered: its time to live ended.
+    pub const EXPIRED: Self = Self::of(Kind::Expired);
+    /// Out of the interface that it came in by.
+    pub(super) const BACK: Self = Self::of(Kind::Back);
 
     /// Into the container behind this interface.
     #[inline(always)]
     pub const fn deliver(ifindex: u32) -> Self {
-        Self { kind: Kind::Deliver, ifindex, next_hop: Ip4::UNSPECIFIED }
+        Self { ifindex, ..Self::of(Kind::Deliver) }
     }
 
     /// Out of this uplink.
     #[inline(always)]
-    pub const fn leave(ifindex: u32, next_hop: Ip4) -> Self {
-        Self { kind: Kind::Leave, ifindex, next_hop }
+    pub const fn leave(ifindex: u32, next_hop: AnyIp) -> Self {
+        Self { ifindex, next_hop, ..Self::of(Kind::Leave) }
+    }
+
+    /// Dropped and to be answered: it exceeds this MTU.
+    #[inline(always)]
+    pub const fn too_big(mtu: u32) -> Self {
+        Self { ifindex: mtu, ..Self::of(Kind::TooBig) }
+    }
+
+    /// Why the packet was dropped, if it is to be answered.
+    #[inline(always)]
+    pub const fn answers(&self) -> Option<DropReason> {
+        match self.kind {
+            Kind::Expired => Some(DropReason::TtlExpired),
+            Kind::TooBig => Some(DropReason::MtuExceeded),
+            _ => None,
+        }
     }
 }
 
 /// The end of a walk, or of one part of it.
 pub type Outcome = Result<Verdict, DropReason>;
 
-/// The end of a walk as plain numbers: what a BPF function returns.
-#[derive(Clone, Copy, Debug)]
-pub struct Flat {
-    /// The verdict; without meaning where there is a reason.
-    verdict: Verdict,
-    /// Number of the reason of a drop, or 0.
-    reason: u32,
+/// What is left to do after a part of a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing.
+    Done,
+    /// The part for first packets.
+    First,
+    /// The part for ICMP errors.
+    Error,
+    /// The part for flows that have to be brought up to date.
+    Refresh,
 }
 
-impl Flat {
-    /// Packs an outcome.
-    #[inline(always)]
-    pub fn new(outcome: Outcome) -> Self {
-        match outcome {
-            Ok(verdict) => Self { verdict, reason: 0 },
-            Err(reason) => Self { verdict: Verdict::PASS, reason: reason as u32 },
-        }
-    }
+/// How a part of a walk ends: as an [`Outcome`], or as the number that a BPF function returns.
+pub trait End {
+    /// The flow that was just entered is not there.
+    const LOST: Self;
+    /// What is left to do.
+    fn next(&self) -> Next;
+}
 
-    #[inline(always)]
-    fn is(&self, kind: Kind) -> bool {
-        self.reason == 0 && self.verdict.kind as u32 == kind as u32
-    }
+impl End for Outcome {
+    const LOST: Self = Err(DropReason::CtTableFull);
 
-    /// The verdict, or the number of the reason of a drop.
-    #[inline(always)]
-    pub fn end(&self) -> Result<Verdict, u8> {
-        if self.reason != 0 {
-            return Err(self.reason as u8);
+    fn next(&self) -> Next {
+        match self {
+            Ok(Verdict { kind: Kind::First, .. }) => Next::First,
+            Ok(Verdict { kind: Kind::Error, .. }) => Next::Error,
+            Ok(Verdict { kind: Kind::Stale, .. }) => Next::Refresh,
+            _ => Next::Done,
         }
-        if self.is(Kind::First) {
-            // The flow that was just entered is not there.
-            return Err(DropReason::CtTableFull as u8);
-        }
-        Ok(self.verdict)
     }
 }
 
 /// Walks the parts: the first for every packet; another one, where the first says so, for the few that are an
-/// ICMP error or open a flow; and the first again, where a flow was opened.
+/// ICMP error, open a flow, or change one; and the first again. It is told then that the flow is up to date.
 ///
 /// The parts are functions of their own, side by side, because a BPF program has 512 bytes of stack for
-/// everything that is called at one time.
+/// everything that is called at one time; and because the verifier looks at each of them once.
 #[inline(always)]
-pub fn in_parts<C>(
+pub fn in_parts<C, E: End>(
     context: &mut C,
-    known: impl Fn(&mut C) -> Flat,
-    first: impl Fn(&mut C) -> Flat,
-    error: impl Fn(&mut C) -> Flat,
-) -> Flat {
-    let end = known(context);
-    if end.is(Kind::Error) {
-        return error(context);
+    known: impl Fn(&mut C, bool) -> E,
+    refresh: impl Fn(&mut C) -> E,
+    first: impl Fn(&mut C) -> E,
+    error: impl Fn(&mut C) -> E,
+) -> E {
+    let mut end = known(context, false);
+    if end.next() == Next::Refresh {
+        refresh(context);
+        end = known(context, true);
     }
-    if !end.is(Kind::First) {
-        return end;
+    match end.next() {
+        Next::Error => return error(context),
+        Next::First => {}
+        Next::Done | Next::Refresh => return end,
     }
     let end = first(context);
-    if !end.is(Kind::First) {
+    if end.next() != Next::First {
         return end;
     }
-    known(context)
+    let end = known(context, true);
+    if end.next() == Next::First { E::LOST } else { end }
 }

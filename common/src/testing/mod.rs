@@ -14,8 +14,10 @@ pub use packet::FramePacket;
 pub use tables::MemTables;
 
 use crate::{
-    abi::DropReason,
-    datapath::{self, Flat, Verdict},
+    abi::{DropReason, Ip4, Ip6},
+    datapath::{self, Family, Outcome, Verdict, family, rewrite},
+    io::Packet,
+    wire::{L3, ethertype},
 };
 
 /// The walks, by name.
@@ -31,19 +33,63 @@ pub enum Walk {
     ToUplink,
 }
 
-/// Runs a walk on the host.
+/// How a frame ended on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The verdict, or the reason of a drop. A frame that became an answer goes back.
+    pub outcome: Outcome,
+    /// Why the frame that was answered was dropped.
+    pub answered: Option<DropReason>,
+}
+
+/// Runs a walk on the host, as the programs do: the walk, and what may follow it.
 pub fn run<const NETWORK: u32>(
     walk: Walk,
     packet: &mut FramePacket<NETWORK>,
     tables: &MemTables,
     kernel: &FixedKernel,
-) -> Result<Verdict, DropReason> {
-    let end: Flat = match walk {
+) -> Ended {
+    let outcome = match walk {
         Walk::FromContainer => datapath::from_container(packet, tables, kernel),
         Walk::ToContainer => datapath::to_container(packet, tables),
         Walk::FromUplink => datapath::from_uplink(packet, tables, kernel),
         Walk::ToUplink => datapath::to_uplink(packet, tables, kernel),
     };
-    end.end()
-        .map_err(|number| DropReason::from_number(number).expect("a walk ends with a known reason"))
+    let Ok(verdict) = outcome else { return Ended { outcome, answered: None } };
+    if packet.protocol() == ethertype::IPV6 {
+        follow::<Ip6, NETWORK>(walk, packet, tables, verdict)
+    } else {
+        follow::<Ip4, NETWORK>(walk, packet, tables, verdict)
+    }
+}
+
+fn follow<A: Family, const NETWORK: u32>(
+    walk: Walk,
+    packet: &mut FramePacket<NETWORK>,
+    tables: &MemTables,
+    mut verdict: Verdict,
+) -> Ended
+where
+    MemTables: crate::io::Tables<A>,
+{
+    let answered = verdict.answers();
+    if answered.is_some() {
+        let outcome = match walk {
+            Walk::FromContainer => {
+                datapath::from_container::answered::<A, _, _>(packet, tables, &verdict)
+            }
+            _ => datapath::from_uplink::answered::<A, _, _>(packet, tables, &verdict),
+        };
+        return Ended { outcome, answered };
+    }
+    if verdict.clamp != 0 {
+        // Whatever is redirected has an Ethernet header by now.
+        let mut framed = FramePacket::<L3>::new(packet.bytes.clone(), packet.interface);
+        if let Ok(view) = family::view::<A, _>(&framed) {
+            rewrite::clamp_segment_size(&mut framed, &view, verdict.clamp);
+        }
+        packet.bytes = framed.bytes;
+        verdict.clamp = 0;
+    }
+    Ended { outcome: Ok(verdict), answered }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     abi::Mac,
+    datapath::v6,
     io::{Checksum, Packet},
     wire::{Ethernet, L3, Macs, Wire, checksum, ethertype},
 };
@@ -19,6 +20,8 @@ pub struct FramePacket<const NETWORK: u32 = L3> {
     pub segments: u32,
     /// Payload of each segment; 0 for an ordinary frame.
     pub segment_size: u32,
+    /// Mark that others left.
+    pub mark: u32,
     /// Carries a VLAN tag beside the bytes.
     pub tagged: bool,
     /// Addressed to the host's Ethernet address.
@@ -47,6 +50,7 @@ impl<const NETWORK: u32> FramePacket<NETWORK> {
             arrived_by: interface,
             segments: 1,
             segment_size: 0,
+            mark: 0,
             tagged: false,
             for_host: true,
         }
@@ -57,18 +61,33 @@ impl<const NETWORK: u32> Packet for FramePacket<NETWORK> {
     const NETWORK: u32 = NETWORK;
 
     fn protocol(&self) -> u16 {
-        if NETWORK == 0 {
-            return ethertype::IPV4;
+        if NETWORK != 0 {
+            return self.load(12).unwrap_or(0);
         }
-        self.load(12).unwrap_or(0)
+        match self.bytes.first().map(|byte| byte >> 4) {
+            Some(4) => ethertype::IPV4,
+            Some(6) => ethertype::IPV6,
+            _ => 0,
+        }
     }
 
-    fn address(&mut self, dst: Mac, src: Mac) -> Option<()> {
+    fn address(&mut self, dst: Mac, src: Mac, ethertype: u16) -> Option<()> {
         if NETWORK == 0 {
             self.bytes.splice(0..0, [0; L3 as usize]);
-            return self.store(0, Ethernet { dst, src, ethertype: ethertype::IPV4 });
+            return self.store(0, Ethernet { dst, src, ethertype });
         }
         self.store(0, Macs { dst, src })
+    }
+
+    fn make_room(&mut self, keep: u32, room: u32) -> Option<()> {
+        self.bytes.resize(keep as usize, 0);
+        let at = NETWORK as usize;
+        self.bytes.splice(at..at, vec![0; room as usize]);
+        Some(())
+    }
+
+    fn extensions(&self, at: u32, next: u8) -> u64 {
+        v6::follow(self, at, next).0
     }
 
     fn length(&self) -> u32 {
@@ -89,6 +108,10 @@ impl<const NETWORK: u32> Packet for FramePacket<NETWORK> {
 
     fn arrived_by(&self) -> u32 {
         self.arrived_by
+    }
+
+    fn mark(&self) -> u32 {
+        self.mark
     }
 
     fn is_tagged(&self) -> bool {

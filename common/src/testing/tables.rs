@@ -8,13 +8,58 @@ use std::{
 
 use crate::{
     abi::{
-        Config, Direction, Endpoint, EndpointCounters, Flow4, FlowKey4, FragmentKey4,
-        FragmentPorts, Ip4, LinkKey, Local, Neighbour, NeighbourKey4, Network, Rule, RuleCounters,
-        Stat, Subnet, Uplink,
+        Config, Direction, Endpoint, EndpointCounters, Flow, FlowKey, FragmentKey, FragmentPorts,
+        Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey, Network, Rule, RuleCounters, ServedKey,
+        Stat, Subnet, TrustKey, Uplink,
     },
-    datapath::conntrack::Entries,
+    datapath::{Family, conntrack::Entries},
     io::{Inserted, Tables},
 };
+
+/// The maps of one family.
+#[derive(Clone, Debug)]
+pub struct Half<A> {
+    /// `NEIGHBOURS4` or `NEIGHBOURS6`.
+    pub neighbours: BTreeMap<NeighbourKey<A>, Neighbour>,
+    /// `LOCALS4` or `LOCALS6`.
+    pub locals: BTreeMap<A, Local>,
+    /// `SUBNETS4` or `SUBNETS6`: prefix length and address.
+    pub subnets: Vec<(u8, A, Subnet)>,
+    /// `FLOWS4` or `FLOWS6`.
+    pub flows: RefCell<BTreeMap<FlowKey<A>, Flow<A>>>,
+    /// `FRAGMENTS4` or `FRAGMENTS6`.
+    pub fragments: RefCell<BTreeMap<FragmentKey<A>, FragmentPorts>>,
+}
+
+impl<A> Default for Half<A> {
+    fn default() -> Self {
+        Self {
+            neighbours: BTreeMap::new(),
+            locals: BTreeMap::new(),
+            subnets: Vec::new(),
+            flows: RefCell::new(BTreeMap::new()),
+            fragments: RefCell::new(BTreeMap::new()),
+        }
+    }
+}
+
+/// A family whose maps [`MemTables`] has.
+pub trait Stored: Family {
+    /// Its maps.
+    fn half(tables: &MemTables) -> &Half<Self>;
+}
+
+impl Stored for Ip4 {
+    fn half(tables: &MemTables) -> &Half<Self> {
+        &tables.four
+    }
+}
+
+impl Stored for Ip6 {
+    fn half(tables: &MemTables) -> &Half<Self> {
+        &tables.six
+    }
+}
 
 /// The maps. What the agent writes is plain data; what packets write is behind cells, as in the kernel.
 #[derive(Clone, Debug)]
@@ -23,16 +68,10 @@ pub struct MemTables {
     pub config: Config,
     /// `ENDPOINTS` and `ENDPOINTS_HI`.
     pub endpoints: BTreeMap<u32, Endpoint>,
-    /// `NEIGHBOURS4`.
-    pub neighbours: BTreeMap<NeighbourKey4, Neighbour>,
     /// `NETWORKS`.
     pub networks: BTreeMap<u32, Network>,
     /// `GENERATIONS`.
     pub generations: BTreeMap<u32, u32>,
-    /// `LOCALS4`.
-    pub locals: BTreeMap<Ip4, Local>,
-    /// `SUBNETS4`: prefix length and address.
-    pub subnets: Vec<(u8, Ip4, Subnet)>,
     /// `UPLINKS`.
     pub uplinks: BTreeMap<u32, Uplink>,
     /// `LINKS`.
@@ -41,12 +80,18 @@ pub struct MemTables {
     pub ports: BTreeMap<(u32, u32), u32>,
     /// `RULES`.
     pub rules: BTreeMap<u32, Rule>,
-    /// `FLOWS4`.
-    pub flows: RefCell<BTreeMap<FlowKey4, Flow4>>,
+    /// `SERVED`, a port an entry.
+    pub served: BTreeMap<ServedKey, u32>,
+    /// `TRUSTED`.
+    pub trusted: BTreeMap<TrustKey, u64>,
+    /// What is particular to IPv4.
+    pub four: Half<Ip4>,
+    /// What is particular to IPv6.
+    pub six: Half<Ip6>,
+    /// ICMP errors that may still be sent.
+    pub answers: Cell<u32>,
     /// Entries that `flows` holds at most; a full table refuses.
     pub flow_capacity: usize,
-    /// `FRAGMENTS4`.
-    pub fragments: RefCell<BTreeMap<FragmentKey4, FragmentPorts>>,
     /// `ENDPOINT_STATS`.
     pub endpoint_stats: RefCell<BTreeMap<u32, EndpointCounters>>,
     /// `RULE_STATS`.
@@ -62,18 +107,18 @@ impl Default for MemTables {
         Self {
             config: Config::default(),
             endpoints: BTreeMap::new(),
-            neighbours: BTreeMap::new(),
             networks: BTreeMap::new(),
             generations: BTreeMap::new(),
-            locals: BTreeMap::new(),
-            subnets: Vec::new(),
             uplinks: BTreeMap::new(),
             links: BTreeMap::new(),
             ports: BTreeMap::new(),
             rules: BTreeMap::new(),
-            flows: RefCell::default(),
+            served: BTreeMap::new(),
+            trusted: BTreeMap::new(),
+            four: Half::default(),
+            six: Half::default(),
+            answers: Cell::new(1_000),
             flow_capacity: 262_144,
-            fragments: RefCell::default(),
             endpoint_stats: RefCell::default(),
             rule_stats: RefCell::default(),
             stats: RefCell::default(),
@@ -100,11 +145,11 @@ impl<T> DerefMut for Own<T> {
     }
 }
 
-impl Tables for MemTables {
+impl<A: Stored> Tables<A> for MemTables {
     type Ref<T: Copy + 'static> = Own<T>;
-    type Scratch = Own<Entries>;
+    type Scratch = Own<Entries<A>>;
 
-    fn scratch(&self) -> Option<Own<Entries>> {
+    fn scratch(&self) -> Option<Own<Entries<A>>> {
         Some(Own::default())
     }
 
@@ -116,8 +161,8 @@ impl Tables for MemTables {
         self.endpoints.get(&ifindex).copied().map(Own)
     }
 
-    fn neighbour(&self, network: u32, ip4: Ip4) -> Option<Own<Neighbour>> {
-        self.neighbours.get(&NeighbourKey4 { network, address: ip4 }).copied().map(Own)
+    fn neighbour(&self, network: u32, address: A) -> Option<Own<Neighbour>> {
+        A::half(self).neighbours.get(&NeighbourKey { network, address }).copied().map(Own)
     }
 
     fn network(&self, index: u32) -> Option<Own<Network>> {
@@ -128,17 +173,21 @@ impl Tables for MemTables {
         self.generations.get(&endpoint).copied().unwrap_or(0)
     }
 
-    fn local(&self, ip4: Ip4) -> Option<Local> {
-        self.locals.get(&ip4).copied()
+    fn local(&self, address: A) -> Option<Local> {
+        A::half(self).locals.get(&address).copied()
     }
 
-    fn subnet(&self, ip4: Ip4) -> Option<Subnet> {
-        let address = u32::from_be(ip4.0);
-        self.subnets
+    fn subnet(&self, address: A) -> Option<Subnet> {
+        let number = |address: A| {
+            let [a, b, c, d] = address.to_any().0.map(u32::from_be).map(u128::from);
+            (a << 96 | b << 64 | c << 32 | d) >> if A::BITS == 32 { 96 } else { 0 }
+        };
+        A::half(self)
+            .subnets
             .iter()
             .filter(|(prefix, net, _)| {
-                let mask = u32::MAX.checked_shl(32 - u32::from(*prefix)).unwrap_or(0);
-                address & mask == u32::from_be(net.0) & mask
+                let host = A::BITS - u32::from(*prefix);
+                number(address).checked_shr(host) == number(*net).checked_shr(host)
             })
             .max_by_key(|(prefix, ..)| *prefix)
             .map(|(.., subnet)| *subnet)
@@ -156,24 +205,38 @@ impl Tables for MemTables {
         self.ports.get(&(table, slot)).copied().unwrap_or(0)
     }
 
+    fn served(&self, key: &ServedKey) -> u32 {
+        self.served.get(key).copied().unwrap_or(0)
+    }
+
+    fn trusted(&self, key: &TrustKey) -> bool {
+        self.trusted.contains_key(key)
+    }
+
+    fn may_answer(&self) -> bool {
+        let left = self.answers.get();
+        self.answers.set(left.saturating_sub(1));
+        left != 0
+    }
+
     fn rule(&self, index: u32) -> Option<Own<Rule>> {
         self.rules.get(&index).copied().map(Own)
     }
 
-    fn flow(&self, key: &FlowKey4) -> Option<Flow4> {
+    fn flow(&self, key: &FlowKey<A>) -> Option<Flow<A>> {
         self.flow_lookups.set(self.flow_lookups.get() + 1);
-        self.flows.borrow().get(key).copied()
+        A::half(self).flows.borrow().get(key).copied()
     }
 
-    fn insert_flow(&self, key: &FlowKey4, flow: &Flow4) -> Inserted {
-        if self.flows.borrow().contains_key(key) {
+    fn insert_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Inserted {
+        if A::half(self).flows.borrow().contains_key(key) {
             return Inserted::Exists;
         }
         self.replace_flow(key, flow)
     }
 
-    fn replace_flow(&self, key: &FlowKey4, flow: &Flow4) -> Inserted {
-        let mut flows = self.flows.borrow_mut();
+    fn replace_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Inserted {
+        let mut flows = A::half(self).flows.borrow_mut();
         if flows.len() >= self.flow_capacity && !flows.contains_key(key) {
             return Inserted::Full;
         }
@@ -181,23 +244,23 @@ impl Tables for MemTables {
         Inserted::Yes
     }
 
-    fn remove_flow(&self, key: &FlowKey4) {
-        self.flows.borrow_mut().remove(key);
+    fn remove_flow(&self, key: &FlowKey<A>) {
+        A::half(self).flows.borrow_mut().remove(key);
     }
 
-    fn touch_flow(&self, key: &FlowKey4, now: u32, clear: u8, set: u8) {
-        if let Some(flow) = self.flows.borrow_mut().get_mut(key) {
+    fn touch_flow(&self, key: &FlowKey<A>, now: u32, clear: u8, set: u8) {
+        if let Some(flow) = A::half(self).flows.borrow_mut().get_mut(key) {
             flow.last_seen = now;
             flow.state = (flow.state & !clear) | set;
         }
     }
 
-    fn fragment(&self, key: &FragmentKey4) -> Option<FragmentPorts> {
-        self.fragments.borrow().get(key).copied()
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {
+        A::half(self).fragments.borrow().get(key).copied()
     }
 
-    fn remember_fragment(&self, key: &FragmentKey4, ports: FragmentPorts) {
-        self.fragments.borrow_mut().insert(*key, ports);
+    fn remember_fragment(&self, key: &FragmentKey<A>, ports: FragmentPorts) {
+        A::half(self).fragments.borrow_mut().insert(*key, ports);
     }
 
     fn count_endpoint(&self, endpoint: u32, direction: Direction, packets: u32, bytes: u32) {

@@ -1,11 +1,11 @@
 //! A small world: two networks, three containers, one uplink. Both engines of the twin tests run in it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{FixedKernel, Frame, FramePacket, MemTables, Walk, run};
 use crate::{
     abi::{
-        Address as _, DropReason, Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4,
+        Address as _, DropReason, Endpoint, Ip4, Ip6, LinkKey, Local, Mac, Neighbour, NeighbourKey,
         Network, Port, Rule, Subnet, Uplink, service,
     },
     datapath::Verdict,
@@ -36,6 +36,18 @@ pub fn ip(text: &str) -> Ip4 {
     text.parse::<Ipv4Addr>().expect("an address").into()
 }
 
+/// The IPv6 address that stands beside an IPv4 one everywhere in this world: `fd00:a:b:c::d`, in decimal.
+pub fn twin(address: Ipv4Addr) -> Ipv6Addr {
+    let digits = |byte: u8| u16::from_str_radix(&byte.to_string(), 16).expect("decimal digits");
+    let [a, b, c, d] = address.octets().map(digits);
+    Ipv6Addr::new(0xfd00, a, b, c, 0, 0, 0, d)
+}
+
+/// The IPv6 address beside an IPv4 one, for the maps.
+pub fn ip6(text: &str) -> Ip6 {
+    twin(text.parse().expect("an address")).into()
+}
+
 /// The Ethernet address that is derived from an address.
 pub fn mac(text: &str) -> Mac {
     Frame::mac(text.parse().expect("an address"))
@@ -56,6 +68,9 @@ impl Default for World {
     }
 }
 
+/// An open, masqueraded network.
+pub const OPEN: u32 = Network::ICC | Network::MASQUERADE4 | Network::MASQUERADE6;
+
 /// Interface index of the host end of an endpoint's veth.
 pub const fn veth(endpoint: u32) -> u32 {
     10 + endpoint
@@ -69,17 +84,23 @@ pub const fn bridge(network: u32) -> u32 {
 impl World {
     /// Both networks are open and masqueraded; nothing is published.
     pub fn new() -> Self {
-        let mut world =
-            Self { tables: MemTables::default(), kernel: FixedKernel::new(UPLINK, ip(ROUTER)) };
-        world.network(1, GATEWAY, Network::ICC | Network::MASQUERADE4);
-        world.network(2, GATEWAY2, Network::ICC | Network::MASQUERADE4);
+        let kernel = FixedKernel::new(UPLINK, ip(ROUTER), ip6(ROUTER));
+        let mut world = Self { tables: MemTables::default(), kernel };
+        world.network(1, GATEWAY, OPEN);
+        world.network(2, GATEWAY2, OPEN);
         world.endpoint(1, 1, C1, GATEWAY);
         world.endpoint(2, 1, C2, GATEWAY);
         world.endpoint(3, 2, C3, GATEWAY2);
         for host in [HOST, GATEWAY, GATEWAY2] {
-            world.tables.locals.insert(ip(host), Local::default());
+            world.tables.four.locals.insert(ip(host), Local::default());
+            world.tables.six.locals.insert(ip6(host), Local::default());
         }
-        let uplink = Uplink { masquerade4: ip(HOST), mtu: 1500, ..Uplink::default() };
+        let uplink = Uplink {
+            masquerade4: ip(HOST),
+            masquerade6: ip6(HOST),
+            mtu: 1500,
+            ..Uplink::default()
+        };
         world.tables.uplinks.insert(UPLINK, uplink);
         world
     }
@@ -90,13 +111,16 @@ impl World {
             flags: flags | Network::PRESENT,
             bridge: bridge(index),
             gateway4: ip(gateway),
+            gateway6: ip6(gateway),
             gateway_mac: mac(gateway),
             mtu: 1500,
             ..Network::default()
         };
         self.tables.networks.insert(index, network);
         let subnet = Subnet { network: index, flags: 0 };
-        self.tables.subnets.push((16, network_of(gateway), subnet));
+        self.tables.four.subnets.push((16, network_of(gateway), subnet));
+        // The first three groups are the same in all of it.
+        self.tables.six.subnets.push((48, ip6(gateway), subnet));
     }
 
     /// Adds an endpoint, behind [`veth`].
@@ -104,6 +128,7 @@ impl World {
         self.tables.generations.insert(index, 1);
         let endpoint = Endpoint {
             ip4: ip(address),
+            ip6: ip6(address),
             network,
             endpoint: index,
             generation: 1,
@@ -114,7 +139,7 @@ impl World {
             ..Endpoint::default()
         };
         self.tables.endpoints.insert(veth(index), endpoint);
-        let key = NeighbourKey4 { network, address: ip(address) };
+        let key = NeighbourKey { network, address: ip(address) };
         let neighbour = Neighbour {
             ifindex: veth(index),
             endpoint: index,
@@ -124,7 +149,10 @@ impl World {
             gateway_mac: mac(gateway),
             ..Neighbour::default()
         };
-        self.tables.neighbours.insert(key, neighbour);
+        self.tables.four.neighbours.insert(key, neighbour);
+        for address in [ip6(address), Ip6::link_local(&mac(address))] {
+            self.tables.six.neighbours.insert(NeighbourKey { network, address }, neighbour);
+        }
     }
 
     /// Closes a network to itself.
@@ -139,7 +167,9 @@ impl World {
         for index in [from, to] {
             self.tables.endpoints.get_mut(&veth(index)).expect("an endpoint").flags |=
                 Endpoint::HAS_LINKS;
-            for neighbour in self.tables.neighbours.values_mut() {
+            let tables = &mut self.tables;
+            let four = tables.four.neighbours.values_mut();
+            for neighbour in four.chain(tables.six.neighbours.values_mut()) {
                 if neighbour.endpoint == index {
                     neighbour.flags |= Endpoint::HAS_LINKS;
                 }
@@ -184,7 +214,7 @@ impl World {
         frame: &Frame,
     ) -> (Result<Verdict, DropReason>, Vec<u8>) {
         let mut packet = FramePacket::new(frame.build(), interface);
-        let end = run(walk, &mut packet, &self.tables, &self.kernel);
+        let end = run(walk, &mut packet, &self.tables, &self.kernel).outcome;
         if end.is_ok() {
             assert_checksums(&packet.bytes);
         }
@@ -205,9 +235,10 @@ impl World {
         self.run(Walk::FromUplink, UPLINK, frame)
     }
 
-    /// Empties the table of flows.
+    /// Empties the tables of flows.
     pub fn forget_flows(&self) {
-        self.tables.flows.borrow_mut().clear();
+        self.tables.four.flows.borrow_mut().clear();
+        self.tables.six.flows.borrow_mut().clear();
     }
 }
 

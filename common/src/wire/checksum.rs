@@ -3,7 +3,7 @@
 //! Sums are over 16-bit words in whatever byte order they were loaded: one's complement addition does
 //! not care, as long as one order is kept (RFC 1071, section 2 (B)).
 
-use crate::abi::{Ip4, Port};
+use crate::abi::{Ip4, Ip6, Port};
 
 /// One's complement addition of 32-bit partial sums.
 #[inline(always)]
@@ -16,6 +16,16 @@ const fn add(a: u32, b: u32) -> u32 {
 #[inline(always)]
 pub const fn address(old: Ip4, new: Ip4) -> u32 {
     add(!old.0, new.0)
+}
+
+/// The difference that replacing an IPv6 address makes.
+#[inline(always)]
+pub const fn address6(old: Ip6, new: Ip6) -> u32 {
+    let ([a, b, c, d], [e, f, g, h]) = (old.0, new.0);
+    // Eight words of 32 bits do not overflow 64.
+    let sum =
+        !a as u64 + !b as u64 + !c as u64 + !d as u64 + e as u64 + f as u64 + g as u64 + h as u64;
+    add(sum as u32, (sum >> 32) as u32)
 }
 
 /// The difference that replacing a 16-bit field makes.

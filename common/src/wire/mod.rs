@@ -5,7 +5,7 @@
 
 pub mod checksum;
 
-use crate::abi::{Ip4, Mac, Port};
+use crate::abi::{Ip4, Ip6, Mac, Port};
 
 /// A value that may be read from, and written to, any bytes of a frame.
 ///
@@ -23,6 +23,7 @@ wire!(
     u16,
     u32,
     Ip4,
+    Ip6,
     Port,
     Ethernet,
     Macs,
@@ -32,6 +33,7 @@ wire!(
     Icmp,
     Arp,
     Ipv6,
+    Fragment,
     NeighbourMessage
 );
 
@@ -62,8 +64,16 @@ pub mod proto {
     pub const UDP: u8 = 17;
     /// IPv6 hop-by-hop options.
     pub const HOP_BY_HOP: u8 = 0;
+    /// IPv6 routing header.
+    pub const ROUTING: u8 = 43;
+    /// IPv6 fragment header.
+    pub const FRAGMENT: u8 = 44;
+    /// Authentication header.
+    pub const AH: u8 = 51;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
+    /// IPv6 destination options.
+    pub const DESTINATION: u8 = 60;
     /// SCTP.
     pub const SCTP: u8 = 132;
 }
@@ -164,6 +174,14 @@ const _: () = assert!(size_of::<Ports>() == 4);
 
 /// TCP (RFC 9293).
 pub mod tcp {
+    /// Length of a header without options, in bytes.
+    pub const LENGTH: u32 = 20;
+    /// The option that ends the list.
+    pub const OPTION_END: u8 = 0;
+    /// The option that fills up.
+    pub const OPTION_NOP: u8 = 1;
+    /// The option that announces the maximum segment size.
+    pub const OPTION_SEGMENT_SIZE: u8 = 2;
     /// Offset of data offset and flags.
     pub const OFFSET_FLAGS: u32 = 12;
     /// Offset of the checksum.
@@ -265,11 +283,57 @@ pub struct Ipv6 {
     /// Hop limit.
     pub hop_limit: u8,
     /// Source address.
-    pub src: [u8; 16],
+    pub src: Ip6,
     /// Destination address.
-    pub dst: [u8; 16],
+    pub dst: Ip6,
 }
 const _: () = assert!(size_of::<Ipv6>() == 40);
+
+/// A fragment header of IPv6 (RFC 8200, section 4.5).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Next header.
+    pub next_header: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Offset and flags.
+    pub offset: u16,
+    /// Identification, shared by the fragments of a datagram.
+    pub id: u32,
+}
+const _: () = assert!(size_of::<Fragment>() == 8);
+
+impl Fragment {
+    /// The flag "more fragments", in network byte order.
+    pub const MORE: u16 = 1u16.to_be();
+    /// The mask of the offset, in network byte order.
+    pub const OFFSET_MASK: u16 = 0xfff8u16.to_be();
+}
+
+/// ICMPv6 (RFC 4443), whose header is laid out as [`Icmp`].
+pub struct Icmp6;
+
+impl Icmp6 {
+    /// Destination unreachable.
+    pub const UNREACHABLE: u8 = 1;
+    /// Packet too big.
+    pub const TOO_BIG: u8 = 2;
+    /// Time exceeded.
+    pub const TIME_EXCEEDED: u8 = 3;
+    /// Parameter problem.
+    pub const PARAMETER_PROBLEM: u8 = 4;
+    /// Echo.
+    pub const ECHO: u8 = 128;
+    /// Echo reply.
+    pub const ECHO_REPLY: u8 = 129;
+
+    /// Whether the type is an error, which quotes the packet it is about.
+    #[inline(always)]
+    pub const fn is_error(kind: u8) -> bool {
+        kind < 128
+    }
+}
 
 /// A neighbour solicitation or advertisement with its first option (RFC 4861).
 #[repr(C)]
@@ -278,7 +342,7 @@ pub struct NeighbourMessage {
     /// Type, code, checksum, flags.
     pub head: [u8; 8],
     /// Target address.
-    pub target: [u8; 16],
+    pub target: Ip6,
     /// Type and length of the first option, and an Ethernet address if it is one.
     pub option: [u8; 8],
 }

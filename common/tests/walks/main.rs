@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use bascule_common::{
-    abi::{DropReason, Local, Network, Stat, state},
-    datapath::Verdict,
+    abi::{Address as _, DropReason, Ip6, Local, Network, Stat, state},
+    datapath::{Kind, Verdict},
     testing::{
         Frame, FramePacket, Walk, run,
         world::{
@@ -23,7 +23,7 @@ fn address(text: &str) -> Ipv4Addr {
 /// Sends a frame of c1's to the outside. Answers the tuple as the outside sees it.
 fn out(world: &World, frame: Frame) -> world::Tuple {
     let (end, bytes) = world.container_sends(1, &routed(frame, GATEWAY));
-    assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER))));
+    assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER).to_any())));
     tuple(&bytes, 14)
 }
 
@@ -34,7 +34,7 @@ fn s93_s99_neighbours_talk_and_keep_their_addresses() {
     let (end, bytes) = world.container_sends(1, &frame);
     assert_eq!(end, Ok(Verdict::deliver(veth(2))));
     assert_eq!(bytes, frame.build(), "a frame within a network is not touched");
-    assert!(world.tables.flows.borrow().is_empty(), "and not tracked");
+    assert!(world.tables.four.flows.borrow().is_empty(), "and not tracked");
     let stats = world.tables.endpoint_stats.borrow();
     assert_eq!((stats[&1].sent.packets, stats[&2].received.packets), (1, 1));
 }
@@ -99,11 +99,11 @@ fn ipv6(next: u8, src: [u8; 16], dst: [u8; 16], payload: &[u8]) -> FramePacket {
 #[test]
 fn s64_neighbour_discovery_passes_for_the_own_address_alone() {
     let world = World::new();
-    let own = bascule_common::datapath::link_local(&mac(C1));
-    let other = bascule_common::datapath::link_local(&mac(C2));
+    let own = Ip6::link_local(&mac(C1)).octets();
+    let other = Ip6::link_local(&mac(C2)).octets();
     let all = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x16];
     let send = |mut packet: FramePacket| {
-        run(Walk::FromContainer, &mut packet, &world.tables, &world.kernel)
+        run(Walk::FromContainer, &mut packet, &world.tables, &world.kernel).outcome
     };
     // A listener report behind a router alert, before and after the address is settled.
     let report = [58, 0, 5, 2, 0, 0, 1, 0, 143, 0, 0, 0, 0, 0, 0, 0];
@@ -116,11 +116,16 @@ fn s64_neighbour_discovery_passes_for_the_own_address_alone() {
     };
     assert_eq!(send(ipv6(58, own, all, &advertise(own))), Ok(Verdict::PASS));
     assert_eq!(send(ipv6(58, own, all, &advertise(other))), Err(DropReason::SpoofedNd));
-    assert_eq!(send(ipv6(58, own, all, &[134, 0, 0, 0])), Err(DropReason::SpoofedNd));
+    assert_eq!(
+        send(ipv6(58, own, all, &[134, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
+        Err(DropReason::SpoofedNd)
+    );
     // Anything else without an address, and the world.
     assert_eq!(send(ipv6(17, [0; 16], all, &[0; 8])), Err(DropReason::SpoofedIp));
     let world_wide = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    assert_eq!(send(ipv6(17, own, world_wide, &[0; 8])), Err(DropReason::UnsupportedProto));
+    let mut routed = ipv6(17, own, world_wide, &[0; 8]);
+    routed.bytes[..6].copy_from_slice(&mac(GATEWAY));
+    assert_eq!(send(routed), Err(DropReason::UnsupportedProto));
 }
 
 #[test]
@@ -181,7 +186,7 @@ fn a_half_evicted_flow_is_adopted() {
     let world = World::new();
     let frame = Frame::tcp((C1, 40000), (WORLD, 443));
     let first = out(&world, frame.clone());
-    world.tables.flows.borrow_mut().retain(|_, flow| flow.state & state::IS_REPLY != 0);
+    world.tables.four.flows.borrow_mut().retain(|_, flow| flow.state & state::IS_REPLY != 0);
     assert_eq!(out(&world, frame), first);
     assert_eq!(world.tables.stats.borrow()[&Stat::FlowsAdopted], 1);
 }
@@ -208,7 +213,7 @@ fn s111_s103_only_published_ports_are_open_and_the_client_keeps_its_address() {
     assert_eq!(tuple(&bytes, 14), ((address(WORLD), 5555), (address(C1), 80)));
     let answer = Frame::tcp((C1, 80), (WORLD, 5555)).flags(tcp::SYN | tcp::ACK);
     let (end, bytes) = world.container_sends(1, &routed(answer, GATEWAY));
-    assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER))));
+    assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER).to_any())));
     assert_eq!(tuple(&bytes, 14), ((address(HOST), 8080), (address(WORLD), 5555)));
     assert_eq!(world.tables.rule_stats.borrow()[&5].connections, 1);
 
@@ -287,7 +292,7 @@ fn icmp_errors_find_the_flow_from_both_sides() {
     let (end, bytes) = world.container_sends(1, &refusal);
     assert_eq!(
         end,
-        Ok(Verdict::leave(UPLINK, ip("0.0.0.0"))),
+        Ok(Verdict::leave(UPLINK, ip("0.0.0.0").to_any())),
         "no answer has looked its way up yet"
     );
     assert_eq!(tuple(&bytes, 42), tuple(&request.build(), 14), "the quote is what the client sent");
@@ -305,9 +310,9 @@ fn fragments_follow_the_first_one() {
     let early = world.container_sends(1, &routed(later.clone(), GATEWAY)).0;
     assert_eq!(early, Err(DropReason::FragNotFound));
     let (end, _) = world.container_sends(1, &routed(first, GATEWAY));
-    assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER))));
+    assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER).to_any())));
     let (end, bytes) = world.container_sends(1, &routed(later, GATEWAY));
-    assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER))));
+    assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER).to_any())));
     assert_eq!(bytes[26..30], [198, 51, 100, 1]);
 }
 
@@ -375,6 +380,7 @@ fn tcp_states_follow_the_connection() {
     let states = || {
         world
             .tables
+            .four
             .flows
             .borrow()
             .values()
@@ -399,8 +405,8 @@ fn a_masquerade_address_that_left_the_host_is_not_used_on() {
     let mut world = World::new();
     let frame = Frame::udp((C1, 4000), (WORLD, 99));
     out(&world, frame.clone());
-    world.tables.locals.remove(&ip(HOST));
-    world.tables.locals.insert(ip("198.51.100.2"), Local::default());
+    world.tables.four.locals.remove(&ip(HOST));
+    world.tables.four.locals.insert(ip("198.51.100.2"), Local::default());
     world.tables.uplinks.get_mut(&UPLINK).expect("the uplink").masquerade4 = ip("198.51.100.2");
     world.kernel.now.set(world.kernel.now.get() + 1);
     assert_eq!(out(&world, frame).0.0, address("198.51.100.2"));
@@ -413,7 +419,13 @@ fn hops_are_counted_and_end() {
     let last = routed(Frame::tcp((C1, 4000), (WORLD, 443)).syn().ttl(1), GATEWAY);
     assert_eq!(world.container_sends(1, &last).0, Ok(Verdict::PASS), "the kernel answers");
     let last = Frame::tcp((WORLD, 5), (HOST, 8080)).syn().ttl(1);
-    assert_eq!(world.uplink_gets(&last).0, Err(DropReason::TtlExpired));
+    // The kernel would deliver it: the programs answer, from the address that was asked.
+    let (end, bytes) = world.uplink_gets(&last);
+    assert_eq!(end.map(|verdict| verdict.kind), Ok(Kind::Back));
+    assert_eq!(tuple(&bytes, 14).0.0, address(HOST));
+    assert_eq!(tuple(&bytes, 14).1.0, address(WORLD));
+    assert_eq!(bytes[34..36], [Icmp::TIME_EXCEEDED, 0]);
+    assert_eq!(tuple(&bytes, 42), ((address(WORLD), 5), (address(HOST), 8080)), "the quote");
 }
 
 #[test]
@@ -422,13 +434,13 @@ fn an_uplink_without_ethernet_headers_is_served_alike() {
     world.publish(5, proto::TCP, (8080, 80, 1), 1);
     let bare = Frame::tcp((WORLD, 5555), (HOST, 8080)).syn().build()[14..].to_vec();
     let mut packet = FramePacket::bare(bare, UPLINK);
-    let end = run(Walk::FromUplink, &mut packet, &world.tables, &world.kernel);
+    let end = run(Walk::FromUplink, &mut packet, &world.tables, &world.kernel).outcome;
     assert_eq!(end, Ok(Verdict::deliver(veth(1))));
     assert_eq!(packet.bytes[0..6], mac(C1), "it has a header for the container now");
     assert_eq!(tuple(&packet.bytes, 14).1, (address(C1), 80));
     let bare = Frame::udp((C1, 40000), (WORLD, 99)).build()[14..].to_vec();
     let mut packet = FramePacket::bare(bare, UPLINK);
-    let end = run(Walk::ToUplink, &mut packet, &world.tables, &world.kernel);
+    let end = run(Walk::ToUplink, &mut packet, &world.tables, &world.kernel).outcome;
     assert_eq!(end, Ok(Verdict::PASS));
     assert_eq!(tuple(&packet.bytes, 0).0.0, address(HOST));
 }

@@ -17,8 +17,9 @@ use aya::{
 use bascule::kernel::bpf::OBJECT;
 use bascule_common::{
     abi::{
-        Count, DropKey, EndpointCounters, Flow4, FlowKey4, FragmentKey4, FragmentPorts, Ip4,
-        LinkKey, Local, Neighbour, NeighbourKey4, PortSlot, RuleCounters, Subnet, Uplink,
+        Count, DropKey, EndpointCounters, Flow4, Flow6, FlowKey4, FlowKey6, FragmentKey4,
+        FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey4,
+        NeighbourKey6, PortSlot, RuleCounters, ServedKey, Subnet, TrustKey, Uplink,
         names::{map, program},
         service,
     },
@@ -26,7 +27,9 @@ use bascule_common::{
 };
 use bascule_tests::{Netns, topology::veth};
 
-use super::world::{CONTAINERS, HOST, NETWORKS, ROUTER, UPLINK, UPLINK_MAC, bridge, interface};
+use super::world::{
+    CONTAINERS, HOST, NETWORKS, ROUTER, UPLINK, UPLINK_MAC, bridge, interface, six,
+};
 
 /// Entries of the maps that packets fill.
 pub const FLOWS: u32 = 4096;
@@ -64,10 +67,16 @@ fn namespace() -> (Netns, Netns) {
     ns.sh("ip link set up0 up");
     ns.sh(&format!("ip addr add {HOST}/24 dev up0"));
     ns.sh(&format!("ip route add default via {ROUTER}"));
+    // The same in IPv6, beside each address.
+    ns.sysctl_set("net/ipv6/conf/all/forwarding", "1");
+    ns.sh(&format!("ip -6 addr add {}/64 dev up0 nodad", six(HOST)));
+    ns.sh(&format!("ip -6 route add default via {}", six(ROUTER)));
     for (index, second) in (1..).zip(NETWORKS) {
         ns.sh(&format!("ip link add br{index} index {} type bridge", bridge(index)));
         ns.sh(&format!("ip addr add 172.{second}.0.1/16 dev br{index}"));
         ns.sh(&format!("ip link set br{index} up"));
+        let gateway = six(&format!("172.{second}.0.1"));
+        ns.sh(&format!("ip -6 addr add {gateway}/48 dev br{index} nodad"));
     }
     for index in (1..).take(CONTAINERS.len()) {
         // Any Ethernet device does: nothing is really sent.
@@ -84,6 +93,8 @@ impl Kernel {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(map::FLOWS4, FLOWS)
             .map_max_entries(map::FRAGMENTS4, 1024)
+            .map_max_entries(map::FLOWS6, FLOWS)
+            .map_max_entries(map::FRAGMENTS6, 1024)
             .load(OBJECT)
             .expect("load the object");
         for (name, program) in ebpf.programs_mut() {
@@ -159,29 +170,40 @@ impl Kernel {
             u64::from(tables.generations.get(&i).copied().unwrap_or_default())
         });
         self.slots(map::RULES, 0..16, |i| tables.rules.get(&i).copied().unwrap_or_default());
-        self.fill::<NeighbourKey4, Neighbour>(map::NEIGHBOURS4, tables.neighbours.clone());
-        self.fill::<Ip4, Local>(map::LOCALS4, tables.locals.clone());
+        self.fill::<NeighbourKey4, Neighbour>(map::NEIGHBOURS4, tables.four.neighbours.clone());
+        self.fill::<Ip4, Local>(map::LOCALS4, tables.four.locals.clone());
+        self.fill::<NeighbourKey6, Neighbour>(map::NEIGHBOURS6, tables.six.neighbours.clone());
+        self.fill::<Ip6, Local>(map::LOCALS6, tables.six.locals.clone());
+        self.fill::<FlowKey6, Flow6>(map::FLOWS6, tables.six.flows.borrow().clone());
+        self.fill::<FragmentKey6, FragmentPorts>(
+            map::FRAGMENTS6,
+            tables.six.fragments.borrow().clone(),
+        );
+        self.fill::<TrustKey, u64>(map::TRUSTED, tables.trusted.clone());
         self.fill::<u32, Uplink>(map::UPLINKS, tables.uplinks.clone());
         self.fill::<LinkKey, u64>(map::LINKS, tables.links.clone());
-        self.fill::<FlowKey4, Flow4>(map::FLOWS4, tables.flows.borrow().clone());
+        self.fill::<FlowKey4, Flow4>(map::FLOWS4, tables.four.flows.borrow().clone());
         self.fill::<FragmentKey4, FragmentPorts>(
             map::FRAGMENTS4,
-            tables.fragments.borrow().clone(),
+            tables.four.fragments.borrow().clone(),
         );
-        self.subnets(tables);
+        self.prefixes::<Ip4, Subnet>(map::SUBNETS4, &tables.four.subnets);
+        self.prefixes::<Ip6, Subnet>(map::SUBNETS6, &tables.six.subnets);
+        let served: Vec<_> = tables.served.iter().map(|(k, v)| (64, *k, u64::from(*v))).collect();
+        self.prefixes::<ServedKey, u64>(map::SERVED, &served);
         self.ports(tables);
         self.zero_counters();
     }
 
-    fn subnets(&mut self, tables: &MemTables) {
-        let mut trie: LpmTrie<_, Ip4, Subnet> =
-            self.map(map::SUBNETS4).try_into().expect("SUBNETS4");
-        let old: Vec<Key<Ip4>> = trie.keys().flatten().collect();
+    /// Makes a trie hold these prefixes alone.
+    fn prefixes<K: Pod, V: Pod>(&mut self, name: &str, entries: &[(u8, K, V)]) {
+        let mut trie: LpmTrie<_, K, V> = self.map(name).try_into().expect("a trie");
+        let old: Vec<Key<K>> = trie.keys().flatten().collect();
         for key in old {
             trie.remove(&key).ok();
         }
-        for (length, address, subnet) in &tables.subnets {
-            trie.insert(&Key::new(u32::from(*length), *address), subnet, 0).expect("a subnet");
+        for (length, key, value) in entries {
+            trie.insert(&Key::new(u32::from(*length), *key), value, 0).expect("a prefix");
         }
     }
 
@@ -281,6 +303,7 @@ fn context(packet: &FramePacket) -> [u8; 192] {
     let mut set = |offset: usize, value: u32| {
         context[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
     };
+    set(8, packet.mark);
     set(36, packet.arrived_by);
     set(40, packet.interface);
     if packet.segment_size != 0 {

@@ -18,7 +18,7 @@ fn s93_neighbours_talk_without_a_change_to_the_frame() {
     let frame = tcp("172.20.0.2:40000", "172.20.0.3:80").syn();
     let seen = twin.sends_near(1, &frame).delivered(2);
     assert_eq!(seen, frame.macs(mac(C1), mac(C2)));
-    assert!(twin.tables.flows.borrow().is_empty(), "and nothing is tracked");
+    assert!(twin.tables.four.flows.borrow().is_empty(), "and nothing is tracked");
     twin.sends_near(1, &Frame::udp("172.20.0.2:1", "172.20.0.3:2")).delivered(2);
     twin.sends_near(1, &Frame::echo(C1, C2, 7)).delivered(2);
     twin.sends_near(1, &Frame::raw(C1, C2, 47, b"gre")).delivered(2);
@@ -30,7 +30,11 @@ fn a_neighbour_addressed_by_the_gateway_is_one_hop_away() {
     let frame = tcp("172.20.0.2:40000", "172.20.0.3:80");
     let seen = twin.sends(1, &frame).delivered(2);
     assert_eq!(seen, frame.macs(mac("172.20.0.1"), mac(C2)).ttl(63));
-    twin.sends(1, &tcp("172.20.0.2:40000", "172.20.0.3:80").ttl(1)).dropped(DropReason::TtlExpired);
+    let expired = twin.sends(1, &tcp("172.20.0.2:40000", "172.20.0.3:80").ttl(1)).answered(11, 0);
+    assert_eq!(
+        (expired.src.to_string(), expired.dst.to_string()),
+        ("172.20.0.1".into(), C1.into())
+    );
 }
 
 #[test]

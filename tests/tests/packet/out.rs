@@ -39,7 +39,7 @@ fn s109_tcp_is_masqueraded_and_comes_back() {
     }
     let fin = Frame::tcp("203.0.113.7:80", &format!("{HOST}:{port}")).fin();
     twin.arrives(&fin).delivered(1);
-    assert_eq!(twin.tables.flows.borrow().len(), 2, "one flow, two entries");
+    assert_eq!(twin.tables.four.flows.borrow().len(), 2, "one flow, two entries");
 }
 
 #[test]

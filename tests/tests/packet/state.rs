@@ -63,11 +63,11 @@ fn appendix_d3_an_evicted_flow_finds_its_port_again() {
     let mut twin = Twin::new(World::new());
     let before = twin.sends(1, &out(1, 1000)).left().ports();
     // Both entries.
-    twin.change(|tables| tables.flows.borrow_mut().clear());
+    twin.change(|tables| tables.four.flows.borrow_mut().clear());
     assert_eq!(twin.sends(1, &out(1, 1000)).left().ports(), before);
     // The opening direction's alone: what is left is adopted.
     twin.change(|tables| {
-        tables.flows.borrow_mut().retain(|_, flow| flow.state & state::IS_REPLY != 0);
+        tables.four.flows.borrow_mut().retain(|_, flow| flow.state & state::IS_REPLY != 0);
     });
     assert_eq!(twin.sends(1, &out(1, 1000)).left().ports(), before);
     assert_eq!(twin.tables.stats.borrow().get(&Stat::FlowsAdopted), Some(&1));
@@ -87,7 +87,7 @@ fn appendix_d1_a_stale_generation_is_never_followed() {
     // And its address is another's, with the same index, before any entry is collected.
     twin.change(|tables| {
         tables.endpoints.get_mut(&interface(1)).expect("an endpoint").generation = 77;
-        for neighbour in tables.neighbours.values_mut() {
+        for neighbour in tables.four.neighbours.values_mut() {
             if neighbour.endpoint == 1 {
                 neighbour.generation = 77;
             }
@@ -96,7 +96,7 @@ fn appendix_d1_a_stale_generation_is_never_followed() {
     twin.arrives(&back).passed();
     // The new one's own flow to the same place takes the dead one's over.
     twin.sends(1, &out(1, 1000)).left();
-    assert_eq!(twin.tables.flows.borrow().len(), 2);
+    assert_eq!(twin.tables.four.flows.borrow().len(), 2);
 }
 
 #[test]
@@ -104,12 +104,12 @@ fn an_uplink_address_that_left_ends_its_flows() {
     let mut twin = Twin::new(World::new());
     twin.sends(1, &out(1, 1000)).left();
     twin.change(|tables| {
-        tables.locals.remove(&super::world::ip(HOST));
-        tables.locals.insert(super::world::ip("198.51.100.77"), Default::default());
+        tables.four.locals.remove(&super::world::ip(HOST));
+        tables.four.locals.insert(super::world::ip("198.51.100.77"), Default::default());
         for uplink in tables.uplinks.values_mut() {
             uplink.masquerade4 = super::world::ip("198.51.100.77");
         }
-        for flow in tables.flows.borrow_mut().values_mut() {
+        for flow in tables.four.flows.borrow_mut().values_mut() {
             flow.last_seen = flow.last_seen.wrapping_sub(5);
         }
     });
@@ -137,11 +137,11 @@ fn the_same_frame_again_changes_nothing_but_counters() {
     let mut twin = Twin::new(World::new());
     twin.sends(1, &out(1, 1000)).left();
     let before: Vec<(FlowKey4, Flow4)> =
-        twin.tables.flows.borrow().iter().map(|(k, v)| (*k, *v)).collect();
+        twin.tables.four.flows.borrow().iter().map(|(k, v)| (*k, *v)).collect();
     for _ in 0..10 {
         twin.sends(1, &out(1, 1000)).left();
     }
-    let after: Vec<FlowKey4> = twin.tables.flows.borrow().keys().copied().collect();
+    let after: Vec<FlowKey4> = twin.tables.four.flows.borrow().keys().copied().collect();
     assert_eq!(after, before.iter().map(|(key, _)| *key).collect::<Vec<_>>());
     assert_eq!(twin.tables.endpoint_stats.borrow()[&1].sent.packets, 11);
 }

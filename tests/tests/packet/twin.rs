@@ -4,18 +4,22 @@ use std::{collections::BTreeMap, sync::MutexGuard};
 
 use bascule_common::{
     abi::{
-        Count, DropReason, EndpointCounters, Flow4, FlowKey4, FragmentKey4, FragmentPorts,
-        RuleCounters, Stat, config::CLOCK_SHIFT, names::map,
+        Address, Count, DropReason, EndpointCounters, Flow, Flow4, Flow6, FlowKey, FlowKey4,
+        FlowKey6, FragmentKey4, FragmentKey6, FragmentPorts, Ip4, RuleCounters, Stat,
+        config::CLOCK_SHIFT, names::map,
     },
-    datapath::Verdict,
+    datapath::{Kind, Verdict},
     io::Route,
-    testing::{FixedKernel, FramePacket, MemTables, Walk, run},
+    testing::{Ended, FixedKernel, FramePacket, MemTables, Walk, run},
 };
-use bascule_tests::{checksum, frame::Frame};
+use bascule_tests::{
+    checksum,
+    frame::{Body, Frame},
+};
 
 use super::{
     kernel::{Kernel, kernel},
-    world::{ROUTER, ROUTER_MAC, UPLINK, UPLINK_MAC, World, gateway, interface, ip, mac},
+    world::{ROUTER, ROUTER_MAC, UPLINK, UPLINK_MAC, World, gateway, interface, ip, ip6, mac},
 };
 
 const PASS: i32 = -1;
@@ -43,7 +47,7 @@ impl Twin {
         kernel.load(&world.tables);
         Self {
             tables: world.tables,
-            host: FixedKernel::new(UPLINK, ip(ROUTER)),
+            host: FixedKernel::new(UPLINK, ip(ROUTER), ip6(ROUTER)),
             kernel,
             drops: BTreeMap::new(),
         }
@@ -97,15 +101,16 @@ impl Twin {
         self.host.now.set(tick);
         let (code, bytes) = self.kernel.run(walk, &packet);
         let mut copy = packet;
-        let verdict = run(walk, &mut copy, &self.tables, &self.host);
+        let Ended { outcome: verdict, answered } = run(walk, &mut copy, &self.tables, &self.host);
         let wanted = match verdict {
             Ok(verdict) if verdict == Verdict::PASS => PASS,
             Ok(_) => REDIRECT,
-            Err(reason) => {
-                *self.drops.entry(reason as u8).or_default() += 1;
-                DROP
-            }
+            Err(_) => DROP,
         };
+        // What is answered is a drop too.
+        if let Some(reason) = answered.or(verdict.err()) {
+            *self.drops.entry(reason as u8).or_default() += 1;
+        }
         assert_eq!(code, wanted, "the host ends with {verdict:?}");
         if verdict.is_ok() {
             assert_eq!(
@@ -124,9 +129,13 @@ impl Twin {
     #[track_caller]
     fn compare(&mut self) {
         let flows = self.kernel.entries::<FlowKey4, Flow4>(map::FLOWS4);
-        assert_eq!(timeless(&flows), timeless(&self.tables.flows.borrow()), "FLOWS4");
+        assert_eq!(timeless(&flows), timeless(&self.tables.four.flows.borrow()), "FLOWS4");
+        let flows = self.kernel.entries::<FlowKey6, Flow6>(map::FLOWS6);
+        assert_eq!(timeless(&flows), timeless(&self.tables.six.flows.borrow()), "FLOWS6");
         let fragments = self.kernel.entries::<FragmentKey4, FragmentPorts>(map::FRAGMENTS4);
-        assert_eq!(fragments, *self.tables.fragments.borrow(), "FRAGMENTS4");
+        assert_eq!(fragments, *self.tables.four.fragments.borrow(), "FRAGMENTS4");
+        let fragments = self.kernel.entries::<FragmentKey6, FragmentPorts>(map::FRAGMENTS6);
+        assert_eq!(fragments, *self.tables.six.fragments.borrow(), "FRAGMENTS6");
         let stats = self.kernel.counters::<u64>(map::STATS, Stat::COUNT, |a, b| a + b);
         for stat in Stat::ALL {
             // The host's body emits no events.
@@ -163,7 +172,7 @@ impl Twin {
     }
 
     /// What the host's look-ups answer; the kernel's have to be made to answer the same.
-    pub fn route(&mut self, route: Route) {
+    pub fn route(&mut self, route: Route<Ip4>) {
         self.host.route.set(route);
     }
 }
@@ -172,6 +181,16 @@ impl End {
     #[track_caller]
     pub fn dropped(&self, reason: DropReason) {
         assert_eq!(self.verdict, Err(reason));
+    }
+
+    /// Dropped and answered by an ICMP error; the error, checksums verified.
+    #[track_caller]
+    pub fn answered(&self, kind: u8, code: u8) -> Frame {
+        assert_eq!(self.verdict.map(|verdict| verdict.kind), Ok(Kind::Back));
+        let frame = self.parsed();
+        let Body::Icmp { kind: k, code: c, .. } = &frame.body else { panic!("{frame:?}") };
+        assert_eq!((*k, *c), (kind, code));
+        frame
     }
 
     /// Handed to the kernel, unchanged.
@@ -204,8 +223,8 @@ impl End {
 }
 
 /// Entries without the time of their last packet.
-fn timeless(flows: &BTreeMap<FlowKey4, Flow4>) -> BTreeMap<FlowKey4, Flow4> {
-    flows.iter().map(|(key, flow)| (*key, Flow4 { last_seen: 0, ..*flow })).collect()
+fn timeless<A: Address>(flows: &BTreeMap<FlowKey<A>, Flow<A>>) -> BTreeMap<FlowKey<A>, Flow<A>> {
+    flows.iter().map(|(key, flow)| (*key, Flow { last_seen: 0, ..*flow })).collect()
 }
 
 fn plus(a: Count, b: Count) -> Count {

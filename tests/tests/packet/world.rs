@@ -1,13 +1,13 @@
 //! A host in words: its networks, containers, uplink and published ports.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use bascule_common::{
     abi::{
-        Address as _, Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4, Network, Port,
-        Rule, Subnet, Uplink, service,
+        Address as _, Endpoint, Ip4, Ip6, LinkKey, Local, Mac, Neighbour, NeighbourKey, Network,
+        Port, Rule, Subnet, Uplink, service,
     },
-    testing::MemTables,
+    testing::{MemTables, world::twin},
 };
 
 /// Interface index of the uplink.
@@ -43,6 +43,16 @@ pub fn ip(text: &str) -> Ip4 {
     text.parse::<Ipv4Addr>().expect("an address").into()
 }
 
+/// The IPv6 address that stands beside an IPv4 one everywhere in this world.
+pub fn six(text: &str) -> Ipv6Addr {
+    twin(text.parse().expect("an address"))
+}
+
+/// The same, for the maps.
+pub fn ip6(text: &str) -> Ip6 {
+    six(text).into()
+}
+
 /// The Ethernet address that is derived from an address.
 pub fn mac(text: &str) -> Mac {
     let [a, b, c, d] = ip(text).octets();
@@ -72,11 +82,17 @@ impl World {
         for (index, (address, network)) in (1..).zip(CONTAINERS) {
             world.endpoint(index, network, address);
         }
-        world.tables.locals.insert(ip(HOST), Local::default());
+        world.tables.four.locals.insert(ip(HOST), Local::default());
+        world.tables.six.locals.insert(ip6(HOST), Local::default());
         let broadcast = Local { table: 0, flags: Local::BROADCAST };
-        world.tables.locals.insert(ip("198.51.100.255"), broadcast);
-        let uplink =
-            Uplink { masquerade4: ip(HOST), mtu: 1500, mac: UPLINK_MAC, ..Uplink::default() };
+        world.tables.four.locals.insert(ip("198.51.100.255"), broadcast);
+        let uplink = Uplink {
+            masquerade4: ip(HOST),
+            masquerade6: ip6(HOST),
+            mtu: 1500,
+            mac: UPLINK_MAC,
+            ..Uplink::default()
+        };
         world.tables.uplinks.insert(UPLINK, uplink);
         world
     }
@@ -86,25 +102,31 @@ impl World {
         let flags = match index {
             3 => Network::ICC | Network::INTERNAL,
             4 => Network::ICC,
-            _ => Network::ICC | Network::MASQUERADE4,
+            _ => Network::ICC | Network::MASQUERADE4 | Network::MASQUERADE6,
         };
         let network = Network {
             flags: flags | Network::PRESENT,
             bridge: bridge(index),
             gateway4: ip(&address),
+            gateway6: ip6(&address),
             gateway_mac: mac(&address),
             mtu: 1500,
             ..Network::default()
         };
         self.tables.networks.insert(index, network);
         let subnet = Subnet { network: index, flags: 0 };
-        self.tables.subnets.push((16, Ip4::new([172, second, 0, 0]), subnet));
-        self.tables.locals.insert(ip(&address), Local { table: 0, flags: Local::GATEWAY });
+        self.tables.four.subnets.push((16, Ip4::new([172, second, 0, 0]), subnet));
+        // The first three groups are the same in all of it.
+        self.tables.six.subnets.push((48, ip6(&address), subnet));
+        let local = Local { table: 0, flags: Local::GATEWAY };
+        self.tables.four.locals.insert(ip(&address), local);
+        self.tables.six.locals.insert(ip6(&address), local);
     }
 
     fn endpoint(&mut self, index: u32, network: u32, address: &str) {
         let endpoint = Endpoint {
             ip4: ip(address),
+            ip6: ip6(address),
             network,
             endpoint: index,
             generation: index,
@@ -125,7 +147,11 @@ impl World {
             gateway_mac: mac(&gateway(address)),
             ..Neighbour::default()
         };
-        self.tables.neighbours.insert(NeighbourKey4 { network, address: ip(address) }, neighbour);
+        let key = NeighbourKey { network, address: ip(address) };
+        self.tables.four.neighbours.insert(key, neighbour);
+        for address in [ip6(address), Ip6::link_local(&mac(address))] {
+            self.tables.six.neighbours.insert(NeighbourKey { network, address }, neighbour);
+        }
     }
 
     /// Turns ICC off.
@@ -143,7 +169,9 @@ impl World {
                 endpoint.flags |= Endpoint::HAS_LINKS;
             }
         }
-        for neighbour in self.tables.neighbours.values_mut() {
+        let tables = &mut self.tables;
+        let four = tables.four.neighbours.values_mut();
+        for neighbour in four.chain(tables.six.neighbours.values_mut()) {
             if [from, to].contains(&neighbour.endpoint) {
                 neighbour.flags |= Endpoint::HAS_LINKS;
             }

@@ -1,0 +1,190 @@
+//! The parts of the walks as functions of their own, each of which the verifier looks at once.
+//!
+//! They are global functions to it (symbols that are exported, with a context and numbers for arguments and a
+//! number for a result): what it knows in one part does not multiply what it has to look at in the next.
+
+use aya_ebpf::bindings::__sk_buff;
+use bascule_common::{
+    abi::{Direction, DropReason, Ip4, Ip6},
+    datapath::{
+        End as _, Verdict, conntrack, deny, family, from_container, from_uplink, in_parts, rewrite,
+        to_container, to_uplink, v6,
+    },
+    wire::L3,
+};
+
+use crate::{
+    emit::{Code, code, finish, refuse},
+    skb::{Host, Skb},
+    tables::Maps,
+};
+
+/// Defines parts: name, family, offset of the IP header, and what runs.
+macro_rules! parts {
+    ($($name:ident<$family:ty, $network:tt>($skb:ident, $host:ident $(, $number:ident)?) $body:expr;)+) => {$(
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name(context: *mut __sk_buff $(, $number: u32)?) -> i32 {
+                let $host = &Host::new(context);
+            let $skb = &mut Skb::<{ $network }>::new(context);
+            let end = $body;
+            code::<$family, { $network }>($skb, end)
+        }
+    )+};
+}
+
+parts! {
+    container_known4<Ip4, L3>(skb, host, fresh) from_container::known::<Ip4, _, _, _>(skb, &Maps, host, fresh != 0);
+    container_first4<Ip4, L3>(skb, host) from_container::first::<Ip4, _, _, _>(skb, &Maps, host);
+    container_error4<Ip4, L3>(skb, _host) from_container::error::<Ip4, _, _>(skb, &Maps);
+    container_answer4<Ip4, L3>(skb, _host, mtu) from_container::answered::<Ip4, _, _>(skb, &Maps, &about(mtu));
+    container_known6<Ip6, L3>(skb, host, fresh) from_container::known::<Ip6, _, _, _>(skb, &Maps, host, fresh != 0);
+    container_first6<Ip6, L3>(skb, host) from_container::first::<Ip6, _, _, _>(skb, &Maps, host);
+    container_error6<Ip6, L3>(skb, _host) from_container::error::<Ip6, _, _>(skb, &Maps);
+    container_answer6<Ip6, L3>(skb, _host, mtu) from_container::answered::<Ip6, _, _>(skb, &Maps, &about(mtu));
+    refresh4<Ip4, L3>(skb, host) conntrack::refresh::<Ip4, _, _, _>(skb, &Maps, host);
+    refresh6<Ip6, L3>(skb, host) conntrack::refresh::<Ip6, _, _, _>(skb, &Maps, host);
+    bare_refresh4<Ip4, 0>(skb, host) conntrack::refresh::<Ip4, _, _, _>(skb, &Maps, host);
+    bare_refresh6<Ip6, 0>(skb, host) conntrack::refresh::<Ip6, _, _, _>(skb, &Maps, host);
+    container_other<Ip4, L3>(skb, _host) from_container::other(skb, &Maps);
+    received4<Ip4, L3>(skb, _host) to_container::judged::<Ip4, _, _>(skb, &Maps);
+    received6<Ip6, L3>(skb, _host) to_container::judged::<Ip6, _, _>(skb, &Maps);
+    received_other<Ip4, L3>(skb, _host) to_container::other(skb, &Maps);
+    uplink_known4<Ip4, L3>(skb, host, fresh) from_uplink::known::<Ip4, _, _, _>(skb, &Maps, host, fresh != 0);
+    uplink_first4<Ip4, L3>(skb, host) from_uplink::first::<Ip4, _, _, _>(skb, &Maps, host);
+    uplink_error4<Ip4, L3>(skb, _host) from_uplink::error::<Ip4, _, _>(skb, &Maps);
+    uplink_answer4<Ip4, L3>(skb, _host, mtu) from_uplink::answered::<Ip4, _, _>(skb, &Maps, &about(mtu));
+    uplink_known6<Ip6, L3>(skb, host, fresh) from_uplink::known::<Ip6, _, _, _>(skb, &Maps, host, fresh != 0);
+    uplink_first6<Ip6, L3>(skb, host) from_uplink::first::<Ip6, _, _, _>(skb, &Maps, host);
+    uplink_error6<Ip6, L3>(skb, _host) from_uplink::error::<Ip6, _, _>(skb, &Maps);
+    uplink_answer6<Ip6, L3>(skb, _host, mtu) from_uplink::answered::<Ip6, _, _>(skb, &Maps, &about(mtu));
+    bare_known4<Ip4, 0>(skb, host, fresh) from_uplink::known::<Ip4, _, _, _>(skb, &Maps, host, fresh != 0);
+    bare_first4<Ip4, 0>(skb, host) from_uplink::first::<Ip4, _, _, _>(skb, &Maps, host);
+    bare_error4<Ip4, 0>(skb, _host) from_uplink::error::<Ip4, _, _>(skb, &Maps);
+    bare_answer4<Ip4, 0>(skb, _host, mtu) from_uplink::answered::<Ip4, _, _>(skb, &Maps, &about(mtu));
+    bare_known6<Ip6, 0>(skb, host, fresh) from_uplink::known::<Ip6, _, _, _>(skb, &Maps, host, fresh != 0);
+    bare_first6<Ip6, 0>(skb, host) from_uplink::first::<Ip6, _, _, _>(skb, &Maps, host);
+    bare_error6<Ip6, 0>(skb, _host) from_uplink::error::<Ip6, _, _>(skb, &Maps);
+    bare_answer6<Ip6, 0>(skb, _host, mtu) from_uplink::answered::<Ip6, _, _>(skb, &Maps, &about(mtu));
+    leaving_known4<Ip4, L3>(skb, host, fresh) to_uplink::known::<Ip4, _, _, _>(skb, &Maps, host, fresh != 0);
+    leaving_first4<Ip4, L3>(skb, host) to_uplink::first::<Ip4, _, _, _>(skb, &Maps, host);
+    leaving_error4<Ip4, L3>(skb, _host) to_uplink::error::<Ip4, _, _>(skb, &Maps);
+    leaving_known6<Ip6, L3>(skb, host, fresh) to_uplink::known::<Ip6, _, _, _>(skb, &Maps, host, fresh != 0);
+    leaving_first6<Ip6, L3>(skb, host) to_uplink::first::<Ip6, _, _, _>(skb, &Maps, host);
+    leaving_error6<Ip6, L3>(skb, _host) to_uplink::error::<Ip6, _, _>(skb, &Maps);
+    leaving_bare_known4<Ip4, 0>(skb, host, fresh) to_uplink::known::<Ip4, _, _, _>(skb, &Maps, host, fresh != 0);
+    leaving_bare_first4<Ip4, 0>(skb, host) to_uplink::first::<Ip4, _, _, _>(skb, &Maps, host);
+    leaving_bare_error4<Ip4, 0>(skb, _host) to_uplink::error::<Ip4, _, _>(skb, &Maps);
+    leaving_bare_known6<Ip6, 0>(skb, host, fresh) to_uplink::known::<Ip6, _, _, _>(skb, &Maps, host, fresh != 0);
+    leaving_bare_first6<Ip6, 0>(skb, host) to_uplink::first::<Ip6, _, _, _>(skb, &Maps, host);
+    leaving_bare_error6<Ip6, 0>(skb, _host) to_uplink::error::<Ip6, _, _>(skb, &Maps);
+}
+
+/// What an answer is about: the MTU that was exceeded, or 0 for the time to live.
+#[inline(always)]
+fn about(mtu: u32) -> Verdict {
+    if mtu == 0 { Verdict::EXPIRED } else { Verdict::too_big(mtu) }
+}
+
+/// Follows IPv6 extension headers.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn extensions(context: *mut __sk_buff, at: u32, next: u32) -> u64 {
+    // The offset alone matters, and it counts from the frame's start either way.
+    v6::follow(&Skb::<L3>::new(context), at, next as u8).0
+}
+
+/// Lowers the segment size of a SYN.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn clamp4(context: *mut __sk_buff, mtu: u32) -> i32 {
+    clamp::<Ip4>(context, mtu)
+}
+
+/// Lowers the segment size of a SYN.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn clamp6(context: *mut __sk_buff, mtu: u32) -> i32 {
+    clamp::<Ip6>(context, mtu)
+}
+
+#[inline(always)]
+fn clamp<A: family::Family>(context: *mut __sk_buff, mtu: u32) -> i32 {
+    // Whatever is redirected has an Ethernet header by now.
+    let skb = &mut Skb::<L3>::new(context);
+    if let Ok(view) = family::view::<A, _>(skb) {
+        rewrite::clamp_segment_size(skb, &view, mtu);
+    }
+    0
+}
+
+/// Defines walks over parts.
+macro_rules! walks {
+    ($($(#[$doc:meta])* $name:ident<$network:tt, $direction:ident>: $known:ident $($refresh:ident $first:ident $error:ident)?, $($answer:ident)?, $($clamp:ident)?;)+) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $name(context: *mut __sk_buff) -> i32 {
+            let end = walks!(@parts context $known $($refresh $first $error)?);
+            let skb = Skb::<{ $network }>::new(context);
+            finish(
+                &skb,
+                Direction::$direction,
+                end,
+                |_verdict| walks!(@answer context _verdict $($answer)?),
+                |_mtu| walks!(@clamp context _mtu $($clamp)?),
+            )
+        }
+    )+};
+    (@parts $context:ident $known:ident) => { Code($known($context)) };
+    (@parts $context:ident $known:ident $refresh:ident $first:ident $error:ident) => {
+        in_parts(
+            &mut { $context },
+            |context, fresh| Code($known(*context, u32::from(fresh))),
+            |context| Code($refresh(*context)),
+            |context| Code($first(*context)),
+            |context| Code($error(*context)),
+        )
+    };
+    (@answer $context:ident $verdict:ident) => { Code::LOST };
+    (@answer $context:ident $verdict:ident $answer:ident) => { Code($answer($context, $verdict.ifindex)) };
+    (@clamp $context:ident $mtu:ident) => { () };
+    (@clamp $context:ident $mtu:ident $clamp:ident) => { { $clamp($context, $mtu); } };
+}
+
+walks! {
+    /// IPv4 from a container.
+    from_container4<L3, Out>: container_known4 refresh4 container_first4 container_error4, container_answer4, clamp4;
+    /// IPv6 from a container.
+    from_container6<L3, Out>: container_known6 refresh6 container_first6 container_error6, container_answer6, clamp6;
+    /// Anything else from a container.
+    from_container_other<L3, Out>: container_other, , ;
+    /// IPv4 from the kernel to a container.
+    to_container4<L3, In>: received4, , ;
+    /// IPv6 from the kernel to a container.
+    to_container6<L3, In>: received6, , ;
+    /// Anything else from the kernel to a container.
+    to_container_other<L3, In>: received_other, , ;
+    /// IPv4 from outside.
+    from_uplink4<L3, In>: uplink_known4 refresh4 uplink_first4 uplink_error4, uplink_answer4, clamp4;
+    /// IPv6 from outside.
+    from_uplink6<L3, In>: uplink_known6 refresh6 uplink_first6 uplink_error6, uplink_answer6, clamp6;
+    /// IPv4 from outside, without an Ethernet header.
+    from_bare_uplink4<0, In>: bare_known4 bare_refresh4 bare_first4 bare_error4, bare_answer4, clamp4;
+    /// IPv6 from outside, without an Ethernet header.
+    from_bare_uplink6<0, In>: bare_known6 bare_refresh6 bare_first6 bare_error6, bare_answer6, clamp6;
+    /// IPv4 to the outside.
+    to_uplink4<L3, Out>: leaving_known4 refresh4 leaving_first4 leaving_error4, , ;
+    /// IPv6 to the outside.
+    to_uplink6<L3, Out>: leaving_known6 refresh6 leaving_first6 leaving_error6, , ;
+    /// IPv4 to the outside, without an Ethernet header.
+    to_bare_uplink4<0, Out>: leaving_bare_known4 bare_refresh4 leaving_bare_first4 leaving_bare_error4, , ;
+    /// IPv6 to the outside, without an Ethernet header.
+    to_bare_uplink6<0, Out>: leaving_bare_known6 bare_refresh6 leaving_bare_first6 leaving_bare_error6, , ;
+}
+
+/// Drops what the deny list names, on an uplink without XDP; none: it does not.
+#[inline(always)]
+pub fn denied<const NETWORK: u32>(context: *mut __sk_buff) -> Option<i32> {
+    let skb = Skb::<NETWORK>::new(context);
+    deny::is_denied(&skb, &Maps).then(|| refuse(&skb, Direction::In, DropReason::DenyCidr))
+}
