@@ -10,7 +10,8 @@ use std::{
 };
 
 use bascule_tests::{
-    Netns,
+    Agent, Netns, Topology,
+    agent::Settings,
     capture::{Capture, inject},
     frame::Frame,
     places, process,
@@ -376,6 +377,73 @@ fn d11_a_socket_bound_to_loopback_is_served_by_the_proxy() {
     stage.agent.ok("container rm -f c1");
     let refused = from(&host, LOCALHOST, at(LOCALHOST, 8080)).expect_err("not published");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn d11_a_socket_bound_to_a_device_is_served_by_the_proxy() {
+    let (stage, c1) = Stage::with_one("-p 8080:80");
+    let _server = TcpServer::start(&c1.ns, 80);
+    let host = &stage.net.host;
+    for (device, ip) in [("lo", LOCALHOST), (UPLINK, HOST)] {
+        let out = host.sh(&format!("curl -sS --max-time 5 --interface {device} http://{ip}:8080/"));
+        assert!(out.starts_with(&format!("{}:", gateway(&stage))), "{device}: {out}");
+    }
+    let opened = stage.agent.metrics().sum("bascule_proxy_opened_total", &[("proto", "tcp")]);
+    assert_eq!(opened as u64, 2);
+}
+
+#[test]
+fn d11_without_cgroup2_the_proxy_serves_everybody() {
+    let net = Topology::new();
+    let settings = Settings::default().env("BASCULE_CGROUP", "/proc");
+    let stage = Stage { agent: Agent::start_with(&net.host, settings), net };
+    stage.agent.network("n1", "");
+    let c1 = stage.agent.container("c1", "n1", "-p 8080:80 -p 53:53/udp");
+    let _servers = (TcpServer::start(&c1.ns, 80), UdpServer::start(&c1.ns, 53));
+    let host = &stage.net.host;
+    for ip in [LOCALHOST, HOST, gateway(&stage)] {
+        assert_eq!(*traffic::reaches(host, at(ip, 8080)).ip(), gateway(&stage));
+        let socket = udp(host, (Ipv4Addr::UNSPECIFIED, 0));
+        assert_eq!(sent(&socket, at(ip, 53)).0, SocketAddr::V4(at(ip, 53)));
+    }
+    // The outside is not the proxy's business.
+    assert_eq!(*traffic::reaches(&stage.net.outside, at(HOST, 8080)).ip(), OUTSIDE);
+    let warning = "reach them by the agent's proxy alone";
+    assert!(stage.agent.log().contains(warning), "{}", stage.agent.log());
+    assert!(stage.agent.ok("status").contains(warning));
+}
+
+#[test]
+fn s107_a_container_of_an_internal_network_alone_publishes_nothing_to_the_host() {
+    let stage = Stage::new();
+    stage.agent.network("n1", "--internal");
+    let out = stage.agent.cli("container create --name c1 --network n1 -p 8080:80".split(' '));
+    if out.ok() {
+        stage.agent.ok("container start c1");
+    }
+    for ip in [LOCALHOST, HOST] {
+        traffic::refused(&stage.net.host, at(ip, 8080));
+        from(&stage.net.host, LOCALHOST, at(ip, 8080)).expect_err("not published");
+    }
+}
+
+#[test]
+fn s123_connections_of_the_host_are_counted_for_their_port() {
+    let (stage, c1) = Stage::with_one("-p 8080:80 -p 53:53/udp");
+    let _servers = (TcpServer::start(&c1.ns, 80), UdpServer::start(&c1.ns, 53));
+    for _ in 0..3 {
+        traffic::reaches(&stage.net.host, at(LOCALHOST, 8080));
+    }
+    let socket = udp(&stage.net.host, (Ipv4Addr::UNSPECIFIED, 0));
+    for _ in 0..3 {
+        sent(&socket, at(LOCALHOST, 53));
+    }
+    let metrics = stage.agent.metrics();
+    let opened = |proto| {
+        let labels = [("container", "c1"), ("proto", proto)];
+        metrics.sum("bascule_port_connections_total", &labels) as u64
+    };
+    assert_eq!((opened("tcp"), opened("udp")), (3, 1));
 }
 
 #[test]
