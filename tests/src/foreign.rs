@@ -20,12 +20,18 @@ const OBJ_GET_INFO_BY_FD: i32 = 15;
 const LINK_CREATE: i32 = 28;
 const ENABLE_STATS: i32 = 32;
 const SCHED_CLS: u32 = 3;
+const XDP: u32 = 6;
 const TCX_INGRESS: u32 = 46;
 const TCX_EGRESS: u32 = 47;
+const XDP_HOOK: u32 = 37;
+/// `XDP_FLAGS_SKB_MODE`.
+const GENERIC: u32 = 1 << 1;
 const F_BEFORE: u32 = 1 << 3;
 const F_AFTER: u32 = 1 << 4;
 /// `r0 = -1; exit`: TCX_NEXT.
 const PASS_ON: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
+/// `r0 = 2; exit`: XDP_PASS.
+const PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
 
 /// Where in the chain of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +51,7 @@ pub enum Side {
     Egress,
 }
 
-/// A program of somebody else's, attached by TCX for as long as this lives, or by `tc`.
+/// A program of somebody else's, attached by TCX or to XDP for as long as this lives, or by `tc`.
 #[derive(Debug)]
 pub struct Foreign {
     program: OwnedFd,
@@ -59,8 +65,22 @@ impl Foreign {
         count_runs();
         let ifindex =
             ns.ifindex(interface).unwrap_or_else(|| panic!("no {interface} in {}", ns.name()));
-        let program = load().expect("load a program of two instructions");
-        let link = ns.run(|| link(&program, ifindex, side, place));
+        let program = load(SCHED_CLS, &PASS_ON).expect("load a program of two instructions");
+        let attach_type = if side == Side::Ingress { TCX_INGRESS } else { TCX_EGRESS };
+        let flags = if place == Place::First { F_BEFORE } else { F_AFTER };
+        let link = ns.run(|| link(&program, ifindex, attach_type, flags));
+        let link = link.unwrap_or_else(|e| panic!("attach to {interface} of {}: {e}", ns.name()));
+        Self { program, _link: Some(link) }
+    }
+
+    /// Loads one and attaches it to XDP, in the kernel's generic hook.
+    #[track_caller]
+    pub fn xdp(ns: &Netns, interface: &str) -> Self {
+        count_runs();
+        let ifindex =
+            ns.ifindex(interface).unwrap_or_else(|| panic!("no {interface} in {}", ns.name()));
+        let program = load(XDP, &PASS).expect("load a program of two instructions");
+        let link = ns.run(|| link(&program, ifindex, XDP_HOOK, GENERIC));
         let link = link.unwrap_or_else(|e| panic!("attach to {interface} of {}: {e}", ns.name()));
         Self { program, _link: Some(link) }
     }
@@ -69,7 +89,7 @@ impl Foreign {
     #[track_caller]
     pub fn pinned(path: &Path) -> Self {
         count_runs();
-        let program = load().expect("load a program of two instructions");
+        let program = load(SCHED_CLS, &PASS_ON).expect("load a program of two instructions");
         let name = CString::new(path.as_os_str().as_bytes()).expect("a path");
         let fd = program.as_raw_fd().cast_unsigned();
         let attr = [name.as_ptr().expose_provenance() as u64, u64::from(fd)];
@@ -109,7 +129,7 @@ fn count_runs() {
     });
 }
 
-fn load() -> io::Result<OwnedFd> {
+fn load(kind: u32, instructions: &[u64; 2]) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
         kind: u32,
@@ -120,22 +140,20 @@ fn load() -> io::Result<OwnedFd> {
         log_buffer: u64,
     }
     let attr = Attr {
-        kind: SCHED_CLS,
+        kind,
         count: 2,
-        instructions: PASS_ON.as_ptr().expose_provenance() as u64,
+        instructions: instructions.as_ptr().expose_provenance() as u64,
         license: c"GPL".as_ptr().expose_provenance() as u64,
         log: [0; 2],
         log_buffer: 0,
     };
-    // SAFETY: the addresses are those of statics of the length given.
+    // SAFETY: the addresses are those of live arrays of the length given.
     let raw = unsafe { bpf(PROG_LOAD, &attr) }?;
     // SAFETY: the descriptor is new and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-fn link(program: &OwnedFd, ifindex: u32, side: Side, place: Place) -> io::Result<OwnedFd> {
-    let attach_type = if side == Side::Ingress { TCX_INGRESS } else { TCX_EGRESS };
-    let flags = if place == Place::First { F_BEFORE } else { F_AFTER };
+fn link(program: &OwnedFd, ifindex: u32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
     // program, interface, attach type, flags, relative to nobody.
     let attr = [program.as_raw_fd().cast_unsigned(), ifindex, attach_type, flags, 0, 0, 0, 0];
     // SAFETY: the attribute holds integers alone.

@@ -6,9 +6,11 @@ use bascule_tests::{
     Agent, Netns, Topology,
     agent::Settings,
     capture::inject,
+    foreign::Foreign,
     frame::Frame,
     topology::{HOST, NEIGHBOUR, UPLINK},
     traffic::{self, TcpServer},
+    tunnel::Tunnel,
     wait,
 };
 use serde_json::{Value, json};
@@ -164,6 +166,67 @@ fn where_the_driver_cannot_the_kernel_runs_the_list() {
     agent.ok(&format!("policy deny rm {NEIGHBOUR}"));
     traffic::answers(&net.neighbour, HOST);
     assert_eq!(program(&net.host, "mv0"), None);
+}
+
+/// Whether somebody there pings and reaches a published port of the host.
+fn gets_in(from: &Netns, to: Ipv4Addr) -> (bool, bool) {
+    let pings = traffic::ping_with(from, to, 2, "-i 0.2 -W 0.5").received > 0;
+    (pings, traffic::Conversation::open(from, at(to, 8080)).is_ok())
+}
+
+#[test]
+fn a_device_without_ethernet_looks_at_the_list_in_tc() {
+    let (mut stage, c1) = Stage::with_one("-p 8080:80");
+    let _published = TcpServer::start(&c1.ns, 80);
+    let office = Netns::new("office");
+    let _tunnel = Tunnel::start(&stage.net.host, &office, "vpn0");
+    let (own, far) = (Ipv4Addr::new(10, 99, 7, 1), Ipv4Addr::new(10, 99, 7, 2));
+    for (ns, own, far) in [(&stage.net.host, own, far), (&office, far, own)] {
+        ns.sh(&format!("ip addr add {own}/32 peer {far} dev vpn0"));
+    }
+    office.sh("ip addr add 10.99.8.1/32 dev lo");
+    wait::wait_until("the tunnel is an uplink", wait::SOON, || {
+        gets_in(&office, own) == (true, true)
+    });
+    stage.agent.ok("policy deny add 10.99.7.2/31 2001:db8::/32");
+    assert_eq!(mode(&stage.agent, "vpn0"), "tc");
+    assert_eq!(mode(&stage.agent, UPLINK), "native", "where it can be, it is in XDP");
+    assert_eq!(gets_in(&office, own), (false, false));
+    traffic::reaches(&stage.net.neighbour, at(HOST, 8080));
+    let (packets, bytes) = dropped(&stage.agent, "10.99.7.2/31");
+    assert!(packets >= 3 && bytes >= 2 * 84 + 40, "{packets} packets, {bytes} bytes");
+    assert!(stage.agent.metrics().drops_anywhere("deny_cidr") >= packets);
+    stage.agent.kill9();
+    assert_eq!(gets_in(&office, own), (false, false), "while no agent runs");
+    stage.agent.restart();
+    assert_eq!(gets_in(&office, own), (false, false), "under the next agent");
+    assert!(dropped(&stage.agent, "10.99.7.2/31").0 > packets);
+    stage.agent.ok("policy deny rm 10.99.7.2/31 2001:db8::/32");
+    assert_eq!(gets_in(&office, own), (true, true));
+}
+
+#[test]
+fn where_somebody_else_has_xdp_the_list_is_looked_at_in_tc() {
+    let (mut stage, c1) = Stage::with_one("-p 8080:80");
+    let _published = TcpServer::start(&c1.ns, 80);
+    let theirs = Foreign::xdp(&stage.net.host, UPLINK);
+    let neighbour = stage.net.neighbour.clone();
+    assert_eq!(gets_in(&neighbour, HOST), (true, true));
+    stage.agent.ok(&format!("policy deny add {NEIGHBOUR}"));
+    assert_eq!(mode(&stage.agent, UPLINK), "tc");
+    assert_eq!(gets_in(&neighbour, HOST), (false, false));
+    assert!(dropped(&stage.agent, "198.51.100.9/32").0 >= 3);
+    traffic::answers(&stage.net.outside, HOST);
+    let status = stage.agent.api("GET", "/bascule/v1/status", None);
+    assert_eq!(status.body["Failures"], json!([]), "it is no failure");
+    let before = theirs.runs();
+    traffic::answers(&stage.net.outside, HOST);
+    assert!(theirs.runs() > before, "their program goes on");
+    // Once they are gone, the next agent takes their place.
+    drop(theirs);
+    stage.agent.restart();
+    assert_eq!(mode(&stage.agent, UPLINK), "native");
+    assert_eq!(gets_in(&neighbour, HOST), (false, false));
 }
 
 #[test]
