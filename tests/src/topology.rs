@@ -8,7 +8,7 @@
 //! The router knows no container's address: what leaves the host untranslated gets no answer unless
 //! a test adds a route.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::{Netns, wait};
 
@@ -22,6 +22,16 @@ pub const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 /// Address of the router on the client's segment.
 pub const ROUTER_OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 254);
+/// IPv6 address of the host's uplink, once the world speaks it ([`Topology::dual`]).
+pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 1);
+/// IPv6 address of the router on the host's segment.
+pub const ROUTER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 0xff);
+/// IPv6 address of the neighbour on the host's segment.
+pub const NEIGHBOUR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 9);
+/// IPv6 address of the outside client.
+pub const OUTSIDE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 7);
+/// IPv6 address of the router on the client's segment.
+pub const ROUTER_OUTSIDE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0xff);
 /// Name of the host's uplink.
 pub const UPLINK: &str = "up0";
 
@@ -85,6 +95,29 @@ impl Topology {
         self.outside.sh(&format!("ip route add default via {ROUTER_OUTSIDE}"));
     }
 
+    /// Makes all of it with IPv6 beside IPv4.
+    pub fn dual() -> Self {
+        let net = Self::new();
+        let address = |ns: &Netns, dev: &str, address: Ipv6Addr| {
+            ns.sh(&format!("ip -6 addr add {address}/64 dev {dev} nodad"));
+        };
+        address(&net.router, "lan0", ROUTER6);
+        address(&net.router, "wan0", ROUTER_OUTSIDE6);
+        net.router.sysctl_set("net/ipv6/conf/all/forwarding", "1");
+        for (ns, dev, own, router) in [
+            (&net.host, UPLINK, HOST6, ROUTER6),
+            (&net.neighbour, "eth0", NEIGHBOUR6, ROUTER6),
+            (&net.outside, "eth0", OUTSIDE6, ROUTER_OUTSIDE6),
+        ] {
+            address(ns, dev, own);
+            ns.sh(&format!("ip -6 route add default via {router} dev {dev}"));
+        }
+        wait::wait_until("the outside answers the host over IPv6", wait::SOON, || {
+            net.host.try_sh(&format!("ping -c 1 -W 1 {OUTSIDE6}")).ok()
+        });
+        net
+    }
+
     /// Makes the router's way to the outside narrower than either end knows.
     pub fn narrow(&self, mtu: u32) {
         self.router.sh(&format!("ip route replace 203.0.113.0/24 dev wan0 mtu lock {mtu}"));
@@ -134,6 +167,24 @@ mod tests {
         traffic::refused(&net.outside, SocketAddrV4::new(HOST, 81));
         let flow =
             traffic::iperf(&net.outside, 5201, &net.host, SocketAddrV4::new(OUTSIDE, 5201), 1, "");
+        assert!(flow.received > 1 << 20, "{flow:?}");
+    }
+
+    #[test]
+    fn everybody_reaches_everybody_over_ipv6_too() {
+        use std::net::SocketAddrV6;
+        let net = Topology::dual();
+        let at = |ip, port| SocketAddrV6::new(ip, port, 0, 0);
+        let any = at(Ipv6Addr::UNSPECIFIED, 80);
+        let server = traffic::TcpServer::start_at(&net.outside, any);
+        let seen_as = traffic::reaches(&net.host, at(OUTSIDE6, 80));
+        assert_eq!(*seen_as.ip(), HOST6);
+        assert_eq!(server.peers().len(), 1);
+        let _udp = traffic::UdpServer::start_at(&net.host, at(Ipv6Addr::UNSPECIFIED, 53));
+        assert_eq!(*traffic::exchange(&net.outside, at(HOST6, 53), 4000).ip(), OUTSIDE6);
+        traffic::answers(&net.outside, NEIGHBOUR6);
+        traffic::refused(&net.outside, at(HOST6, 81));
+        let flow = traffic::iperf(&net.outside, 5201, &net.host, at(OUTSIDE6, 5201), 1, "");
         assert!(flow.received > 1 << 20, "{flow:?}");
     }
 

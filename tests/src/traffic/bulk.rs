@@ -1,9 +1,10 @@
 //! Bulk transfers by iperf3, offloads and all.
 
-use std::{net::SocketAddrV4, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 
+use super::Endpoint;
 use crate::{Netns, process, wait};
 
 /// What a bulk transfer did.
@@ -22,7 +23,7 @@ pub fn iperf(
     server: &Netns,
     port: u16,
     client: &Netns,
-    to: SocketAddrV4,
+    to: impl Endpoint,
     seconds: u32,
     options: &str,
 ) -> Flow {
@@ -36,10 +37,11 @@ pub fn iperf(
         let out = process::run(command.args(["-Hltn", &word]), process::LIMIT);
         !out.stdout.trim().is_empty()
     });
+    let at: SocketAddr = to.into();
     let mut connect = client.command("iperf3");
     connect
         .args(["--json", "--connect-timeout", "5000", "--time", &seconds.to_string()])
-        .args(["--client", &to.ip().to_string(), "--port", &to.port().to_string()])
+        .args(["--client", &at.ip().to_string(), "--port", &at.port().to_string()])
         .args(options.split_whitespace());
     let out = process::run(&mut connect, limit);
     if !out.ok() {

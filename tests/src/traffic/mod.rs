@@ -4,13 +4,31 @@ pub mod bulk;
 pub mod tcp;
 pub mod udp;
 
-use std::net::Ipv4Addr;
+use std::{
+    fmt::{Debug, Display},
+    net::{SocketAddr, SocketAddrV4, SocketAddrV6},
+    str::FromStr,
+};
 
 pub use bulk::{Flow, iperf};
 pub use tcp::{Conversation, TcpServer, reaches, refused, unreachable};
 pub use udp::{UdpServer, exchange};
 
 use crate::{Netns, process};
+
+/// An address with a port, of either family. What a client is told of itself is of the server's.
+pub trait Endpoint: Copy + Debug + Display + FromStr + Into<SocketAddr> {
+    /// The address and port from which a socket of this family is free to choose.
+    const ANY: SocketAddr;
+}
+
+impl Endpoint for SocketAddrV4 {
+    const ANY: SocketAddr = SocketAddr::V4(Self::new(std::net::Ipv4Addr::UNSPECIFIED, 0));
+}
+
+impl Endpoint for SocketAddrV6 {
+    const ANY: SocketAddr = SocketAddr::V6(Self::new(std::net::Ipv6Addr::UNSPECIFIED, 0, 0, 0));
+}
 
 /// What a ping saw.
 #[derive(Clone, Debug)]
@@ -24,12 +42,12 @@ pub struct Ping {
 }
 
 /// Pings an address so many times, five a second.
-pub fn ping(ns: &Netns, to: Ipv4Addr, count: u32) -> Ping {
+pub fn ping(ns: &Netns, to: impl Display, count: u32) -> Ping {
     ping_with(ns, to, count, "-i 0.2 -W 1")
 }
 
 /// Pings with more options.
-pub fn ping_with(ns: &Netns, to: Ipv4Addr, count: u32, options: &str) -> Ping {
+pub fn ping_with(ns: &Netns, to: impl Display, count: u32, options: &str) -> Ping {
     let mut command = ns.command("ping");
     command.args(["-n", "-c", &count.to_string()]).args(options.split_whitespace());
     let out = process::run(command.arg(to.to_string()), process::LIMIT);
@@ -46,14 +64,14 @@ pub fn ping_with(ns: &Netns, to: Ipv4Addr, count: u32, options: &str) -> Ping {
 
 /// Demands that the address answers pings.
 #[track_caller]
-pub fn answers(ns: &Netns, to: Ipv4Addr) {
-    let ping = ping(ns, to, 2);
+pub fn answers(ns: &Netns, to: impl Display) {
+    let ping = ping(ns, &to, 2);
     assert_eq!(ping.received, 2, "{} pings {to}: {}", ns.name(), ping.text);
 }
 
 /// Demands that the address does not answer pings.
 #[track_caller]
-pub fn does_not_answer(ns: &Netns, to: Ipv4Addr) {
-    let ping = ping_with(ns, to, 2, "-i 0.2 -W 0.5");
+pub fn does_not_answer(ns: &Netns, to: impl Display) {
+    let ping = ping_with(ns, &to, 2, "-i 0.2 -W 0.5");
     assert_eq!(ping.received, 0, "{} pings {to}: {}", ns.name(), ping.text);
 }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use super::Endpoint;
 use crate::Netns;
 
 /// Longer than a connection over idle virtual links takes, shorter than a SYN's first retry.
@@ -38,7 +39,8 @@ impl TcpServer {
 
     /// Listens on an address.
     #[track_caller]
-    pub fn start_at(ns: &Netns, address: SocketAddrV4) -> Self {
+    pub fn start_at(ns: &Netns, address: impl Into<SocketAddr>) -> Self {
+        let address = address.into();
         let listener = ns
             .run(|| TcpListener::bind(address))
             .unwrap_or_else(|error| panic!("cannot listen on {address} in {}: {error}", ns.name()));
@@ -120,17 +122,17 @@ fn serve(mut stream: TcpStream, peer: SocketAddr, stop: &AtomicBool) -> io::Resu
 
 /// A client's open connection.
 #[derive(Debug)]
-pub struct Conversation {
+pub struct Conversation<A = SocketAddrV4> {
     stream: TcpStream,
     /// The client's address and port as the server sees them.
-    pub seen_as: SocketAddrV4,
+    pub seen_as: A,
     sent: u64,
 }
 
-impl Conversation {
+impl<A: Endpoint> Conversation<A> {
     /// Connects, and learns how the server sees the client.
-    pub fn open(ns: &Netns, to: SocketAddrV4) -> io::Result<Self> {
-        let stream = connect(ns, to)?;
+    pub fn open(ns: &Netns, to: A) -> io::Result<Self> {
+        let stream = connect(ns, to.into())?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER))?;
         stream.set_write_timeout(Some(ANSWER))?;
@@ -175,14 +177,13 @@ impl Conversation {
     }
 }
 
-fn connect(ns: &Netns, to: SocketAddrV4) -> io::Result<TcpStream> {
-    ns.run(|| TcpStream::connect_timeout(&to.into(), CONNECT))
+fn connect(ns: &Netns, to: SocketAddr) -> io::Result<TcpStream> {
+    ns.run(|| TcpStream::connect_timeout(&to, CONNECT))
 }
 
 /// Demands that a connection works both ways, and gives the client's address as the server sees it.
 #[track_caller]
-pub fn reaches(ns: &Netns, to: impl Into<SocketAddrV4>) -> SocketAddrV4 {
-    let to = to.into();
+pub fn reaches<A: Endpoint>(ns: &Netns, to: A) -> A {
     // A first packet may have to wait for a neighbour's address, and a loaded machine for anything.
     let mut last = None;
     for _ in 0..3 {
@@ -199,7 +200,7 @@ pub fn reaches(ns: &Netns, to: impl Into<SocketAddrV4>) -> SocketAddrV4 {
 
 /// Demands that nothing answers a connection, not even with a refusal.
 #[track_caller]
-pub fn unreachable(ns: &Netns, to: impl Into<SocketAddrV4>) {
+pub fn unreachable(ns: &Netns, to: impl Into<SocketAddr>) {
     let to = to.into();
     match connect(ns, to) {
         Ok(_) => panic!("{} reaches {to}", ns.name()),
@@ -216,7 +217,7 @@ pub fn unreachable(ns: &Netns, to: impl Into<SocketAddrV4>) {
 
 /// Demands that the connection is refused by whoever has the address.
 #[track_caller]
-pub fn refused(ns: &Netns, to: impl Into<SocketAddrV4>) {
+pub fn refused(ns: &Netns, to: impl Into<SocketAddr>) {
     let to = to.into();
     let error = connect(ns, to).expect_err("the port is closed");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{} to {to}: {error}", ns.name());

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use super::Endpoint;
 use crate::Netns;
 
 /// A server that answers every datagram with its sender's address, a space, and the datagram.
@@ -27,7 +28,13 @@ impl UdpServer {
     /// Listens on a port of every address.
     #[track_caller]
     pub fn start(ns: &Netns, port: u16) -> Self {
-        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
+        Self::start_at(ns, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))
+    }
+
+    /// Listens on an address.
+    #[track_caller]
+    pub fn start_at(ns: &Netns, address: impl Into<SocketAddr>) -> Self {
+        let address = address.into();
         let socket = ns
             .run(|| UdpSocket::bind(address))
             .unwrap_or_else(|error| panic!("cannot bind {address} in {}: {error}", ns.name()));
@@ -70,20 +77,26 @@ fn serve(socket: &UdpSocket, peers: &Mutex<Vec<SocketAddr>>, stop: &AtomicBool) 
 }
 
 /// A connected socket in a namespace.
-pub fn client(ns: &Netns, to: SocketAddrV4) -> io::Result<UdpSocket> {
-    let socket = ns.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
+pub fn client<A: Endpoint>(ns: &Netns, to: A) -> io::Result<UdpSocket> {
+    let to: SocketAddr = to.into();
+    let socket = ns.run(|| UdpSocket::bind(A::ANY))?;
     ns.run(|| socket.connect(to))?;
     socket.set_read_timeout(Some(Duration::from_millis(900)))?;
     Ok(socket)
 }
 
 /// Sends a datagram of that size and gives the client's address as the server sees it.
-pub fn try_exchange(ns: &Netns, to: SocketAddrV4, size: usize) -> io::Result<SocketAddrV4> {
-    ask(&client(ns, to)?, size)
+pub fn try_exchange<A: Endpoint>(ns: &Netns, to: A, size: usize) -> io::Result<A> {
+    ask_as(&client(ns, to)?, size)
 }
 
 /// Sends a datagram on a connected socket and gives the client's address as the server sees it.
 pub fn ask(socket: &UdpSocket, size: usize) -> io::Result<SocketAddrV4> {
+    ask_as(socket, size)
+}
+
+/// The same, for a socket of either family.
+pub fn ask_as<A: Endpoint>(socket: &UdpSocket, size: usize) -> io::Result<A> {
     let payload: Vec<u8> = (0..size).map(|at| b'a' + u8::try_from(at % 26).unwrap_or(0)).collect();
     socket.send(&payload)?;
     let mut buffer = [0; 66_000];
@@ -100,8 +113,7 @@ pub fn ask(socket: &UdpSocket, size: usize) -> io::Result<SocketAddrV4> {
 
 /// Demands an answer to a datagram, and gives the client's address as the server sees it.
 #[track_caller]
-pub fn exchange(ns: &Netns, to: impl Into<SocketAddrV4>, size: usize) -> SocketAddrV4 {
-    let to = to.into();
+pub fn exchange<A: Endpoint>(ns: &Netns, to: A, size: usize) -> A {
     let mut last = None;
     for _ in 0..3 {
         match try_exchange(ns, to, size) {

@@ -111,11 +111,11 @@ fn what_is_not_ours_survives_everything() {
     guest.sh("ip addr add 10.99.3.2/24 dev eth0");
     let foreign = net.host.interfaces();
     let ports = net.host.sysctl("net/ipv4/ip_local_port_range");
-    traffic::answers(&net.host, "10.99.3.2".parse().expect("an address"));
+    traffic::answers(&net.host, "10.99.3.2");
     let mut agent = Agent::start(&net.host);
     agent.network("n1", "");
     let _c1 = agent.container("c1", "n1", "-p 8080:80");
-    traffic::answers(&net.host, "10.99.3.2".parse().expect("an address"));
+    traffic::answers(&net.host, "10.99.3.2");
     agent.restart();
     agent.ok("container rm -f c1");
     agent.ok("network rm n1");
@@ -123,7 +123,7 @@ fn what_is_not_ours_survives_everything() {
     assert!(agent.cleanup(&["--purge"]).ok());
     assert_eq!(net.host.interfaces(), foreign);
     assert_eq!(net.host.sysctl("net/ipv4/ip_local_port_range"), ports);
-    traffic::answers(&net.host, "10.99.3.2".parse().expect("an address"));
+    traffic::answers(&net.host, "10.99.3.2");
 }
 
 #[test]
