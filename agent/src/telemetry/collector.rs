@@ -196,7 +196,7 @@ fn totals(tables: &Tables) -> Result<Vec<MetricFamily>, BpfError> {
         families.push(family.with([(Vec::new(), value)]));
     }
     families.push(family::HANDOVERS.with(handovers));
-    let capacity = f64::from(tables.flows4.capacity());
+    let capacity = f64::from(tables.flows4.capacity()) + f64::from(tables.flows6.capacity());
     families.push(family::CONNTRACK_CAPACITY.with([(Vec::new(), capacity)]));
     Ok(families)
 }
@@ -214,5 +214,7 @@ fn pressure(tables: &Tables) -> Result<Vec<MetricFamily>, BpfError> {
     let flows = seen.saturating_sub(removed) as f64;
     let capacity = f64::from(tables.flows4.capacity().max(1));
     samples.push((vec![map::FLOWS4.to_owned()], flows / capacity));
+    let capacity = f64::from(tables.flows6.capacity().max(1));
+    samples.push((vec![map::FLOWS6.to_owned()], tables.left6() as f64 / capacity));
     Ok(vec![family::MAP_PRESSURE.with(samples)])
 }

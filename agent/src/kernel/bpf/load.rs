@@ -354,13 +354,22 @@ impl Loaded {
     }
 }
 
-/// Removes idle connections, in the kernel.
+/// Removes idle connections of both families, in the kernel.
 pub fn collect(programs: &Programs, tables: &Tables) -> Result<Collected, BpfError> {
-    let run = programs.get(program::COLLECT_FLOWS4)?;
-    sys::program_test_run(run.fd(), &[0; 64])
-        .map_err(|source| BpfError::Run { program: program::COLLECT_FLOWS4, source })?;
-    let [seen, removed] = tables.collected()?;
-    Ok(Collected { seen, removed })
+    let run = |name: &'static str| -> Result<Collected, BpfError> {
+        sys::program_test_run(programs.get(name)?.fd(), &[0; 64])
+            .map_err(|source| BpfError::Run { program: name, source })?;
+        let [seen, removed] = tables.collected()?;
+        Ok(Collected { seen, removed })
+    };
+    // Both leave their numbers in the same slot; what stays there is IPv4's.
+    let mut all = Collected::default();
+    if programs.get(program::COLLECT_FLOWS6).is_ok() {
+        all = run(program::COLLECT_FLOWS6)?;
+        tables.note_left6(all.seen.saturating_sub(all.removed));
+    }
+    let found = run(program::COLLECT_FLOWS4)?;
+    Ok(Collected { seen: all.seen + found.seen, removed: all.removed + found.removed })
 }
 
 #[cfg(test)]

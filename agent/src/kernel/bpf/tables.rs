@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use aya::Pod;
 use bascule_common::abi::{
-    Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, FlowKey4, Ip4, Ip6, LinkKey,
-    Local, Neighbour, NeighbourKey4, Network, Rule, RuleCounters, ServedKey, Subnet, Uplink,
-    names::map,
+    Address, Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow, FlowKey, Ip4, Ip6,
+    LinkKey, Local, Neighbour, NeighbourKey4, NeighbourKey6, Network, Rule, RuleCounters,
+    ServedKey, Subnet, TrustKey, Uplink, names::map,
 };
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
@@ -147,13 +148,17 @@ impl Table for Endpoints {
     }
 }
 
-/// The tracked connections; the data plane makes them, and the agent may end them.
+/// The tracked connections of a family; the data plane makes them, and the agent may end them.
 #[derive(Debug)]
-pub struct Flows {
-    map: Hash<FlowKey4, Flow4>,
+pub struct Flows<A> {
+    map: Hash<FlowKey<A>, Flow<A>>,
 }
 
-impl Flows {
+impl<A: Address> Flows<A>
+where
+    FlowKey<A>: Pod + Ord,
+    Flow<A>: Pod,
+{
     /// Entries that the table has room for.
     pub fn capacity(&self) -> u32 {
         self.map.geometry().max_entries
@@ -167,19 +172,19 @@ impl Flows {
     }
 
     /// Calls `each` with every entry.
-    pub fn for_each(&self, each: impl FnMut(FlowKey4, Flow4)) -> Result<(), BpfError> {
+    pub fn for_each(&self, each: impl FnMut(FlowKey<A>, Flow<A>)) -> Result<(), BpfError> {
         self.map.for_each(each)
     }
 
     /// Writes an entry: for tests and for handing over connections.
-    pub fn put(&self, key: &FlowKey4, flow: &Flow4) -> Result<(), BpfError> {
+    pub fn put(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), BpfError> {
         self.map.put(key, flow)
     }
 
     /// Removes every entry that `ends` says true of; returns how many.
     pub fn remove_where(
         &self,
-        mut ends: impl FnMut(&FlowKey4, &Flow4) -> bool,
+        mut ends: impl FnMut(&FlowKey<A>, &Flow<A>) -> bool,
     ) -> Result<usize, BpfError> {
         let mut keys = Vec::new();
         self.map.for_each(|key, flow| {
@@ -210,14 +215,22 @@ pub struct Tables {
     pub endpoints: Endpoints,
     /// Where the addresses of a network live.
     pub neighbours4: Hash<NeighbourKey4, Neighbour>,
+    /// The same for IPv6.
+    pub neighbours6: Hash<NeighbourKey6, Neighbour>,
     /// Networks by index.
     pub networks: Slots<Network>,
     /// Generations by endpoint index.
     pub generations: Slots<u64>,
     /// Addresses of the host.
     pub locals4: Hash<Ip4, Local>,
+    /// The same for IPv6.
+    pub locals6: Hash<Ip6, Local>,
     /// Subnets of ours.
     pub subnets4: Hash<Prefix4, Subnet>,
+    /// The same for IPv6.
+    pub subnets6: Hash<Prefix6, Subnet>,
+    /// Interfaces that may address containers directly.
+    pub trusted: Hash<TrustKey, u64>,
     /// Uplinks by interface index.
     pub uplinks: Hash<u32, Uplink>,
     /// Link rules.
@@ -226,8 +239,12 @@ pub struct Tables {
     pub ports: Ports,
     /// Published rules by index.
     pub rules: Slots<Rule>,
+    /// Which rule publishes a container's port.
+    pub served: Hash<ServedPrefix, u64>,
     /// Tracked connections.
-    pub flows4: Flows,
+    pub flows4: Flows<Ip4>,
+    /// The same for IPv6.
+    pub flows6: Flows<Ip6>,
     /// Traffic by endpoint index.
     pub endpoint_counters: CounterSlots<EndpointCounters>,
     /// Traffic by rule index.
@@ -239,6 +256,8 @@ pub struct Tables {
     /// The deny list.
     pub deny: Denials,
     collected: Slots<[u64; 2]>,
+    /// IPv6 connections that the last collection left.
+    left6: AtomicU64,
     events: OwnedFd,
 }
 
@@ -256,21 +275,28 @@ impl Tables {
                 high: Hash::new(map::ENDPOINTS_HI, fd(map::ENDPOINTS_HI)?)?,
             },
             neighbours4: Hash::new(map::NEIGHBOURS4, fd(map::NEIGHBOURS4)?)?,
+            neighbours6: Hash::new(map::NEIGHBOURS6, fd(map::NEIGHBOURS6)?)?,
             networks: Slots::new(map::NETWORKS, fd(map::NETWORKS)?)?,
             generations: Slots::new(map::GENERATIONS, fd(map::GENERATIONS)?)?,
             locals4: Hash::new(map::LOCALS4, fd(map::LOCALS4)?)?,
+            locals6: Hash::new(map::LOCALS6, fd(map::LOCALS6)?)?,
             subnets4: Hash::new(map::SUBNETS4, fd(map::SUBNETS4)?)?,
+            subnets6: Hash::new(map::SUBNETS6, fd(map::SUBNETS6)?)?,
+            trusted: Hash::new(map::TRUSTED, fd(map::TRUSTED)?)?,
             uplinks: Hash::new(map::UPLINKS, fd(map::UPLINKS)?)?,
             links: Hash::new(map::LINKS, fd(map::LINKS)?)?,
             ports: Ports::new(fd(map::PORTS)?)?,
             rules: Slots::new(map::RULES, fd(map::RULES)?)?,
+            served: Hash::new(map::SERVED, fd(map::SERVED)?)?,
             flows4: Flows { map: Hash::new(map::FLOWS4, fd(map::FLOWS4)?)? },
+            flows6: Flows { map: Hash::new(map::FLOWS6, fd(map::FLOWS6)?)? },
             endpoint_counters: CounterSlots::new(map::ENDPOINT_STATS, fd(map::ENDPOINT_STATS)?)?,
             rule_counters: CounterSlots::new(map::RULE_STATS, fd(map::RULE_STATS)?)?,
             drops: CounterHash::new(map::DROPS, fd(map::DROPS)?)?,
             stats: CounterSlots::new(map::STATS, fd(map::STATS)?)?,
             deny: Denials::open(fd)?,
             collected: Slots::new(map::COLLECTED, fd(map::COLLECTED)?)?,
+            left6: AtomicU64::new(0),
             events: fd(map::EVENTS)?,
         })
     }
@@ -308,6 +334,16 @@ impl Tables {
         Ok(self.collected.get(0)?.unwrap_or_default())
     }
 
+    /// IPv6 connections that the last collection left.
+    pub fn left6(&self) -> u64 {
+        self.left6.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many IPv6 connections a collection left.
+    pub(super) fn note_left6(&self, left: u64) {
+        self.left6.store(left, Ordering::Relaxed);
+    }
+
     /// The ring of events.
     pub fn events(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
@@ -327,8 +363,13 @@ impl Tables {
         Ok(BTreeMap::from([
             of(map::ENDPOINTS_HI, &self.endpoints.high)?,
             of(map::NEIGHBOURS4, &self.neighbours4)?,
+            of(map::NEIGHBOURS6, &self.neighbours6)?,
             of(map::LOCALS4, &self.locals4)?,
+            of(map::LOCALS6, &self.locals6)?,
             of(map::SUBNETS4, &self.subnets4)?,
+            of(map::SUBNETS6, &self.subnets6)?,
+            of(map::SERVED, &self.served)?,
+            of(map::TRUSTED, &self.trusted)?,
             of(map::UPLINKS, &self.uplinks)?,
             of(map::LINKS, &self.links)?,
             of(map::DENY4, &self.deny.v4)?,
