@@ -18,7 +18,7 @@ use tokio::{
 pub use crate::cleanup::{Cleaned, CleanupError, cleanup};
 use crate::{
     api::{self, proto},
-    config::{Bridge, Config},
+    config::{Bridge, Config, Ipv6},
     kernel::{
         self,
         bpf::{self, BpfError, CgroupHook, Features, Hooks, Pins, Programs, Report, Sizes, Tables},
@@ -31,7 +31,7 @@ use crate::{
     proxy::Proxy,
     reconcile::{Driver, Machine, Options, Places, StartError},
     state::{
-        DefaultNetwork,
+        DefaultIpv6, DefaultNetwork,
         store::{Store, StoreError},
     },
     telemetry::{self, Events, Metrics, SharedNames, log},
@@ -227,10 +227,22 @@ fn options(config: &Config, netns_cookie: u64) -> Options {
         Bridge::Brought(name) => DefaultNetwork::Brought(name.clone()),
     };
     let settings = Settings {
-        config: abi::Config { netns_cookie, ..abi::Config::default() },
+        config: abi::Config {
+            netns_cookie,
+            accept_mark: config.accept_mark.map_or(0, |mark| mark.value),
+            accept_mark_mask: config.accept_mark.map_or(0, |mark| mark.mask),
+            ..abi::Config::default()
+        },
         uplinks: config.uplinks.clone(),
+        masquerade: config.ip_masq,
+        direct_routing: config.allow_direct_routing,
     };
-    Options { settings, bridge, ip_forward: config.ip_forward }
+    let ipv6 = match config.ipv6 {
+        Ipv6::Off => DefaultIpv6::Off,
+        Ipv6::Automatic => DefaultIpv6::Automatic,
+        Ipv6::Fixed(subnet) => DefaultIpv6::Fixed(subnet),
+    };
+    Options { settings, bridge, ipv6, ip_forward: config.ip_forward }
 }
 
 /// Reserves published ports on the host, and leads its processes to them; returns what the operator should know where that cannot be.

@@ -24,8 +24,6 @@ pub(super) fn network_create(request: proto::NetworkCreate) -> Result<Change> {
         return Err(Rejected::invalid(format!("there is no IPAM driver {}", request.ipam.driver)));
     }
     let unsupported = [
-        (request.enable_ipv6 == Some(true), "IPv6 networks cannot be made yet"),
-        (request.enable_ipv4 == Some(false), "networks without IPv4 cannot be made yet"),
         (request.ingress, "ingress networks are swarm's"),
         (request.config_only, "config-only networks cannot be made yet"),
         (!request.config_from.network.is_empty(), "config-only networks cannot be made yet"),
@@ -43,6 +41,8 @@ pub(super) fn network_create(request: proto::NetworkCreate) -> Result<Change> {
     Ok(Change::CreateNetwork(NetworkSpec {
         name: request.name,
         subnets: request.ipam.config.into_iter().map(subnet).collect(),
+        without_ipv4: request.enable_ipv4 == Some(false),
+        ipv6: request.enable_ipv6,
         internal: request.internal,
         options: request.options,
         labels: request.labels,
@@ -52,14 +52,12 @@ pub(super) fn network_create(request: proto::NetworkCreate) -> Result<Change> {
 pub(super) fn connect(network: String, request: proto::NetworkConnect) -> Result<Change> {
     let settings = request.endpoint_config;
     let addresses = settings.ipam_config.unwrap_or_default();
-    if !addresses.ipv6_address.is_empty() {
-        return Err(Rejected::invalid(
-            "invalid endpoint settings:\nIPv6 addresses cannot be given yet",
-        ));
-    }
     let ip = optional(&addresses.ipv4_address, "invalid endpoint settings:\ninvalid IPv4 address")?;
+    let ip6 =
+        optional(&addresses.ipv6_address, "invalid endpoint settings:\ninvalid IPv6 address")?;
     let endpoint = EndpointSpec {
         ip,
+        ip6,
         mac: mac(&settings.mac_address)?,
         aliases: settings.aliases,
         links: all(&settings.links)?,
@@ -78,6 +76,7 @@ pub(super) fn container_create(request: proto::ContainerCreate) -> Result<Change
     let endpoint = |network: proto::ContainerNetwork| -> Result<_> {
         let spec = EndpointSpec {
             ip: network.ip,
+            ip6: network.ip6,
             mac: mac(&network.mac_address)?,
             aliases: network.aliases,
             ..EndpointSpec::default()

@@ -377,6 +377,7 @@ fn status(context: &Context) -> proto::Status {
         name: uplink.name.clone(),
         ifindex: uplink.index,
         masquerade: uplink.source.map(|ip| ip.to_string()).unwrap_or_default(),
+        masquerade6: uplink.source6.map(|ip| ip.to_string()).unwrap_or_default(),
         mtu: uplink.mtu,
         deny: uplink.deny.unwrap_or_default().to_owned(),
     });

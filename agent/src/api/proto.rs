@@ -2,7 +2,10 @@
 //!
 //! Keys and their presence are the contract here. What the values may be is `model`'s matter.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -232,7 +235,7 @@ pub struct NetworkCreate {
     /// Whether it has IPv4; absent is yes.
     #[serde(rename = "EnableIPv4", skip_serializing_if = "Option::is_none")]
     pub enable_ipv4: Option<bool>,
-    /// Whether it has IPv6; absent is no.
+    /// Whether it has IPv6; absent is yes where a subnet of it is given.
     #[serde(rename = "EnableIPv6", skip_serializing_if = "Option::is_none")]
     pub enable_ipv6: Option<bool>,
     /// Its addresses; absent or without subnet chooses one.
@@ -333,13 +336,13 @@ pub struct EndpointSettings {
     /// Its prefix length.
     #[serde(rename = "IPPrefixLen", deserialize_with = "null_is_default")]
     pub ip_prefix_len: u8,
-    /// Always empty.
+    /// The gateway's IPv6 address.
     #[serde(rename = "IPv6Gateway", deserialize_with = "null_is_default")]
     pub ipv6_gateway: String,
-    /// Always empty.
+    /// The container's IPv6 address.
     #[serde(rename = "GlobalIPv6Address", deserialize_with = "null_is_default")]
     pub global_ipv6_address: String,
-    /// Always 0.
+    /// Its prefix length.
     #[serde(rename = "GlobalIPv6PrefixLen", deserialize_with = "null_is_default")]
     pub global_ipv6_prefix_len: u8,
     /// Names it can be resolved by.
@@ -564,6 +567,9 @@ pub struct ContainerNetwork {
     /// Static address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip: Option<Ipv4Addr>,
+    /// Static IPv6 address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip6: Option<Ipv6Addr>,
     /// Ethernet address; empty derives it from the address.
     pub mac_address: String,
     /// Further names on the network.
@@ -610,6 +616,10 @@ pub struct StartedEndpoint {
     pub address: String,
     /// The gateway's address; empty on internal networks.
     pub gateway: String,
+    /// IPv6 address with prefix length, or empty.
+    pub address6: String,
+    /// The gateway's IPv6 address, or empty.
+    pub gateway6: String,
     /// Further names on the network.
     pub aliases: Vec<String>,
 }
@@ -638,9 +648,9 @@ pub struct PublishedPort {
     pub container_port: u16,
     /// `tcp` or `udp`.
     pub proto: String,
-    /// Host address, `0.0.0.0` for every one.
+    /// Host address, `0.0.0.0` or `::` for every one of the family.
     pub host_ip: String,
-    /// First port on the host.
+    /// First port on the host; 0 where none leads there, and the container's own port is open.
     pub host_port: u16,
     /// Number of ports.
     pub count: u16,
@@ -692,6 +702,8 @@ pub struct UplinkStatus {
     pub ifindex: u32,
     /// Address that masquerade uses, or empty.
     pub masquerade: String,
+    /// The same for IPv6.
+    pub masquerade6: String,
     /// MTU.
     pub mtu: u32,
     /// Where the deny list is looked at: `native`, `generic` or `tc`; empty where there is none.

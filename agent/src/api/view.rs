@@ -1,12 +1,12 @@
 //! From what is desired to what is shown, in Docker's shapes.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::proto::{self, Map};
 use crate::{
-    model::{self, Attachment, Desired, Mode, PublishedRule},
+    model::{self, Attachment, Desired, Family, Mode, PublishedRule},
     reconcile::{Places, usage},
     state::find::{self, Found},
 };
@@ -51,16 +51,9 @@ fn bridge(desired: &Desired, network: &model::Network, full: bool, shown: &mut p
     shown.internal = network.internal;
     shown.options.clone_from(&network.options.verbatim);
     shown.labels.clone_from(&network.labels);
-    shown.ipam.config = vec![proto::IpamConfig {
-        subnet: network.subnet.to_string(),
-        ip_range: network.ip_range.map(|r| r.to_string()).unwrap_or_default(),
-        gateway: network.gateway.to_string(),
-        auxiliary_addresses: network
-            .auxiliary
-            .iter()
-            .map(|(n, a)| (n.clone(), a.to_string()))
-            .collect(),
-    }];
+    shown.enable_ipv4 = network.ipv4.is_some();
+    shown.enable_ipv6 = network.ipv6.is_some();
+    shown.ipam.config = network.pools().map(pool).collect();
     if !full {
         return;
     }
@@ -70,15 +63,40 @@ fn bridge(desired: &Desired, network: &model::Network, full: bool, shown: &mut p
             name: container.name.to_string(),
             endpoint_id: endpoint.id.to_string(),
             mac_address: endpoint.mac.to_string(),
-            ipv4_address: format!("{}/{}", endpoint.ip, network.subnet.prefix()),
-            ipv6_address: String::new(),
+            ipv4_address: with_prefix(network, endpoint, Family::V4),
+            ipv6_address: with_prefix(network, endpoint, Family::V6),
         };
         shown.containers.insert(container.id.to_string(), shown_endpoint);
     }
-    let (ips_in_use, dynamic_ips_available) = usage(desired, network);
-    let subnet = proto::SubnetStatus { ips_in_use, dynamic_ips_available };
-    let subnets = BTreeMap::from([(network.subnet.to_string(), subnet)]);
+    let status = |pool: &model::Pool| {
+        let (ips_in_use, dynamic_ips_available) = usage(desired, network, pool);
+        let status = proto::SubnetStatus { ips_in_use, dynamic_ips_available };
+        (pool.subnet.to_string(), status)
+    };
+    let subnets = network.pools().map(status).collect();
     shown.status = Some(proto::NetworkStatus { ipam: proto::IpamStatus { subnets } });
+}
+
+fn pool(pool: &model::Pool) -> proto::IpamConfig {
+    let auxiliary = pool.auxiliary.iter().map(|(name, ip)| (name.clone(), ip.to_string()));
+    proto::IpamConfig {
+        subnet: pool.subnet.to_string(),
+        ip_range: pool.ip_range.map(|range| range.to_string()).unwrap_or_default(),
+        gateway: pool.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+        auxiliary_addresses: auxiliary.collect(),
+    }
+}
+
+/// Writes an endpoint's address of a family with its prefix length; empty where there is none.
+fn with_prefix(network: &model::Network, endpoint: &model::Endpoint, family: Family) -> String {
+    let address = || network.pool(family)?.with_prefix(endpoint.address(family)?);
+    address().map(|address| address.to_string()).unwrap_or_default()
+}
+
+/// Writes what leads to a published port of the host; where none does, the port is empty, as with Docker.
+fn binding(rule: &PublishedRule, port: u16) -> proto::PortBinding {
+    let host_port = if rule.routed { String::new() } else { port.to_string() };
+    proto::PortBinding { host_ip: rule.host_ip.to_string(), host_port }
 }
 
 fn alone(desired: &Desired, mode: Mode) -> BTreeMap<String, proto::NetworkContainer> {
@@ -195,13 +213,11 @@ fn ports(container: &model::Container) -> BTreeMap<String, Option<Vec<proto::Por
     }
     ports.extend(single(container).map(|port| (port, None)));
     for (inner, outer, rule) in published(container) {
-        let binding =
-            proto::PortBinding { host_ip: rule.host_ip.to_string(), host_port: outer.to_string() };
         ports
             .entry(format!("{inner}/{}", rule.proto))
             .or_default()
             .get_or_insert_default()
-            .push(binding);
+            .push(binding(rule, outer));
     }
     ports
 }
@@ -220,8 +236,10 @@ fn settings(
     place: &Attachment,
 ) -> proto::EndpointSettings {
     let network = desired.networks.get(&place.network);
-    let addresses = place.static_ip.map(|ip| proto::EndpointIpamConfig {
-        ipv4_address: ip.to_string(),
+    let asked = place.static_ip.is_some() || place.static_ip6.is_some();
+    let addresses = asked.then(|| proto::EndpointIpamConfig {
+        ipv4_address: place.static_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        ipv6_address: place.static_ip6.map(|ip| ip.to_string()).unwrap_or_default(),
         ..proto::EndpointIpamConfig::default()
     });
     let mut shown = proto::EndpointSettings {
@@ -236,9 +254,21 @@ fn settings(
     if let (Some(endpoint), Some(network)) = (&place.endpoint, network) {
         shown.endpoint_id = endpoint.id.to_string();
         shown.mac_address = endpoint.mac.to_string();
-        shown.ip_address = endpoint.ip.to_string();
-        shown.ip_prefix_len = network.subnet.prefix();
-        shown.gateway = if network.internal { String::new() } else { network.gateway.to_string() };
+        let gateway = |family| {
+            let gateway = network.gateway(family).filter(|_| !network.internal);
+            gateway.map(|gateway| gateway.to_string()).unwrap_or_default()
+        };
+        let length = |pool: &Option<model::Pool>| pool.as_ref().map_or(0, |p| p.subnet.prefix());
+        if let Some(ip) = endpoint.ip {
+            shown.ip_address = ip.to_string();
+            shown.ip_prefix_len = length(&network.ipv4);
+            shown.gateway = gateway(Family::V4);
+        }
+        if let Some(ip) = endpoint.ip6 {
+            shown.global_ipv6_address = ip.to_string();
+            shown.global_ipv6_prefix_len = length(&network.ipv6);
+            shown.ipv6_gateway = gateway(Family::V6);
+        }
     }
     if network.is_some_and(|n| !n.predefined) {
         let own = [container.name.to_string()];
@@ -257,9 +287,9 @@ pub(super) fn summary(
 ) -> proto::ContainerSummary {
     let mut ports: Vec<_> = published(container)
         .map(|(inner, outer, rule)| proto::PortSummary {
-            ip: Some(rule.host_ip.to_string()),
+            ip: (!rule.routed).then(|| rule.host_ip.to_string()),
             private_port: inner,
-            public_port: Some(outer),
+            public_port: (!rule.routed).then_some(outer),
             r#type: rule.proto.to_string(),
         })
         .collect();
@@ -330,7 +360,7 @@ pub(super) fn published_ports(container: &model::Container) -> Vec<proto::Publis
             container_port: rule.container.first(),
             proto: rule.proto.to_string(),
             host_ip: rule.host_ip.to_string(),
-            host_port: rule.host.first(),
+            host_port: if rule.routed { 0 } else { rule.host.first() },
             count: rule.host.count(),
         })
         .collect();
@@ -344,15 +374,22 @@ pub(super) fn started(
     places: &Places,
     container: &model::Container,
 ) -> proto::ContainerStarted {
-    let first = desired.gateway(container).map(|(_, e)| e.id);
+    let leads = |endpoint: &model::Endpoint, family| {
+        desired.gateway(container, family).is_some_and(|(_, first)| first.id == endpoint.id)
+    };
     let endpoint = |place: &Attachment| -> Option<proto::StartedEndpoint> {
         let (endpoint, network) = (place.endpoint.as_ref()?, desired.networks.get(&place.network)?);
-        let gateway = Some(network.gateway).filter(|_| first == Some(endpoint.id));
+        let gateway = |family| {
+            let gateway = network.gateway(family).filter(|_| leads(endpoint, family));
+            gateway.map(|gateway| gateway.to_string()).unwrap_or_default()
+        };
         Some(proto::StartedEndpoint {
             network: network.name.to_string(),
             interface: endpoint.interface.clone(),
-            address: format!("{}/{}", endpoint.ip, network.subnet.prefix()),
-            gateway: gateway.as_ref().map(Ipv4Addr::to_string).unwrap_or_default(),
+            address: with_prefix(network, endpoint, Family::V4),
+            gateway: gateway(Family::V4),
+            address6: with_prefix(network, endpoint, Family::V6),
+            gateway6: gateway(Family::V6),
             aliases: place.aliases.clone(),
         })
     };

@@ -8,7 +8,7 @@ pub use policy::{Deny, DenyAdd, Policy};
 
 use std::{
     ffi::OsString,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
 };
@@ -184,7 +184,7 @@ pub struct AgentOptions {
     /// Address and prefix of the default network, a bridge that is there for it, or `none`
     #[arg(short, long, env = "BASCULE_BRIDGE", value_name = "CIDR|BRIDGE|none")]
     pub bridge: Option<String>,
-    /// Switch IPv4 forwarding on at start [default: true]
+    /// Switch forwarding on: IPv4's at start, IPv6's with the first network that has it [default: true]
     #[arg(
         long,
         env = "BASCULE_IP_FORWARD",
@@ -194,6 +194,42 @@ pub struct AgentOptions {
         default_missing_value = "true"
     )]
     pub ip_forward: Option<bool>,
+    /// Give the default network IPv6
+    #[arg(
+        long,
+        env = "BASCULE_IPV6",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub ipv6: Option<bool>,
+    /// IPv6 subnet of the default network [default: a unique local one]
+    #[arg(long, env = "BASCULE_FIXED_CIDR_V6", value_name = "CIDR")]
+    pub fixed_cidr_v6: Option<String>,
+    /// Masquerade what leaves, on networks that do not say otherwise [default: true]
+    #[arg(
+        long,
+        env = "BASCULE_IP_MASQ",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub ip_masq: Option<bool>,
+    /// Let the outside reach published ports at the containers' own addresses
+    #[arg(
+        long,
+        env = "BASCULE_ALLOW_DIRECT_ROUTING",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub allow_direct_routing: Option<bool>,
+    /// Let packets with this mark reach containers directly
+    #[arg(long, env = "BASCULE_BRIDGE_ACCEPT_FWMARK", value_name = "MARK[/MASK]")]
+    pub bridge_accept_fwmark: Option<String>,
     /// `human` or `json` [default: human]
     #[arg(
         long,
@@ -260,7 +296,7 @@ pub struct NetworkCreate {
     /// What makes the network
     #[arg(short, long, default_value = "bridge")]
     pub driver: String,
-    /// Its subnet [default: one that nothing on this host uses]
+    /// Its subnet, one a family [default: one that nothing on this host uses]
     #[arg(long, value_name = "CIDR")]
     pub subnet: Vec<IpNetwork>,
     /// Address of the host in the subnet [default: the first]
@@ -281,9 +317,24 @@ pub struct NetworkCreate {
     /// Label: KEY, or KEY=VALUE
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<KeyValue>,
-    /// Give the network IPv6 too
-    #[arg(long)]
-    pub ipv6: bool,
+    /// Give the network IPv4 [default: true]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub ipv4: Option<bool>,
+    /// Give the network IPv6 too [default: where a subnet of it is given]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub ipv6: Option<bool>,
 }
 
 /// `network ls`.
@@ -307,6 +358,9 @@ pub struct NetworkConnect {
     /// Static address
     #[arg(long, value_name = "IP")]
     pub ip: Option<Ipv4Addr>,
+    /// Static IPv6 address
+    #[arg(long, value_name = "IP")]
+    pub ip6: Option<Ipv6Addr>,
     /// Further name on this network
     #[arg(long, value_name = "NAME")]
     pub alias: Vec<String>,
@@ -355,6 +409,9 @@ pub struct Sandbox {
     /// Static address on the first network
     #[arg(long, value_name = "IP")]
     pub ip: Option<Ipv4Addr>,
+    /// Static IPv6 address on the first network
+    #[arg(long, value_name = "IP")]
+    pub ip6: Option<Ipv6Addr>,
     /// Ethernet address on the first network [default: made from the address]
     #[arg(long, value_name = "MAC")]
     pub mac_address: Option<String>,
@@ -673,7 +730,7 @@ mod tests {
         match parse(line).expect("good").verb {
             Verb::Network(Network::Create(create)) => {
                 assert_eq!((create.name.as_str(), create.driver.as_str()), ("n1", "bridge"));
-                assert!(create.internal && create.ipv6);
+                assert_eq!((create.internal, create.ipv6, create.ipv4), (true, Some(true), None));
                 assert_eq!(create.options[0].value, "false");
                 assert_eq!(create.options[1].value, "c=d");
                 assert!(!create.label[0].has_value);

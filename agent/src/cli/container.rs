@@ -75,13 +75,16 @@ fn networks(sandbox: &Sandbox) -> Result<Vec<proto::ContainerNetwork>, Failure> 
         .iter()
         .map(|name| proto::ContainerNetwork { network: name.clone(), ..Default::default() })
         .collect();
-    let wishes =
-        sandbox.ip.is_some() || sandbox.mac_address.is_some() || !sandbox.network_alias.is_empty();
+    let wishes = sandbox.ip.is_some()
+        || sandbox.ip6.is_some()
+        || sandbox.mac_address.is_some()
+        || !sandbox.network_alias.is_empty();
     if networks.is_empty() && wishes {
         networks.push(proto::ContainerNetwork { network: "bridge".into(), ..Default::default() });
     }
     if let Some(first) = networks.first_mut() {
         first.ip = sandbox.ip;
+        first.ip6 = sandbox.ip6;
         first.mac_address = sandbox.mac_address.clone().unwrap_or_default();
         first.aliases.clone_from(&sandbox.network_alias);
     }
@@ -235,6 +238,9 @@ fn ports(ports: &[proto::PortSummary]) -> String {
         };
         let private = format!("{}/{}", range(first.private_port), first.r#type);
         match (&first.ip, first.public_port) {
+            (Some(ip), Some(public)) if ip.contains(':') => {
+                format!("[{ip}]:{}->{private}", range(public))
+            }
             (Some(ip), Some(public)) => format!("{ip}:{}->{private}", range(public)),
             _ => private,
         }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
 use serde_json::json;
 
 use super::{
@@ -35,7 +36,8 @@ fn create(context: &Context, args: NetworkCreate) -> Result<u8, Failure> {
         ipam: proto::Ipam { config: pools(&args)?, ..proto::Ipam::default() },
         name: args.name,
         driver: args.driver,
-        enable_ipv6: args.ipv6.then_some(true),
+        enable_ipv4: args.ipv4,
+        enable_ipv6: args.ipv6,
         internal: args.internal,
         options: map(args.options),
         labels: map(args.label),
@@ -83,6 +85,13 @@ fn pools(args: &NetworkCreate) -> Result<Vec<proto::IpamConfig>, Failure> {
         .map(|subnet| proto::IpamConfig { subnet: subnet.to_string(), ..Default::default() })
         .collect();
     let place = |address: IpAddr| args.subnet.iter().position(|subnet| subnet.contains(address));
+    // `fe80::1` lies in no subnet; it is a gateway of the IPv6 one.
+    let on_the_link = |gateway: IpAddr| match gateway {
+        IpAddr::V6(gateway) if gateway.is_unicast_link_local() => {
+            args.subnet.iter().position(IpNetwork::is_ipv6)
+        }
+        _ => None,
+    };
     for range in &args.ip_range {
         let at = place(range.ip())
             .ok_or_else(|| Failure::usage(format!("no matching subnet for range {range}")))?;
@@ -90,6 +99,7 @@ fn pools(args: &NetworkCreate) -> Result<Vec<proto::IpamConfig>, Failure> {
     }
     for gateway in &args.gateway {
         let at = place(*gateway)
+            .or_else(|| on_the_link(*gateway))
             .ok_or_else(|| Failure::usage(format!("no matching subnet for gateway {gateway}")))?;
         once(&mut configs[at].gateway, gateway.to_string(), "gateway")?;
     }
@@ -129,6 +139,7 @@ fn list(context: &Context, args: &NetworkList) -> Result<u8, Failure> {
             let fields = json!({
                 "ID": output::id(&network.id, list.no_trunc), "Name": network.name,
                 "Driver": network.driver, "Scope": network.scope, "Internal": network.internal,
+                "IPv4": network.enable_ipv4, "IPv6": network.enable_ipv6,
                 "CreatedAt": network.created, "Labels": network.labels,
             });
             output::line(output::fill(template, &fields)?)?;
@@ -182,9 +193,12 @@ fn remove(context: &Context, networks: &[String], force: bool) -> Result<u8, Fai
 }
 
 fn connect(context: &Context, args: NetworkConnect) -> Result<u8, Failure> {
-    let ipam_config = args
-        .ip
-        .map(|ip| proto::EndpointIpamConfig { ipv4_address: ip.to_string(), ..Default::default() });
+    let asked = args.ip.is_some() || args.ip6.is_some();
+    let ipam_config = asked.then(|| proto::EndpointIpamConfig {
+        ipv4_address: args.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        ipv6_address: args.ip6.map(|ip| ip.to_string()).unwrap_or_default(),
+        ..Default::default()
+    });
     let body = proto::NetworkConnect {
         container: args.container,
         endpoint_config: proto::EndpointSettings {

@@ -84,7 +84,7 @@ fn narrowed(range: &proto::PublishedPort, port: u16, proto: &str) -> Option<prot
     let offset = port.checked_sub(range.container_port)?;
     (range.proto == proto && offset < range.count.max(1)).then(|| proto::PublishedPort {
         container_port: port,
-        host_port: range.host_port.saturating_add(offset),
+        host_port: if range.host_port == 0 { 0 } else { range.host_port.saturating_add(offset) },
         count: 1,
         ..range.clone()
     })
@@ -94,7 +94,13 @@ fn narrowed(range: &proto::PublishedPort, port: u16, proto: &str) -> Option<prot
 fn lines(range: &proto::PublishedPort) -> impl Iterator<Item = (String, String)> + '_ {
     (0..range.count.max(1)).map(|offset| {
         let port = format!("{}/{}", range.container_port.saturating_add(offset), range.proto);
-        (port, format!("{}:{}", range.host_ip, range.host_port.saturating_add(offset)))
+        let host = match (range.host_ip.as_str(), range.host_port) {
+            (ip, 0) if ip.contains(':') => format!("[{ip}]"),
+            (ip, 0) => ip.to_owned(),
+            (ip, first) if ip.contains(':') => format!("[{ip}]:{}", first.saturating_add(offset)),
+            (ip, first) => format!("{ip}:{}", first.saturating_add(offset)),
+        };
+        (port, host)
     })
 }
 

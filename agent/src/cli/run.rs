@@ -85,7 +85,8 @@ fn start(
     if command.is_empty() {
         return Ok(None);
     }
-    let addresses: Vec<_> = started.endpoints.iter().map(|end| end.address.clone()).collect();
+    let addresses = started.endpoints.iter().flat_map(|end| [&end.address, &end.address6]);
+    let addresses: Vec<_> = addresses.filter(|a| !a.is_empty()).cloned().collect();
     let interior = Interior {
         netns: (!started.netns.is_empty()).then(|| PathBuf::from(&started.netns)),
         rest: own(&context.run_dir()?, id, &started.hostname, &addresses)?,
@@ -263,8 +264,9 @@ fn interior(context: &Context, container: &proto::Container) -> Result<Interior,
         _ => {
             let networks = container.network_settings.networks.values();
             let addresses: Vec<_> = networks
-                .map(|end| end.ip_address.clone())
+                .flat_map(|end| [&end.ip_address, &end.global_ipv6_address])
                 .filter(|address| !address.is_empty())
+                .cloned()
                 .collect();
             own(&run_dir, &container.id, &container.config.hostname, &addresses)?
         }

@@ -53,6 +53,11 @@ fn given(global: &Global, options: AgentOptions) -> Given {
         uplink: options.uplink,
         bridge: options.bridge,
         ip_forward: options.ip_forward,
+        ipv6: options.ipv6,
+        fixed_cidr_v6: options.fixed_cidr_v6,
+        ip_masq: options.ip_masq,
+        allow_direct_routing: options.allow_direct_routing,
+        bridge_accept_fwmark: options.bridge_accept_fwmark,
         log_format: options.log_format.map(|format| match format {
             LogFormat::Human => "human".to_owned(),
             LogFormat::Json => "json".to_owned(),

@@ -59,9 +59,11 @@ fn text(status: &proto::Status) -> String {
         map.iter().map(|(key, value)| format!("{key:<width$}  {value}")).collect()
     };
     let uplink = |uplink: &proto::UplinkStatus| {
-        let address = match uplink.masquerade.as_str() {
-            "" => "no address".to_owned(),
-            address => format!("masquerades as {address}"),
+        let addresses = [uplink.masquerade.as_str(), &uplink.masquerade6];
+        let addresses: Vec<_> = addresses.into_iter().filter(|a| !a.is_empty()).collect();
+        let address = match addresses.as_slice() {
+            [] => "no address".to_owned(),
+            addresses => format!("masquerades as {}", addresses.join(" and ")),
         };
         let deny = match uplink.deny.as_str() {
             "" => String::new(),
@@ -101,6 +103,7 @@ mod tests {
                 name: "up0".into(),
                 ifindex: 4,
                 masquerade: "198.51.100.1".into(),
+                masquerade6: "2001:db8::1".into(),
                 mtu: 1500,
                 deny: "native".into(),
             }],
@@ -115,7 +118,7 @@ Endpoints:    0
 Published:    0 ranges
 Reconcile:    0 passes, 0 actions, 0 repairs; last at  in 0.0 ms
 Uplinks:
-  up0 (index 4), masquerades as 198.51.100.1, mtu 1500, deny list in native XDP
+  up0 (index 4), masquerades as 198.51.100.1 and 2001:db8::1, mtu 1500, deny list in native XDP
 Places:
   run  /run/bascule
 ";

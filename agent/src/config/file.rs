@@ -20,6 +20,11 @@ pub(super) struct File {
     pub(super) uplink: Option<Vec<String>>,
     pub(super) bridge: Option<String>,
     pub(super) ip_forward: Option<bool>,
+    pub(super) ipv6: Option<bool>,
+    pub(super) fixed_cidr_v6: Option<String>,
+    pub(super) ip_masq: Option<bool>,
+    pub(super) allow_direct_routing: Option<bool>,
+    pub(super) bridge_accept_fwmark: Option<String>,
     pub(super) log_format: Option<String>,
     pub(super) log_level: Option<String>,
 }

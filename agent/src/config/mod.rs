@@ -6,11 +6,11 @@
 mod file;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 
 pub use file::FileError;
 
@@ -45,6 +45,16 @@ pub struct Given {
     pub bridge: Option<String>,
     /// Whether the host is made to route.
     pub ip_forward: Option<bool>,
+    /// Whether the default network has IPv6.
+    pub ipv6: Option<bool>,
+    /// IPv6 subnet of the default network.
+    pub fixed_cidr_v6: Option<String>,
+    /// Whether networks are masqueraded that do not say otherwise.
+    pub ip_masq: Option<bool>,
+    /// Whether published ports are reached at the containers' own addresses too.
+    pub allow_direct_routing: Option<bool>,
+    /// Mark, and mask, of packets that may address containers directly.
+    pub bridge_accept_fwmark: Option<String>,
     /// `human` or `json`.
     pub log_format: Option<String>,
     /// Level or filter of the log.
@@ -62,6 +72,26 @@ pub enum Bridge {
     Fixed(Ipv4Network),
     /// There is one, on a bridge of the operator's.
     Brought(String),
+}
+
+/// Whether the default network has IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ipv6 {
+    /// It has not.
+    Off,
+    /// It has, with a subnet that is free.
+    Automatic,
+    /// It has, with this subnet.
+    Fixed(Ipv6Network),
+}
+
+/// A mark of packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Its value.
+    pub value: u32,
+    /// Bits that count.
+    pub mask: u32,
 }
 
 /// What holds.
@@ -83,6 +113,14 @@ pub struct Config {
     pub bridge: Bridge,
     /// Whether the host is made to route.
     pub ip_forward: bool,
+    /// IPv6 of the default network.
+    pub ipv6: Ipv6,
+    /// Whether networks are masqueraded that do not say otherwise.
+    pub ip_masq: bool,
+    /// Whether published ports are reached at the containers' own addresses too.
+    pub allow_direct_routing: bool,
+    /// Packets that may address containers directly.
+    pub accept_mark: Option<Mark>,
     /// How log lines look.
     pub log_format: Format,
     /// Level or filter of the log.
@@ -128,10 +166,64 @@ impl Config {
             uplinks,
             bridge: bridge(given.bridge.or(file.bridge))?,
             ip_forward: given.ip_forward.or(file.ip_forward).unwrap_or(true),
+            ipv6: ipv6(given.ipv6.or(file.ipv6), given.fixed_cidr_v6.or(file.fixed_cidr_v6))?,
+            ip_masq: given.ip_masq.or(file.ip_masq).unwrap_or(true),
+            allow_direct_routing: given
+                .allow_direct_routing
+                .or(file.allow_direct_routing)
+                .unwrap_or(false),
+            accept_mark: mark(given.bridge_accept_fwmark.or(file.bridge_accept_fwmark))?,
             log_format: log_format(given.log_format.or(file.log_format))?,
             log_level: given.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
         })
     }
+}
+
+/// Reads whether the default network has IPv6, and with which subnet. The texts are Docker's.
+fn ipv6(wanted: Option<bool>, subnet: Option<String>) -> Result<Ipv6, ConfigError> {
+    let Some(text) = subnet.filter(|t| !t.is_empty()) else {
+        return Ok(if wanted == Some(true) { Ipv6::Automatic } else { Ipv6::Off });
+    };
+    let invalid = |why| ConfigError::Value { key: "fixed-cidr-v6", value: text.clone(), why };
+    let Ok(subnet) = text.parse::<Ipv6Network>() else {
+        return Err(invalid("it is not a valid IPv6 subnet"));
+    };
+    if !text.contains('/') || subnet.ip() != subnet.network() {
+        return Err(invalid("a subnet is needed, as 2001:db8:1::/64"));
+    }
+    let link_local = Ipv6Network::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 64);
+    if subnet.prefix() < 64 && link_local.is_ok_and(|prefix| subnet.contains(prefix.ip())) {
+        return Err(invalid("it clashes with the Link-Local prefix 'fe80::/64'"));
+    }
+    if subnet.ip().is_multicast() {
+        return Err(invalid("multicast subnets are not allowed"));
+    }
+    if subnet.ip().segments()[0] == 0 || !(8..=126).contains(&subnet.prefix()) {
+        return Err(invalid("such addresses cannot be a host's"));
+    }
+    match wanted {
+        Some(false) => Ok(Ipv6::Off),
+        _ => Ok(Ipv6::Fixed(subnet)),
+    }
+}
+
+/// Reads a mark: value and mask, decimal or hexadecimal, as of iptables' `--mark`.
+fn mark(text: Option<String>) -> Result<Option<Mark>, ConfigError> {
+    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(None) };
+    let number = |text: &str| match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    };
+    let (value, mask) = text.split_once('/').unwrap_or((&text, "0xffffffff"));
+    let invalid =
+        |why| ConfigError::Value { key: "bridge-accept-fwmark", value: text.clone(), why };
+    let (Some(value), Some(mask)) = (number(value), number(mask)) else {
+        return Err(invalid("neither MARK nor MARK/MASK, as 0x2/0x3"));
+    };
+    if value & !mask != 0 || mask == 0 {
+        return Err(invalid("the mask leaves out bits of the mark, and no packet could have it"));
+    }
+    Ok(Some(Mark { value, mask }))
 }
 
 fn bridge(text: Option<String>) -> Result<Bridge, ConfigError> {
@@ -202,6 +294,44 @@ mod tests {
         }
         let missing = Given { config: Some("/nonexistent/x.toml".into()), ..Given::default() };
         assert!(Config::resolve(missing).unwrap_err().to_string().contains("/nonexistent/x.toml"));
+    }
+
+    #[test]
+    fn moby_ipam_032_ipv6_of_the_default_network_makes_sense() {
+        let ipv6 = |wanted, subnet: &str| {
+            let given =
+                Given { ipv6: wanted, fixed_cidr_v6: Some(subnet.into()), ..Given::default() };
+            with_file("", given).map(|config| config.ipv6)
+        };
+        assert_eq!(ipv6(None, ""), Ok(Ipv6::Off), "S165");
+        assert_eq!(ipv6(Some(true), ""), Ok(Ipv6::Automatic));
+        let subnet = "2001:db8:1::/64";
+        assert_eq!(ipv6(None, subnet), Ok(Ipv6::Fixed(subnet.parse().unwrap())), "S169");
+        for (bad, why) in [
+            ("fe80::/63", "clashes with the Link-Local prefix 'fe80::/64'"),
+            ("ff05::/64", "multicast"),
+            ("10.3.4.5/24", "not a valid IPv6 subnet"),
+            ("2001:db8::1/64", "subnet is needed"),
+        ] {
+            let error = ipv6(None, bad).unwrap_err();
+            assert!(error.contains(why) && error.contains(bad), "{error}");
+        }
+        for good in ["fe80::/64", "fe80:1236::/64", "fd00:1235::/64"] {
+            assert!(ipv6(None, good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn moby_inc_012_a_mark_has_a_value_and_a_mask() {
+        let mark = |text: &str| {
+            let given = Given { bridge_accept_fwmark: Some(text.into()), ..Given::default() };
+            with_file("", given).map(|config| config.accept_mark)
+        };
+        assert_eq!(mark("2/3"), Ok(Some(Mark { value: 2, mask: 3 })));
+        assert_eq!(mark("0x10"), Ok(Some(Mark { value: 16, mask: u32::MAX })));
+        for bad in ["x", "2/", "4/3", "0/0", "-1"] {
+            assert!(mark(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -26,8 +26,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Its addresses.
     pub addresses: Vec<IpNetwork>,
-    /// The gateway of the default route by it; none if the route leads elsewhere.
-    pub gateway: Option<IpAddr>,
+    /// The gateways of the default routes by it; those that lead elsewhere are not among them.
+    pub gateways: Vec<IpAddr>,
 }
 
 /// What is inside a container.
@@ -79,7 +79,7 @@ pub fn is_configured(found: &Inside, wanted: &Interface) -> bool {
         && link.mtu == wanted.mtu
         && link.up
         && wanted.addresses.iter().all(has)
-        && wanted.gateway.is_none_or(leads)
+        && wanted.gateways.iter().copied().all(leads)
         && found.links.iter().all(|link| link.up || !link.loopback)
 }
 
@@ -109,8 +109,8 @@ pub async fn configure(inside: &Netlink, wanted: &Interface) -> Result<u32> {
     set_loopback_up(inside).await?;
     inside.set_up(index, true).await?;
     // A route by a gateway needs the link to be up.
-    if let Some(gateway) = wanted.gateway {
-        inside.replace_route(&Route::default_by(gateway, index)).await?;
+    for gateway in &wanted.gateways {
+        inside.replace_route(&Route::default_by(*gateway, index)).await?;
     }
     Ok(index)
 }

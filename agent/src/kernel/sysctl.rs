@@ -19,6 +19,9 @@ use super::{
 
 /// Whether the host routes.
 pub const IP_FORWARD: &str = "net.ipv4.ip_forward";
+/// Whether the host routes IPv6.
+pub const IPV6_FORWARD: [&str; 2] =
+    ["net.ipv6.conf.all.forwarding", "net.ipv6.conf.default.forwarding"];
 /// Ports that the kernel does not choose for a socket.
 pub const RESERVED_PORTS: &str = "net.ipv4.ip_local_reserved_ports";
 /// The longest value: every second port reserved. Linux answers only the first read of a file.
@@ -63,6 +66,29 @@ pub fn write(key: &str, value: &str) -> Result<()> {
         fs::OpenOptions::new().write(true).open(path(key)).or_refuse("write sysctl", key)?;
     // A value longer than a page is taken in parts, which the kernel joins.
     file.write_all(format!("{value}\n").as_bytes()).or_refuse("write sysctl", key)
+}
+
+/// Returns the key of an interface's setting of IPv6.
+pub fn ipv6_of(interface: &str, setting: &str) -> String {
+    format!("net/ipv6/conf/{interface}/{setting}")
+}
+
+/// Makes the first of these interfaces that exists ready for IPv6: its address of the link follows from its
+/// Ethernet address and needs no probing, nobody is a router to it by his own word, and, where it is to have
+/// other addresses, IPv6 is not switched off. A kernel without IPv6 has nothing to make ready.
+pub fn prepare_ipv6(interfaces: &[impl AsRef<str>], enable: bool) -> Result<()> {
+    let exists = |name: &&str| path(&ipv6_of(name, "accept_ra")).exists();
+    let Some(name) = interfaces.iter().map(AsRef::as_ref).find(exists) else { return Ok(()) };
+    let settings =
+        [("accept_ra", "0"), ("autoconf", "0"), ("accept_dad", "0"), ("addr_gen_mode", "0")];
+    for (setting, value) in settings {
+        write(&ipv6_of(name, setting), value)?;
+    }
+    let disabled = ipv6_of(name, "disable_ipv6");
+    if enable && read(&disabled)? != "0" {
+        write(&disabled, "0")?;
+    }
+    Ok(())
 }
 
 /// Finds out what setting a value would change; `None`: it is so already. To be stored before [`apply`].

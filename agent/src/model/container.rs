@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerId, EndpointId, Expose, Link, MacAddress, Name, NetworkId, PortRange, Proto,
+    ContainerId, EndpointId, Expose, Family, Link, MacAddress, Name, NetworkId, PortRange, Proto,
     PublishSpec,
 };
 
@@ -88,6 +88,9 @@ pub struct Attachment {
     pub network_name: Name,
     /// Address asked for.
     pub static_ip: Option<Ipv4Addr>,
+    /// IPv6 address asked for.
+    #[serde(default)]
+    pub static_ip6: Option<Ipv6Addr>,
     /// Ethernet address asked for.
     pub static_mac: Option<MacAddress>,
     /// Further names on the network.
@@ -109,8 +112,11 @@ pub struct Endpoint {
     pub index: u32,
     /// Generation of that place.
     pub generation: u32,
-    /// The container's address.
-    pub ip: Ipv4Addr,
+    /// The container's IPv4 address.
+    pub ip: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    #[serde(default)]
+    pub ip6: Option<Ipv6Addr>,
     /// Its Ethernet address.
     pub mac: MacAddress,
     /// Interface in the container.
@@ -168,19 +174,44 @@ pub struct PublishedRule {
     /// Its place in the data plane's arrays.
     pub index: u32,
     /// Host address; unspecified is every one.
-    pub host_ip: Ipv4Addr,
+    pub host_ip: IpAddr,
     /// Ports of the host.
     pub host: PortRange,
     /// Ports of the container.
     pub container: PortRange,
     /// Protocol.
     pub proto: Proto,
+    /// Whether no port of the host leads there: the network is routed, and the container's own ports are open.
+    #[serde(default)]
+    pub routed: bool,
+}
+
+impl Endpoint {
+    /// Returns the container's address of a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.ip.map(IpAddr::V4),
+            Family::V6 => self.ip6.map(IpAddr::V6),
+        }
+    }
+
+    /// Returns the container's addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        Family::ALL.into_iter().filter_map(|family| self.address(family))
+    }
 }
 
 impl PublishedRule {
+    /// Returns the family of its addresses.
+    pub const fn family(&self) -> Family {
+        Family::of(self.host_ip)
+    }
+
     /// Tells whether two rules want the same port of the host.
-    pub fn clashes(&self, ip: Ipv4Addr, ports: PortRange, proto: Proto) -> bool {
-        self.proto == proto
+    pub fn clashes(&self, ip: IpAddr, ports: PortRange, proto: Proto) -> bool {
+        !self.routed
+            && self.proto == proto
+            && self.family() == Family::of(ip)
             && self.host.overlaps(ports)
             && (self.host_ip == ip || self.host_ip.is_unspecified() || ip.is_unspecified())
     }

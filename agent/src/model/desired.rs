@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attachment, Container, ContainerId, Denial, Endpoint, Network, NetworkId, Prefix,
+    Attachment, Container, ContainerId, Denial, Endpoint, Family, Network, NetworkId, Prefix,
     index::{Generations, IndexPool},
 };
 
@@ -43,9 +43,12 @@ pub struct Indices {
     /// Generations of endpoint indices.
     pub generations: Generations,
     /// Port tables of host addresses that mappings name.
-    pub tables: BTreeMap<Ipv4Addr, u32>,
+    pub tables: BTreeMap<IpAddr, u32>,
     /// Dynamic host port that was given out last.
     pub last_port: Option<u16>,
+    /// The prefix of 48 bits that IPv6 subnets are chosen from, drawn by lot when the first one is.
+    #[serde(default)]
+    pub ula: Option<u64>,
 }
 
 /// The networks `host` and `none`.
@@ -86,6 +89,7 @@ impl Desired {
                 generations: Generations::new(generation),
                 tables: BTreeMap::new(),
                 last_port: None,
+                ula: None,
             },
             predefined,
         }
@@ -100,20 +104,29 @@ impl Desired {
     }
 
     /// Returns the addresses of a network that containers hold, running or not.
-    pub fn addresses(&self, network: NetworkId) -> BTreeSet<Ipv4Addr> {
-        self.attachments(network)
-            .flat_map(|(_, a)| [a.static_ip, a.endpoint.as_ref().map(|e| e.ip)])
-            .flatten()
-            .collect()
+    pub fn addresses(&self, network: NetworkId) -> BTreeSet<IpAddr> {
+        let held = |(_, place): (_, &Attachment)| {
+            let asked = place.static_ip.map(IpAddr::V4).into_iter();
+            let asked = asked.chain(place.static_ip6.map(IpAddr::V6));
+            asked.chain(place.endpoint.iter().flat_map(Endpoint::addresses)).collect::<Vec<_>>()
+        };
+        self.attachments(network).flat_map(held).collect()
     }
 
-    /// Returns which place gives a container its default route and takes its published ports: the one
-    /// with the highest priority, then the first, of those that have a way out.
-    pub fn gateway<'a>(&self, container: &'a Container) -> Option<(NetworkId, &'a Endpoint)> {
+    /// Returns which place gives a container its default route of a family and takes its published ports:
+    /// the one with the highest priority, then the first, of those that have the family and a way out.
+    pub fn gateway<'a>(
+        &self,
+        container: &'a Container,
+        family: Family,
+    ) -> Option<(NetworkId, &'a Endpoint)> {
+        let has = |a: &&Attachment| {
+            a.endpoint.as_ref().is_some_and(|endpoint| endpoint.address(family).is_some())
+        };
         let first = container
             .attachments
             .iter()
-            .filter(|a| a.endpoint.is_some())
+            .filter(has)
             .filter(|a| self.networks.get(&a.network).is_some_and(|n| !n.internal))
             .reduce(|best, next| if next.priority > best.priority { next } else { best })?;
         Some((first.network, first.endpoint.as_ref()?))

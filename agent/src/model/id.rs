@@ -36,6 +36,11 @@ macro_rules! id {
                 Self(bytes)
             }
 
+            /// Returns the bytes.
+            pub const fn bytes(&self) -> [u8; 32] {
+                self.0
+            }
+
             /// Returns the first `digits` hex digits.
             pub fn prefix(&self, digits: usize) -> String {
                 let mut text = self.to_string();

@@ -22,6 +22,13 @@ impl MacAddress {
         Self([0x02, 0x42, a, b, c, d])
     }
 
+    /// Derives the address of a bridge without an IPv4 address from its network's id: other than those that
+    /// are derived from addresses.
+    pub fn of_bridge(network: &super::NetworkId) -> Self {
+        let [a, b, c, d, ..] = network.bytes();
+        Self([0x02, 0x62, a, b, c, d])
+    }
+
     /// Returns the six bytes.
     pub const fn octets(self) -> [u8; 6] {
         self.0

@@ -25,6 +25,6 @@ pub use id::{ContainerId, EndpointId, NetworkId, ParseIdError};
 pub use link::{Link, ParseLinkError};
 pub use mac::{MacAddress, ParseMacError};
 pub use name::{Name, ParseNameError};
-pub use network::Network;
-pub use options::{NetworkOptions, OptionError, keys};
+pub use network::{Family, Network, Pool};
+pub use options::{GatewayMode, NetworkOptions, OptionError, keys};
 pub use publish::{Expose, ParsePortError, PortRange, Proto, PublishSpec};

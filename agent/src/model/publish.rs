@@ -1,6 +1,6 @@
 //! Published and exposed ports, as people write them.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +96,7 @@ pub struct ParsePortError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PublishSpec {
     /// Host address; none takes the network's.
-    pub host_ip: Option<Ipv4Addr>,
+    pub host_ip: Option<IpAddr>,
     /// Ports of the host, as many as of the container; none chooses free ones.
     pub host: Option<PortRange>,
     /// Ports of the container.
@@ -156,11 +156,9 @@ fn publish(text: &str) -> Result<PublishSpec, String> {
         return Err("it is empty".into());
     }
     let (addresses, proto) = split_proto(text)?;
-    if addresses.starts_with('[') || addresses.matches(':').count() > 2 {
-        return Err("it has more than [IP:][HOSTPORT:]PORT, and IPv6 host addresses cannot be published on yet".into());
-    }
-    let mut parts = addresses.rsplitn(3, ':');
-    let (container, host, ip) = (parts.next().unwrap_or(""), parts.next(), parts.next());
+    let (ip, ports) = host_address(addresses)?;
+    let mut parts = ports.rsplitn(3, ':');
+    let (container, host) = (parts.next().unwrap_or(""), parts.next());
     if container.is_empty() {
         return Err("the container port is missing".into());
     }
@@ -173,13 +171,35 @@ fn publish(text: &str) -> Result<PublishSpec, String> {
             container.count()
         ));
     }
-    let host_ip = match ip.filter(|ip| !ip.is_empty()) {
-        None => None,
-        Some(ip) => Some(
-            ip.parse().map_err(|_| format!("the host address {ip:?} is not an IPv4 address"))?,
-        ),
+    Ok(PublishSpec { host_ip: ip, host, container, proto })
+}
+
+/// Takes the host address off a mapping: `10.0.0.1:...`, or `[2001:db8::1]:...`.
+fn host_address(text: &str) -> Result<(Option<IpAddr>, &str), String> {
+    const FORM: &str = "it has more than [IP:][HOSTPORT:]PORT; an IPv6 address stands in brackets";
+    let read = |ip: &str| -> Result<IpAddr, String> {
+        // An IPv4 address in IPv6's clothes is an IPv4 address.
+        let address = ip.parse::<IpAddr>().map(|ip| ip.to_canonical());
+        address.map_err(|_| format!("the host address {ip:?} is not an IP address"))
     };
-    Ok(PublishSpec { host_ip, host, container, proto })
+    if let Some(rest) = text.strip_prefix('[') {
+        let (ip, ports) = rest.split_once("]:").ok_or(FORM)?;
+        if ports.matches(':').count() != 1 {
+            return Err(FORM.into());
+        }
+        if !ip.contains(':') && ip.parse::<IpAddr>().is_ok() {
+            return Err(format!("the host address {ip} is not an IPv6 address"));
+        }
+        return Ok((Some(read(ip)?), ports));
+    }
+    match text.matches(':').count() {
+        0 | 1 => Ok((None, text)),
+        2 => match text.split_once(':').unwrap_or(("", text)) {
+            ("", ports) => Ok((None, ports)),
+            (ip, ports) => Ok((Some(read(ip)?), ports)),
+        },
+        _ => Err(FORM.into()),
+    }
 }
 
 impl FromStr for PublishSpec {
@@ -196,8 +216,10 @@ impl FromStr for PublishSpec {
 impl fmt::Display for PublishSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.host_ip, self.host) {
-            (Some(ip), Some(host)) => write!(f, "{ip}:{host}:")?,
-            (Some(ip), None) => write!(f, "{ip}::")?,
+            (Some(IpAddr::V4(ip)), Some(host)) => write!(f, "{ip}:{host}:")?,
+            (Some(IpAddr::V4(ip)), None) => write!(f, "{ip}::")?,
+            (Some(IpAddr::V6(ip)), Some(host)) => write!(f, "[{ip}]:{host}:")?,
+            (Some(IpAddr::V6(ip)), None) => write!(f, "[{ip}]::")?,
             (None, Some(host)) => write!(f, "{host}:")?,
             (None, None) => {}
         }
@@ -235,6 +257,9 @@ mod tests {
             (":80", "80/tcp"),
             ("127.0.0.1:8080:80", "127.0.0.1:8080:80/tcp"),
             ("127.0.0.1::80", "127.0.0.1::80/tcp"),
+            ("[2001:db8::1]:8080:80", "[2001:db8::1]:8080:80/tcp"),
+            ("[::]::80/udp", "[::]::80/udp"),
+            ("[::ffff:127.0.0.1]:8080:80", "127.0.0.1:8080:80/tcp"),
             ("8000-8009:9000-9009/UDP", "8000-8009:9000-9009/udp"),
             ("1-65535:1-65535", "1-65535:1-65535/tcp"),
             ("65535", "65535/tcp"),
@@ -267,7 +292,13 @@ mod tests {
             ("1-2-3", "container port \"2-3\""),
             ("host:80:80", "host address \"host\""),
             ("1.2.3.4.5:80:80", "host address"),
-            ("[::1]:80:80", "IPv6"),
+            ("[::1:80:80", "brackets"),
+            ("[::1]80:80", "brackets"),
+            ("[::1]:1:80:80", "brackets"),
+            ("[::1]:80", "brackets"),
+            ("[x]:80:80", "host address \"x\""),
+            ("[10.0.0.1]:80:80", "not an IPv6 address"),
+            ("::1:8080:80", "brackets"),
             ("1:2:3:4", "more than"),
             (" 80", "container port \" 80\""),
         ] {
@@ -298,7 +329,7 @@ mod tests {
         fn what_is_printed_reads_back(first in 1u16.., host in 1u16.., count in 1u16..100, ip: Option<[u8; 4]>, udp: bool) {
             let (Some(container), Some(host)) = (PortRange::new(first, count), PortRange::new(host, count)) else { return Ok(()) };
             let spec = PublishSpec {
-                host_ip: ip.map(Ipv4Addr::from), host: Some(host), container, proto: if udp { Proto::Udp } else { Proto::Tcp },
+                host_ip: if udp { ip.map(IpAddr::from) } else { ip.map(|[a, b, c, d]| std::net::Ipv4Addr::new(a, b, c, d).to_ipv6_compatible().into()) }, host: Some(host), container, proto: if udp { Proto::Udp } else { Proto::Tcp },
             };
             prop_assert_eq!(spec.to_string().parse::<PublishSpec>(), Ok(spec));
         }

@@ -1,12 +1,12 @@
 //! The instruction set: everything that the executor can do, as data.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{fmt, net::IpAddr};
 
 use bascule_common::abi::{
-    Config, Denied, Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4, Network,
-    PortSlot, Rule, Subnet, Uplink,
+    Config, Denied, Endpoint, Ip4, Ip6, LinkKey, Local, Mac, Neighbour, NeighbourKey4,
+    NeighbourKey6, Network, PortSlot, Rule, ServedKey, Subnet, TrustKey, Uplink,
 };
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::{Hook, observed};
 use crate::model::{ContainerId, EndpointId, NetworkId};
@@ -59,15 +59,17 @@ pub enum Action {
     AddAddress {
         /// Its index.
         index: u32,
+        /// Its name.
+        name: String,
         /// The address with its prefix.
-        address: Ipv4Network,
+        address: IpNetwork,
     },
     /// Take an address from a bridge of ours.
     DeleteAddress {
         /// Its index.
         index: u32,
         /// The address with its prefix.
-        address: Ipv4Network,
+        address: IpNetwork,
     },
     /// Make a veth a port of a bridge.
     Enslave {
@@ -147,10 +149,10 @@ pub struct ConfigureInterface {
     pub mac: Mac,
     /// Its MTU.
     pub mtu: u32,
-    /// Its address.
-    pub address: Ipv4Network,
-    /// Gateway of the default route, if it leads by it.
-    pub gateway: Option<Ipv4Addr>,
+    /// Its addresses.
+    pub addresses: Vec<IpNetwork>,
+    /// Gateways of the default routes that lead by it.
+    pub gateways: Vec<IpAddr>,
 }
 
 /// An entry of a map; no value erases it.
@@ -164,18 +166,28 @@ pub enum Entry {
     Network(u32, Option<Network>),
     /// Of `SUBNETS4`.
     Subnet(Ipv4Network, Option<Subnet>),
+    /// Of `SUBNETS6`.
+    Subnet6(Ipv6Network, Option<Subnet>),
     /// Of `LOCALS4`.
     Local(Ip4, Option<Local>),
+    /// Of `LOCALS6`.
+    Local6(Ip6, Option<Local>),
+    /// Of `TRUSTED`.
+    Trusted(TrustKey, Option<u64>),
     /// Of `UPLINKS`.
     Uplink(u32, Option<Uplink>),
     /// Of `ENDPOINTS`.
     Endpoint(u32, Option<Endpoint>),
     /// Of `NEIGHBOURS4`.
     Neighbour(NeighbourKey4, Option<Neighbour>),
+    /// Of `NEIGHBOURS6`.
+    Neighbour6(NeighbourKey6, Option<Neighbour>),
     /// Of `LINKS`.
     Link(LinkKey, Option<u64>),
     /// Of `RULES`.
     Rule(u32, Option<Rule>),
+    /// Of `SERVED`: bits that count, and key.
+    Served((u32, ServedKey), Option<u64>),
     /// Of `PORTS`: table and slot.
     Port((u32, u32), Option<PortSlot>),
     /// Of `DENY4` and `DENY6`.
@@ -244,13 +256,15 @@ impl Entry {
             Self::Config(..) => "map_config",
             Self::Generation(..) => "map_generations",
             Self::Network(..) => "map_networks",
-            Self::Subnet(..) => "map_subnets",
-            Self::Local(..) => "map_locals",
+            Self::Subnet(..) | Self::Subnet6(..) => "map_subnets",
+            Self::Local(..) | Self::Local6(..) => "map_locals",
+            Self::Trusted(..) => "map_trusted",
             Self::Uplink(..) => "map_uplinks",
             Self::Endpoint(..) => "map_endpoints",
-            Self::Neighbour(..) => "map_neighbours",
+            Self::Neighbour(..) | Self::Neighbour6(..) => "map_neighbours",
             Self::Link(..) => "map_links",
             Self::Rule(..) => "map_rules",
+            Self::Served(..) => "map_served",
             Self::Port(..) => "map_ports",
             Self::Denied(..) => "map_deny",
             Self::DenyLate(..) => "map_deny_late",
@@ -264,7 +278,12 @@ impl Entry {
             Self::Generation(_, value) => value.is_none(),
             Self::Network(_, value) => value.is_none(),
             Self::Subnet(_, value) => value.is_none(),
+            Self::Subnet6(_, value) => value.is_none(),
             Self::Local(_, value) => value.is_none(),
+            Self::Local6(_, value) => value.is_none(),
+            Self::Trusted(_, value) => value.is_none(),
+            Self::Neighbour6(_, value) => value.is_none(),
+            Self::Served(_, value) => value.is_none(),
             Self::Uplink(_, value) => value.is_none(),
             Self::Endpoint(_, value) => value.is_none(),
             Self::Neighbour(_, value) => value.is_none(),

@@ -1,14 +1,17 @@
 //! Containers: their namespaces, veths, and what is inside.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
+};
 
-use bascule_common::abi::{NeighbourKey4, names::program};
+use bascule_common::abi::{Ip6, NeighbourKey, names::program};
 
 use super::{
     Action, FdbEntry, Hook, Inside, Link, Name, Neighbour, Owner, Planned, Sandbox, Side, Subject,
-    action::ConfigureInterface, contents::with_prefix, diff::View, host,
+    action::ConfigureInterface, diff::View, host,
 };
-use crate::model::{self, Container, Desired, Endpoint, Mode, Network};
+use crate::model::{self, Container, Desired, Endpoint, Family, Mode, Network};
 
 /// Plans everything about containers that is not in a map.
 pub(super) fn containers(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
@@ -91,18 +94,20 @@ impl Place<'_> {
             host::attach(self.observed, Hook { ifindex: index, side }, program, subject, plan);
         }
         let mut push = |action| plan.push(Planned { subject, action });
-        if let Some(bridge) = bridge.filter(|b| link.master != Some(*b)) {
-            if self.network.brought {
-                // Set once, it stays: Linux would change it with the ports, and all neighbours be wrong.
-                push(Action::SetMac {
-                    index: bridge,
-                    mac: self.observed.gateway_mac(self.network),
-                });
+        if !self.network.without_bridge() {
+            if let Some(bridge) = bridge.filter(|b| link.master != Some(*b)) {
+                if self.network.brought {
+                    // Set once, it stays: Linux would change it with the ports, and all neighbours be wrong.
+                    push(Action::SetMac {
+                        index: bridge,
+                        mac: self.observed.gateway_mac(self.network),
+                    });
+                }
+                push(Action::Enslave { index, bridge });
             }
-            push(Action::Enslave { index, bridge });
-        }
-        if !link.quiet {
-            push(Action::Quiet { index });
+            if !link.quiet {
+                push(Action::Quiet { index });
+            }
         }
         if link.mtu != u32::from(self.network.mtu) {
             push(Action::SetMtu { index, mtu: self.network.mtu.into() });
@@ -118,18 +123,26 @@ impl Place<'_> {
     /// Plans the container's end, where it is not what it shall be.
     fn interface(&self, inside: &Inside, link: &Link, push: &mut impl FnMut(Action)) {
         let endpoint = self.endpoint;
-        let Some(address) = with_prefix(endpoint.ip, self.network) else { return };
-        let leads_out =
-            self.desired.gateway(self.container).is_some_and(|(_, first)| first.id == endpoint.id);
-        let gateway = leads_out.then_some(self.network.gateway);
+        let with_prefix =
+            |family| self.network.pool(family)?.with_prefix(endpoint.address(family)?);
+        let addresses: Vec<_> = Family::ALL.into_iter().filter_map(with_prefix).collect();
+        let leads_out = |family: &Family| {
+            let first = self.desired.gateway(self.container, *family);
+            first.is_some_and(|(_, first)| first.id == endpoint.id)
+        };
+        let gateways: Vec<_> = Family::ALL
+            .into_iter()
+            .filter(leads_out)
+            .filter_map(|family| self.network.gateway(family))
+            .collect();
         let settled = inside.interfaces.get(&endpoint.interface).is_some_and(|found| {
             found.peer == Some(link.index)
                 && found.up
                 && found.mac == endpoint.mac.octets()
                 && found.mtu == u32::from(self.network.mtu)
                 // Further addresses are the container's own affair; it cannot send from them.
-                && found.addresses.contains(&address)
-                && (gateway.is_none() || found.gateway == gateway)
+                && addresses.iter().all(|address| found.addresses.contains(address))
+                && gateways.iter().all(|gateway| found.gateways.contains(gateway))
         });
         if !settled {
             push(Action::Configure(Box::new(ConfigureInterface {
@@ -139,8 +152,8 @@ impl Place<'_> {
                 name: endpoint.interface.clone(),
                 mac: endpoint.mac.octets(),
                 mtu: self.network.mtu.into(),
-                address,
-                gateway,
+                addresses,
+                gateways,
             })));
         }
     }
@@ -161,7 +174,11 @@ fn neighbours(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
             if observed.links.get(&port).is_some_and(|l| l.master == Some(link)) {
                 fdb.insert(FdbEntry { port, mac }, subject);
             }
-            neighbours.insert(Neighbour { link, ip: endpoint.ip, mac }, subject);
+            let link_local =
+                endpoint.ip6.map(|_| IpAddr::from(Ipv6Addr::from(Ip6::link_local(&mac))));
+            for ip in endpoint.addresses().chain(link_local) {
+                neighbours.insert(Neighbour { link, ip, mac }, subject);
+            }
         }
     }
     let ours = |entry: &&FdbEntry| {
@@ -176,8 +193,12 @@ fn neighbours(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
         network.and_then(|id| desired.networks.get(id)).map(|n| n.index)
     };
     let ours = |n: &&Neighbour| {
-        let key = index(n.link).map(|network| NeighbourKey4 { network, address: n.ip.into() });
-        key.is_some_and(|key| observed.contents.neighbours.contains_key(&key))
+        let Some(network) = index(n.link) else { return false };
+        let (known, known6) = (&observed.contents.neighbours, &observed.contents.neighbours6);
+        match n.ip {
+            IpAddr::V4(ip) => known.contains_key(&NeighbourKey { network, address: ip.into() }),
+            IpAddr::V6(ip) => known6.contains_key(&NeighbourKey { network, address: ip.into() }),
+        }
     };
     let gone = observed.neighbours.iter().filter(|n| !neighbours.contains_key(n)).filter(ours);
     plan.extend(gone.map(|neighbour| host(Action::DeleteNeighbour(*neighbour))));

@@ -2,17 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
 };
 
 use bascule_common::abi::{
-    self, Config, Denied, Endpoint, Ip4, LinkKey, Local, Mac, Neighbour, NeighbourKey4, Port,
-    PortSlot, Rule, Subnet, Uplink, service,
+    self, Config, Denied, Endpoint, Ip4, Ip6, LinkKey, Local, Mac, Neighbour, NeighbourKey,
+    NeighbourKey4, NeighbourKey6, Port, PortSlot, Rule, ServedKey, Subnet, TrustKey, Uplink,
+    service,
 };
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::{Entry, Settings, deny, diff::View, host};
-use crate::model::{self, Container, ContainerId, Desired, Network, PublishedRule};
+use crate::model::{
+    self, Container, ContainerId, Desired, Family, GatewayMode, Network, PortRange, PublishedRule,
+};
 
 /// Contents of every map that the agent writes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,18 +28,28 @@ pub struct Contents {
     pub networks: BTreeMap<u32, abi::Network>,
     /// `SUBNETS4`.
     pub subnets: BTreeMap<Ipv4Network, Subnet>,
+    /// `SUBNETS6`.
+    pub subnets6: BTreeMap<Ipv6Network, Subnet>,
     /// `LOCALS4`.
     pub locals: BTreeMap<Ip4, Local>,
+    /// `LOCALS6`.
+    pub locals6: BTreeMap<Ip6, Local>,
+    /// `TRUSTED`.
+    pub trusted: BTreeMap<TrustKey, u64>,
     /// `UPLINKS`.
     pub uplinks: BTreeMap<u32, Uplink>,
     /// `ENDPOINTS` and `ENDPOINTS_HI`.
     pub endpoints: BTreeMap<u32, Endpoint>,
     /// `NEIGHBOURS4`.
     pub neighbours: BTreeMap<NeighbourKey4, Neighbour>,
+    /// `NEIGHBOURS6`.
+    pub neighbours6: BTreeMap<NeighbourKey6, Neighbour>,
     /// `LINKS`.
     pub links: BTreeMap<LinkKey, u64>,
     /// `RULES`.
     pub rules: BTreeMap<u32, Rule>,
+    /// `SERVED`: by bits that count, and key.
+    pub served: BTreeMap<(u32, ServedKey), u64>,
     /// `PORTS`: by table and slot.
     pub ports: BTreeMap<(u32, u32), PortSlot>,
     /// `DENY4` and `DENY6`.
@@ -55,10 +68,12 @@ impl Contents {
         }
         for network in desired.networks.values() {
             if let Some(&bridge) = observed.bridges.get(&network.id) {
-                contents.network(network, bridge, observed.gateway_mac(network));
+                contents.network(network, bridge, observed.gateway_mac(network), settings);
+                contents.trust(network, observed);
             }
         }
         contents.locals = host::locals(desired, observed);
+        contents.locals6 = host::locals6(desired, observed);
         contents.uplinks = host::uplinks(observed, settings)
             .map(|link| (link.index, host::uplink(link)))
             .collect();
@@ -72,25 +87,43 @@ impl Contents {
         contents
     }
 
-    fn network(&mut self, network: &Network, bridge: u32, gateway_mac: Mac) {
-        let mut flags = abi::Network::PRESENT;
+    fn network(&mut self, network: &Network, bridge: u32, gateway_mac: Mac, settings: &Settings) {
         let options = &network.options;
-        let switches = [
-            (options.icc, abi::Network::ICC),
-            (network.internal, abi::Network::INTERNAL),
-            (options.masquerade, abi::Network::MASQUERADE4),
-        ];
-        flags |= switches.into_iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag);
         let value = abi::Network {
-            flags,
+            flags: flags(network, settings),
             bridge,
-            gateway4: network.gateway.into(),
+            gateway4: match network.gateway(Family::V4) {
+                Some(IpAddr::V4(gateway)) => gateway.into(),
+                _ => Ip4::UNSPECIFIED,
+            },
+            masquerade4: options.host_ipv4.map_or(Ip4::UNSPECIFIED, Into::into),
             mtu: network.mtu.into(),
             gateway_mac,
-            ..abi::Network::default()
+            pad: 0,
+            gateway6: match network.gateway(Family::V6) {
+                Some(IpAddr::V6(gateway)) => gateway.into(),
+                _ => Ip6::UNSPECIFIED,
+            },
+            masquerade6: options.host_ipv6.map_or(Ip6::UNSPECIFIED, Into::into),
         };
         self.networks.insert(network.index, value);
-        self.subnets.insert(network.subnet, Subnet { network: network.index, flags: 0 });
+        let subnet = Subnet { network: network.index, flags: 0 };
+        for pool in network.pools() {
+            match pool.subnet {
+                IpNetwork::V4(prefix) => drop(self.subnets.insert(prefix, subnet)),
+                // Every link has this prefix: it tells nothing.
+                IpNetwork::V6(prefix) if prefix.ip().is_unicast_link_local() => {}
+                IpNetwork::V6(prefix) => drop(self.subnets6.insert(prefix, subnet)),
+            }
+        }
+    }
+
+    /// Enters the interfaces that may address the containers of a network directly, as far as they exist.
+    fn trust(&mut self, network: &Network, observed: &View) {
+        let trusted = &network.options.trusted;
+        for link in observed.links.values().filter(|link| trusted.contains(&link.name)) {
+            self.trusted.insert(TrustKey { network: network.index, ifindex: link.index }, 1);
+        }
     }
 
     fn container(
@@ -107,7 +140,8 @@ impl Contents {
                 continue;
             };
             let value = Endpoint {
-                ip4: endpoint.ip.into(),
+                ip4: endpoint.ip.map_or(Ip4::UNSPECIFIED, Into::into),
+                ip6: endpoint.ip6.map_or(Ip6::UNSPECIFIED, Into::into),
                 network: network.index,
                 endpoint: endpoint.index,
                 generation: endpoint.generation,
@@ -118,7 +152,6 @@ impl Contents {
                 gateway_mac: observed.gateway_mac(network),
                 ..Endpoint::default()
             };
-            let key = NeighbourKey4 { network: network.index, address: value.ip4 };
             let neighbour = Neighbour {
                 ifindex: link,
                 endpoint: value.endpoint,
@@ -130,15 +163,27 @@ impl Contents {
                 reserved: 0,
             };
             self.endpoints.insert(link, value);
-            self.neighbours.insert(key, neighbour);
+            if let Some(ip) = endpoint.ip {
+                let key = NeighbourKey { network: network.index, address: ip.into() };
+                self.neighbours.insert(key, neighbour);
+            }
+            // Every interface has an address of its link, on networks without IPv6 as well.
+            let link_local = Ip6::link_local(&value.mac);
+            for address in endpoint.ip6.map(Ip6::from).into_iter().chain([link_local]) {
+                let key = NeighbourKey { network: network.index, address };
+                self.neighbours6.insert(key, neighbour);
+            }
         }
-        let Some((network, endpoint)) = desired.gateway(container) else { return };
-        let Some(network) = desired.networks.get(&network) else { return };
-        if !observed.veths.contains_key(&endpoint.id) {
-            return;
-        }
-        for rule in container.running().iter().flat_map(|r| &r.rules) {
-            self.rule(desired, network, endpoint, rule);
+        for family in Family::ALL {
+            let Some((network, endpoint)) = desired.gateway(container, family) else { continue };
+            let Some(network) = desired.networks.get(&network) else { continue };
+            if !observed.veths.contains_key(&endpoint.id) {
+                continue;
+            }
+            let rules = container.running().into_iter().flat_map(|r| &r.rules);
+            for rule in rules.filter(|rule| rule.family() == family) {
+                self.rule(desired, network, endpoint, rule);
+            }
         }
     }
 
@@ -149,32 +194,36 @@ impl Contents {
         endpoint: &model::Endpoint,
         rule: &PublishedRule,
     ) {
+        let Some(address) = endpoint.address(rule.family()) else { return };
         let value = Rule {
             host_base: rule.host.first(),
             container_base: rule.container.first(),
             count: rule.host.count(),
             proto: rule.proto.number(),
-            flags: 0,
+            flags: if rule.family() == Family::V6 { Rule::IPV6 } else { 0 },
             network: network.index,
             endpoint: endpoint.index,
             generation: endpoint.generation,
-            address: IpAddr::V4(endpoint.ip).into(),
-            host: IpAddr::V4(rule.host_ip).into(),
+            address: address.into(),
+            // What is routed is reached at the container's own address alone.
+            host: if rule.routed { address } else { rule.host_ip }.into(),
             reserved: 0,
         };
         self.rules.insert(rule.index, value);
-        // Every address's own table has the wildcard's rules too: one look is enough for a packet.
-        let own = desired.indices.tables.iter();
-        let tables: Vec<u32> = if rule.host_ip.is_unspecified() {
-            own.map(|(_, &table)| table)
-                .chain([service::WILDCARD_TABLE, service::ANY_TABLE])
-                .collect()
-        } else {
-            own.filter(|(ip, _)| **ip == rule.host_ip)
-                .map(|(_, &t)| t)
-                .chain([service::ANY_TABLE])
-                .collect()
-        };
+        for (bits, port) in prefixes(rule.container) {
+            let key = ServedKey {
+                endpoint: endpoint.index.to_be(),
+                proto: value.proto,
+                family: value.flags & Rule::IPV6,
+                port: Port::new(port),
+            };
+            // Of several rules for a port the first counts.
+            self.served.entry((ServedKey::FIXED_BITS + bits, key)).or_insert(rule.index.into());
+        }
+        if rule.routed {
+            return;
+        }
+        let tables = tables(desired, rule);
         for port in rule.host.ports() {
             let Some(slot) = service::slot(value.proto, Port::new(port)) else { continue };
             for &table in &tables {
@@ -194,12 +243,17 @@ impl Contents {
         step(&known, &wanted.generations, Entry::Generation, &mut entries);
         step(&self.networks, &wanted.networks, Entry::Network, &mut entries);
         step(&self.subnets, &wanted.subnets, Entry::Subnet, &mut entries);
+        step(&self.subnets6, &wanted.subnets6, Entry::Subnet6, &mut entries);
         step(&self.locals, &wanted.locals, Entry::Local, &mut entries);
+        step(&self.locals6, &wanted.locals6, Entry::Local6, &mut entries);
         step(&self.uplinks, &wanted.uplinks, Entry::Uplink, &mut entries);
         step(&self.endpoints, &wanted.endpoints, Entry::Endpoint, &mut entries);
         step(&self.neighbours, &wanted.neighbours, Entry::Neighbour, &mut entries);
+        step(&self.neighbours6, &wanted.neighbours6, Entry::Neighbour6, &mut entries);
         step(&self.links, &wanted.links, Entry::Link, &mut entries);
         step(&self.rules, &wanted.rules, Entry::Rule, &mut entries);
+        step(&self.trusted, &wanted.trusted, Entry::Trusted, &mut entries);
+        step(&self.served, &wanted.served, Entry::Served, &mut entries);
         step(&self.ports, &wanted.ports, Entry::Port, &mut entries);
         step(&self.denied, &wanted.denied, Entry::Denied, &mut entries);
         step(&self.deny_late, &wanted.deny_late, Entry::DenyLate, &mut entries);
@@ -213,17 +267,81 @@ impl Contents {
             Entry::Generation(key, value) => put(&mut self.generations, *key, *value),
             Entry::Network(key, value) => put(&mut self.networks, *key, *value),
             Entry::Subnet(key, value) => put(&mut self.subnets, *key, *value),
+            Entry::Subnet6(key, value) => put(&mut self.subnets6, *key, *value),
             Entry::Local(key, value) => put(&mut self.locals, *key, *value),
+            Entry::Local6(key, value) => put(&mut self.locals6, *key, *value),
             Entry::Uplink(key, value) => put(&mut self.uplinks, *key, *value),
             Entry::Endpoint(key, value) => put(&mut self.endpoints, *key, *value),
             Entry::Neighbour(key, value) => put(&mut self.neighbours, *key, *value),
+            Entry::Neighbour6(key, value) => put(&mut self.neighbours6, *key, *value),
             Entry::Link(key, value) => put(&mut self.links, *key, *value),
             Entry::Rule(key, value) => put(&mut self.rules, *key, *value),
+            Entry::Trusted(key, value) => put(&mut self.trusted, *key, *value),
+            Entry::Served(key, value) => put(&mut self.served, *key, *value),
             Entry::Port(key, value) => put(&mut self.ports, *key, *value),
             Entry::Denied(key, value) => put(&mut self.denied, *key, *value),
             Entry::DenyLate(key, value) => put(&mut self.deny_late, *key, *value),
         }
     }
+}
+
+/// Returns the switches of a network.
+fn flags(network: &Network, settings: &Settings) -> u32 {
+    use abi::Network as N;
+    let options = &network.options;
+    let mut switches = vec![
+        (true, N::PRESENT),
+        (options.icc, N::ICC),
+        (network.internal, N::INTERNAL),
+        (options.l2_bpf, N::L2_BPF),
+        (!options.trusted.is_empty(), N::HAS_TRUSTED),
+    ];
+    let families = [
+        (Family::V4, N::MASQUERADE4, N::UNPROTECTED4, N::DIRECT4, N::ROUTED4),
+        (Family::V6, N::MASQUERADE6, N::UNPROTECTED6, N::DIRECT6, N::ROUTED6),
+    ];
+    for (family, masquerade, unprotected, direct, routed) in families {
+        if network.pool(family).is_none() {
+            continue;
+        }
+        let mode = network.mode(family);
+        let translated = matches!(mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
+        switches.extend([
+            (translated && options.masquerade && settings.masquerade, masquerade),
+            (mode == GatewayMode::NatUnprotected, unprotected),
+            (mode == GatewayMode::Routed || settings.direct_routing, direct),
+            (mode == GatewayMode::Routed, routed),
+        ]);
+    }
+    switches.into_iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag)
+}
+
+/// Returns the tables that a rule stands in. Every address's own table has the wildcard's rules too: one look
+/// is enough for a packet.
+fn tables(desired: &Desired, rule: &PublishedRule) -> Vec<u32> {
+    let (wildcard, any) = match rule.family() {
+        Family::V4 => (service::WILDCARD_TABLE, service::ANY_TABLE),
+        Family::V6 => (service::WILDCARD_TABLE6, service::ANY_TABLE6),
+    };
+    let own = desired.indices.tables.iter().filter(|(ip, _)| Family::of(**ip) == rule.family());
+    if rule.host_ip.is_unspecified() {
+        own.map(|(_, &table)| table).chain([wildcard, any]).collect()
+    } else {
+        own.filter(|(ip, _)| **ip == rule.host_ip).map(|(_, &t)| t).chain([any]).collect()
+    }
+}
+
+/// Returns a range of ports as prefixes: how many bits count, and the first port.
+fn prefixes(range: PortRange) -> Vec<(u32, u16)> {
+    let mut prefixes = Vec::new();
+    let (mut first, end) = (u32::from(range.first()), u32::from(range.last()) + 1);
+    while first < end {
+        // The largest block that begins here and does not go past the end.
+        let bits = first.trailing_zeros().min((end - first).ilog2()).min(16);
+        prefixes.push((16 - bits, first as u16));
+        first += 1 << bits;
+    }
+    prefixes
 }
 
 fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
@@ -283,7 +401,25 @@ pub(super) fn holders(desired: &Desired) -> BTreeMap<u32, ContainerId> {
     all.flat_map(|c| c.endpoints().map(|(_, e)| (e.index, c.id)).collect::<Vec<_>>()).collect()
 }
 
-/// Returns the address of a container with its prefix.
-pub(super) fn with_prefix(ip: Ipv4Addr, network: &Network) -> Option<Ipv4Network> {
-    Ipv4Network::new(ip, network.subnet.prefix()).ok()
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_range_is_its_prefixes(first in 1_u16.., count in 1_u16..) {
+            let Some(range) = PortRange::new(first, count) else { return Ok(()) };
+            let mut covered = Vec::new();
+            for (bits, port) in prefixes(range) {
+                let size = 1_u32 << (16 - bits);
+                prop_assert_eq!(u32::from(port) % size, 0);
+                covered.extend((0..size).map(|n| u32::from(port) + n));
+            }
+            let wanted: Vec<_> = range.ports().map(u32::from).collect();
+            prop_assert_eq!(covered, wanted);
+            prop_assert!(prefixes(range).len() <= 30);
+        }
+    }
 }

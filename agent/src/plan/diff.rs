@@ -17,6 +17,10 @@ pub struct Settings {
     pub config: Config,
     /// Names of interfaces that lead out, with `*` and `?`; none is every one.
     pub uplinks: Vec<String>,
+    /// Whether networks are masqueraded unless they say otherwise.
+    pub masquerade: bool,
+    /// Whether containers may be addressed directly from outside, as far as they publish ports.
+    pub direct_routing: bool,
 }
 
 impl Settings {
@@ -99,7 +103,15 @@ impl Subjects {
                 self.rules.get(&slot.rule).map_or(Subject::Host, |id| Subject::Container(*id))
             }
             Entry::Network(index, Some(_)) => network(*index),
-            Entry::Subnet(_, Some(value)) => network(value.network),
+            Entry::Neighbour6(_, Some(value)) => endpoint(value.endpoint),
+            Entry::Served(_, Some(rule)) => {
+                let rule = u32::try_from(*rule).unwrap_or_default();
+                self.rules.get(&rule).map_or(Subject::Host, |id| Subject::Container(*id))
+            }
+            Entry::Subnet(_, Some(value)) | Entry::Subnet6(_, Some(value)) => {
+                network(value.network)
+            }
+            Entry::Trusted(key, Some(_)) => network(key.network),
             Entry::Denied(..) | Entry::DenyLate(..) => Subject::DenyList,
             _ => Subject::Host,
         }

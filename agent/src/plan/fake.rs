@@ -32,6 +32,7 @@ fn foreign(index: u32, name: &str) -> Link {
         master: None,
         quiet: false,
         source: None,
+        source6: None,
     }
 }
 
@@ -94,7 +95,7 @@ impl Fake {
             Action::SetUp { index, .. } => self.link(*index).up = true,
             Action::SetMac { index, mac } => self.link(*index).mac = *mac,
             Action::SetMtu { index, mtu } => self.link(*index).mtu = *mtu,
-            Action::AddAddress { index, address } => {
+            Action::AddAddress { index, address, .. } => {
                 self.link(*index);
                 self.seen.addresses.push(Address { link: *index, address: *address });
             }
@@ -161,7 +162,7 @@ impl Fake {
                     mac,
                     mtu,
                     addresses: BTreeSet::new(),
-                    gateway: None,
+                    gateways: BTreeSet::new(),
                 };
                 let former =
                     self.inside(*container).interfaces.insert(format!("new-{name}"), interface);
@@ -180,8 +181,8 @@ impl Fake {
                 let mut interface = interfaces.remove(&name).expect("found");
                 interface.up = true;
                 (interface.mac, interface.mtu) = (wanted.mac, wanted.mtu);
-                interface.addresses = BTreeSet::from([wanted.address]);
-                interface.gateway = wanted.gateway.or(interface.gateway);
+                interface.addresses = wanted.addresses.iter().copied().collect();
+                interface.gateways.extend(&wanted.gateways);
                 interfaces.insert(wanted.name.clone(), interface);
             }
             other => panic!("no veth in {other:?}"),
@@ -202,12 +203,16 @@ impl Fake {
                     "an endpoint without programs"
                 );
             }
-            Entry::Neighbour(_, Some(value)) => {
+            Entry::Neighbour(_, Some(value)) | Entry::Neighbour6(_, Some(value)) => {
                 assert!(contents.endpoints.contains_key(&value.ifindex))
             }
             Entry::Port(_, Some(slot)) => assert!(contents.rules.contains_key(&slot.rule)),
+            Entry::Served(_, Some(rule)) => {
+                assert!(contents.rules.contains_key(&u32::try_from(*rule).unwrap()));
+            }
             Entry::Rule(index, None) => {
-                assert!(!contents.ports.values().any(|slot| slot.rule == *index))
+                assert!(!contents.ports.values().any(|slot| slot.rule == *index));
+                assert!(!contents.served.values().any(|rule| *rule == u64::from(*index)));
             }
             _ => {}
         }

@@ -1,14 +1,17 @@
 //! The host's own side: which interfaces lead out, which addresses are its own, and the bridges.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use bascule_common::abi::{Ip4, Local, Uplink, names::program};
+use bascule_common::abi::{Ip4, Ip6, Local, Uplink, names::program, service};
+use ipnetwork::IpNetwork;
 
 use super::{
-    Action, Address, Hook, Link, Observed, Owner, Planned, Settings, Side, Subject,
-    contents::with_prefix, diff::View,
+    Action, Address, Hook, Link, Observed, Owner, Planned, Settings, Side, Subject, diff::View,
 };
-use crate::model::{Desired, Network};
+use crate::model::{Desired, Family, Network};
 
 /// Returns the interfaces that lead out of the host.
 pub(super) fn uplinks<'a>(
@@ -27,26 +30,57 @@ pub(super) fn uplink(link: &Link) -> Uplink {
         mtu: link.mtu,
         flags: if link.ethernet { 0 } else { Uplink::LAYER3 },
         mac: link.mac,
+        masquerade6: link.source6.map_or(Ip6::UNSPECIFIED, Ip6::from),
         ..Uplink::default()
     }
 }
 
-/// Returns the host's addresses and the broadcast addresses of its subnets.
+/// Returns the port table of an address of the host: its own, or that of all of its family.
+fn table(desired: &Desired, ip: IpAddr) -> u32 {
+    let all = match Family::of(ip) {
+        Family::V4 => service::WILDCARD_TABLE,
+        Family::V6 => service::WILDCARD_TABLE6,
+    };
+    desired.indices.tables.get(&ip).copied().unwrap_or(all)
+}
+
+fn local(desired: &Desired, observed: &Observed, Address { link, address }: &Address) -> Local {
+    let ours = observed.links.get(link).is_some_and(|l| l.owner.network().is_some());
+    let flags = if ours { Local::GATEWAY } else { 0 };
+    Local { table: table(desired, address.ip()), flags }
+}
+
+/// Returns the host's IPv4 addresses and the broadcast addresses of its subnets.
 pub(super) fn locals(desired: &Desired, observed: &Observed) -> BTreeMap<Ip4, Local> {
     let mut locals = BTreeMap::new();
-    for Address { link, address } in &observed.addresses {
+    for found in &observed.addresses {
+        let IpNetwork::V4(address) = found.address else { continue };
         if address.prefix() < 31 {
-            let broadcast = Local { table: 0, flags: Local::BROADCAST };
+            let broadcast = Local { table: service::WILDCARD_TABLE, flags: Local::BROADCAST };
             locals.entry(address.broadcast().into()).or_insert(broadcast);
         }
-        let ours = observed.links.get(link).is_some_and(|l| l.owner.network().is_some());
-        let table = desired.indices.tables.get(&address.ip()).copied().unwrap_or(0);
-        let flags = if ours { Local::GATEWAY } else { 0 };
-        locals.insert(address.ip().into(), Local { table, flags });
+        locals.insert(address.ip().into(), local(desired, observed, found));
     }
     // Every address of 127.0.0.0/8 is the host's.
-    for (ip, &table) in desired.indices.tables.iter().filter(|(ip, _)| ip.is_loopback()) {
-        locals.insert((*ip).into(), Local { table, flags: 0 });
+    for (ip, &table) in &desired.indices.tables {
+        if let IpAddr::V4(ip) = ip
+            && ip.is_loopback()
+        {
+            locals.insert((*ip).into(), Local { table, flags: 0 });
+        }
+    }
+    locals
+}
+
+/// Returns the host's IPv6 addresses, those of its links included.
+pub(super) fn locals6(desired: &Desired, observed: &Observed) -> BTreeMap<Ip6, Local> {
+    let mut locals = BTreeMap::<Ip6, Local>::new();
+    for found in &observed.addresses {
+        let IpNetwork::V6(address) = found.address else { continue };
+        let new = local(desired, observed, found);
+        // `fe80::1` may be on a bridge of ours and elsewhere.
+        let held = locals.entry(address.ip().into()).or_insert(new);
+        held.flags |= new.flags;
     }
     locals
 }
@@ -78,14 +112,16 @@ fn bridge(network: &Network, link: &Link, observed: &Observed, push: &mut impl F
     if link.mtu != u32::from(network.mtu) {
         push(Action::SetMtu { index, mtu: network.mtu.into() });
     }
-    let wanted = with_prefix(network.gateway, network);
+    let wanted = network.on_bridge();
     let found = || observed.addresses.iter().filter(|a| a.link == index).map(|a| a.address);
-    // Further addresses may be the operator's; only one that is in the way of the gateway's goes.
-    for address in found().filter(|a| Some(*a) != wanted && a.ip() == network.gateway) {
+    // Further addresses may be the operator's; only one that is in the way of a gateway's goes.
+    let in_the_way =
+        |a: &IpNetwork| !wanted.contains(a) && wanted.iter().any(|gateway| gateway.ip() == a.ip());
+    for address in found().filter(in_the_way) {
         push(Action::DeleteAddress { index, address });
     }
-    if let Some(address) = wanted.filter(|wanted| !found().any(|a| a == *wanted)) {
-        push(Action::AddAddress { index, address });
+    for address in wanted.iter().copied().filter(|wanted| !found().any(|a| a == *wanted)) {
+        push(Action::AddAddress { index, name: link.name.clone(), address });
     }
     if !link.up {
         push(Action::SetUp { index, name: link.name.clone() });

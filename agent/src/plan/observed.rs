@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use bascule_common::abi::Mac;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 use super::Contents;
 use crate::model::{ContainerId, EndpointId, NamespaceId, NetworkId};
@@ -16,7 +16,7 @@ use crate::model::{ContainerId, EndpointId, NamespaceId, NetworkId};
 pub struct Observed {
     /// Interfaces of the agent's namespace, by index.
     pub links: BTreeMap<u32, Link>,
-    /// Their IPv4 addresses.
+    /// Their addresses.
     pub addresses: Vec<Address>,
     /// Forwarding entries of bridges of ours that somebody set.
     pub fdb: BTreeSet<FdbEntry>,
@@ -59,6 +59,8 @@ pub struct Link {
     pub quiet: bool,
     /// The address that packets bear which leave by it.
     pub source: Option<Ipv4Addr>,
+    /// The IPv6 address that packets bear which leave by it.
+    pub source6: Option<Ipv6Addr>,
 }
 
 /// Whose an interface is.
@@ -86,13 +88,13 @@ impl Owner {
     }
 }
 
-/// An IPv4 address of an interface.
+/// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
     /// The interface.
     pub link: u32,
     /// The address with its prefix.
-    pub address: Ipv4Network,
+    pub address: IpNetwork,
 }
 
 /// A forwarding entry of a bridge.
@@ -110,7 +112,7 @@ pub struct Neighbour {
     /// The bridge.
     pub link: u32,
     /// The address.
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     /// Its Ethernet address.
     pub mac: Mac,
 }
@@ -196,8 +198,8 @@ pub struct Interface {
     pub mac: Mac,
     /// Its MTU.
     pub mtu: u32,
-    /// Its IPv4 addresses.
-    pub addresses: BTreeSet<Ipv4Network>,
-    /// Gateway of a default route by it.
-    pub gateway: Option<Ipv4Addr>,
+    /// Its addresses.
+    pub addresses: BTreeSet<IpNetwork>,
+    /// Gateways of default routes by it.
+    pub gateways: BTreeSet<IpAddr>,
 }

@@ -37,27 +37,30 @@ const fn stage(action: &Action) -> u8 {
 const fn entry_stage(entry: &Entry) -> u8 {
     match entry {
         Entry::Generation(..) => 0,
-        Entry::Port(_, None) => 1,
+        Entry::Port(_, None) | Entry::Served(_, None) => 1,
         Entry::Rule(_, None) => 2,
         Entry::Link(_, None) => 3,
-        Entry::Neighbour(_, None) => 4,
+        Entry::Neighbour(_, None) | Entry::Neighbour6(_, None) => 4,
         Entry::Endpoint(_, None) => 5,
-        Entry::Uplink(_, None) | Entry::Local(_, None) => 10,
-        Entry::Subnet(_, None) => 11,
+        Entry::Uplink(_, None)
+        | Entry::Local(_, None)
+        | Entry::Local6(_, None)
+        | Entry::Trusted(_, None) => 10,
+        Entry::Subnet(_, None) | Entry::Subnet6(_, None) => 11,
         Entry::Network(_, None) => 12,
         Entry::Denied(_, None) => 13,
         Entry::DenyLate(_, None) => 14,
         Entry::Config(..) => 19,
         Entry::Network(..) => 23,
-        Entry::Subnet(..) => 24,
-        Entry::Local(..) => 25,
-        Entry::Uplink(..) => 26,
+        Entry::Subnet(..) | Entry::Subnet6(..) => 24,
+        Entry::Local(..) | Entry::Local6(..) => 25,
+        Entry::Uplink(..) | Entry::Trusted(..) => 26,
         Entry::Denied(..) => 27,
         Entry::DenyLate(..) => 28,
         Entry::Endpoint(..) => 34,
         Entry::Link(..) => 41,
-        Entry::Neighbour(..) => 42,
+        Entry::Neighbour(..) | Entry::Neighbour6(..) => 42,
         Entry::Rule(..) => 43,
-        Entry::Port(..) => 44,
+        Entry::Port(..) | Entry::Served(..) => 44,
     }
 }

@@ -1,8 +1,8 @@
 //! From any start a few rounds lead to what is desired, and then there is nothing to do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
-use bascule_common::abi::{Config, Ip4, Local, service};
+use bascule_common::abi::{self, Config, Ip4, Local, Rule, service};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -29,7 +29,12 @@ impl World {
             desired: Desired::new(predefined, 5),
             facts: Facts::sample(),
             kernel: Fake::new(),
-            settings: Settings { config: Config::default(), uplinks: Vec::new() },
+            settings: Settings {
+                config: Config::default(),
+                uplinks: Vec::new(),
+                masquerade: true,
+                direct_routing: false,
+            },
         }
     }
 
@@ -120,6 +125,96 @@ fn one_container_takes_three_rounds_and_then_nothing_is_left_to_do() {
     assert_eq!(tables, [service::WILDCARD_TABLE, service::ANY_TABLE, service::ANY_TABLE, own, own]);
     let local = seen.contents.locals.get(&Ip4::new([192, 0, 2, 7]));
     assert_eq!(local, Some(&Local { table: own, flags: 0 }));
+}
+
+#[test]
+fn a_network_of_both_families_fills_the_maps_of_both() {
+    let mut world = World::new();
+    let subnets = ["10.1.0.0/24", "2001:db8:1::/64"]
+        .map(|subnet| SubnetSpec { subnet: subnet.into(), ..SubnetSpec::default() });
+    let options = [
+        ("com.docker.network.bridge.gateway_mode_ipv6", "routed"),
+        ("com.docker.network.bridge.trusted_host_interfaces", "wg0:eth0"),
+        ("com.docker.network.host_ipv4", "192.0.2.7"),
+    ];
+    world.change(&Change::CreateNetwork(NetworkSpec {
+        name: "n1".into(),
+        subnets: subnets.into(),
+        options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        ..NetworkSpec::default()
+    }));
+    world.container(1, 1);
+    assert!(world.converge() <= 4);
+    let contents = world.kernel.seen.contents.clone();
+    let network = contents.networks[&1];
+    let flags = abi::Network::MASQUERADE4
+        | abi::Network::DIRECT6
+        | abi::Network::ROUTED6
+        | abi::Network::HAS_TRUSTED
+        | abi::Network::PRESENT
+        | abi::Network::ICC;
+    assert_eq!(network.flags, flags, "P39, P40");
+    assert_eq!(Ipv6Addr::from(network.gateway6).to_string(), "2001:db8:1::1");
+    assert_eq!(network.masquerade4, Ip4::new([192, 0, 2, 7]), "P48");
+    assert_eq!(contents.subnets6.len(), 1);
+    let (link, endpoint) = contents.endpoints.iter().next().unwrap();
+    assert_eq!(Ipv6Addr::from(endpoint.ip6).to_string(), "2001:db8:1::242:a01:2");
+    let neighbours: Vec<_> =
+        contents.neighbours6.keys().map(|key| Ipv6Addr::from(key.address).to_string()).collect();
+    assert!(neighbours.contains(&"2001:db8:1::242:a01:2".to_owned()), "{neighbours:?}");
+    assert!(neighbours.contains(&"fe80::42:aff:fe01:2".to_owned()), "S175: {neighbours:?}");
+    assert!(contents.neighbours6.values().all(|neighbour| neighbour.ifindex == *link));
+    // Published on IPv4, open on IPv6: no port of the host's IPv6 is taken.
+    let tables: Vec<_> = contents.ports.keys().map(|(table, _)| *table).collect();
+    assert!(!tables.contains(&service::WILDCARD_TABLE6) && !tables.contains(&service::ANY_TABLE6));
+    assert_eq!(contents.rules.len(), 3);
+    let open = contents.rules.values().find(|rule| rule.flags & Rule::IPV6 != 0).unwrap();
+    assert_eq!((open.host, open.container_base), (open.address, 80));
+    let mut families: Vec<_> = contents.served.keys().map(|(_, key)| key.family).collect();
+    families.sort_unstable();
+    assert_eq!(families, [0, 0, 1]);
+    // A trusted interface is followed as it comes and goes.
+    let trusted = |world: &World| {
+        world.kernel.seen.contents.trusted.keys().map(|key| key.ifindex).collect::<Vec<_>>()
+    };
+    assert_eq!(trusted(&world), [2]);
+    let wg0 = world.kernel.plug("wg0");
+    world.converge();
+    assert_eq!(trusted(&world), [2, wg0]);
+    world.kernel.unplug(wg0);
+    world.converge();
+    assert_eq!(trusted(&world), [2]);
+}
+
+#[test]
+fn moby_inc_011_switches_of_the_agent_hold_for_every_network() {
+    let mut world = World::new();
+    world.settings.masquerade = false;
+    world.settings.direct_routing = true;
+    world.network(1);
+    world.converge();
+    let flags = world.kernel.seen.contents.networks[&1].flags;
+    assert_eq!(flags & abi::Network::MASQUERADE4, 0, "S110");
+    assert_ne!(flags & abi::Network::DIRECT4, 0);
+    assert_eq!(flags & (abi::Network::DIRECT6 | abi::Network::ROUTED4), 0);
+}
+
+#[test]
+fn decisions_8_16_without_a_bridge_between_them_veths_stay_on_their_own() {
+    let mut world = World::new();
+    world.change(&Change::CreateNetwork(NetworkSpec {
+        name: "n1".into(),
+        options: [("bascule.l2".to_owned(), "bpf".to_owned())].into(),
+        ..NetworkSpec::default()
+    }));
+    world.container(1, 1);
+    world.converge();
+    let seen = &world.kernel.seen;
+    assert_ne!(seen.contents.networks[&1].flags & abi::Network::L2_BPF, 0);
+    let veth = seen.links.values().find(|l| matches!(l.owner, Owner::Endpoint(_))).unwrap();
+    assert_eq!((veth.master, veth.up), (None, true));
+    assert!(seen.fdb.is_empty());
+    assert_eq!(seen.neighbours.len(), 1, "the host finds it all the same");
 }
 
 #[test]

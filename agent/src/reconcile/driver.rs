@@ -25,7 +25,7 @@ use crate::{
     model::{Desired, NetworkId, Predefined},
     plan::{Settings, Subject},
     state::{
-        Change, DefaultNetwork, Outcome, Rejected, change,
+        Change, DefaultIpv6, DefaultNetwork, Outcome, Rejected, change,
         store::{Store, StoreError},
     },
     telemetry::Metrics,
@@ -97,6 +97,8 @@ pub struct Options {
     pub settings: Settings,
     /// What the default network is to be.
     pub bridge: DefaultNetwork,
+    /// Whether it has IPv6.
+    pub ipv6: DefaultIpv6,
     /// Whether the host is made to route.
     pub ip_forward: bool,
 }
@@ -113,8 +115,12 @@ pub struct Driver {
     pub(super) retry: Retry,
     store: Store,
     follow: Follow,
-    /// Whether the host routed when it was last looked at.
-    forwarding: bool,
+    /// Whether the host is to be made to route.
+    ip_forward: bool,
+    /// Whether the host was made to route IPv6: once, what somebody changes after that stays.
+    forwarded6: bool,
+    /// Whether the host routed when it was last looked at, each family.
+    forwarding: [bool; 2],
     commands: mpsc::Receiver<Command>,
 }
 
@@ -140,7 +146,9 @@ impl Driver {
             retry: Retry::default(),
             store,
             follow: Follow::default(),
-            forwarding: true,
+            ip_forward: options.ip_forward,
+            forwarded6: false,
+            forwarding: [true; 2],
             commands,
         };
         driver.bring_up_to_date(options).await?;
@@ -155,11 +163,13 @@ impl Driver {
         }
         self.apply(&Change::Recover).await?;
         self.apply(&Change::DefaultNetwork(options.bridge.clone())).await?;
+        self.apply(&Change::DefaultIpv6(options.ipv6)).await?;
         if options.ip_forward
             && let Err(error) = sysctls::forward(&self.store)
         {
             tracing::warn!(%error, "the host is not made to route");
         }
+        self.forward6().await;
         for id in self.follow.update(&self.desired.clone()) {
             self.stop(id).await;
         }
@@ -214,20 +224,61 @@ impl Driver {
         self.reserve_ports();
     }
 
+    /// Makes the host route IPv6 as soon as a network wants it.
+    async fn forward6(&mut self) {
+        if !self.ip_forward || self.forwarded6 || !routes_ipv6(&self.desired) {
+            return;
+        }
+        self.forwarded6 = true;
+        let result = self.uplink_names().await.and_then(|uplinks| {
+            let uplinks = uplinks.iter().map(String::as_str);
+            sysctls::forward6(&self.store, uplinks).map_err(|error| error.to_string())
+        });
+        if let Err(error) = result {
+            tracing::warn!(%error, "the host is not made to route IPv6");
+        }
+    }
+
+    async fn uplink_names(&self) -> Result<Vec<String>, String> {
+        let links = self.machine.netlink.links().await.map_err(|error| error.to_string())?;
+        let leads_out = |link: &kernel::netlink::Link| {
+            let owned = self.machine.mark.recognise(&link.name, link.alias.as_deref(), link.mac);
+            owned.is_none() && !link.loopback && self.settings.is_uplink(&link.name)
+        };
+        Ok(links.into_iter().filter(leads_out).map(|link| link.name).collect())
+    }
+
     /// Says so when the host stops or begins to route: new flows to the outside are dropped meanwhile.
     fn note_forwarding(&mut self) {
-        match sysctls::is_forwarding() {
-            Ok(now) if now == self.forwarding => {}
-            Ok(now) => {
-                self.forwarding = now;
-                if now {
-                    tracing::info!("the host forwards again");
-                } else {
-                    tracing::warn!("{NOT_FORWARDING}");
+        let families = [
+            (true, sysctls::is_forwarding(), "IPv4 forwarding is disabled", "net.ipv4.ip_forward"),
+            (
+                routes_ipv6(&self.desired),
+                sysctls::is_forwarding6(),
+                "IPv6 global forwarding is disabled",
+                "net.ipv6.conf.all.forwarding",
+            ),
+        ];
+        for ((wanted, found, disabled, key), before) in
+            families.into_iter().zip(&mut self.forwarding)
+        {
+            match found {
+                Err(error) if wanted => {
+                    tracing::warn!(%error, "cannot tell whether the host forwards");
                 }
-                self.shared.update(|s| s.forwarding = now);
+                Ok(now) if wanted && now != *before => {
+                    *before = now;
+                    if now {
+                        tracing::info!("the host forwards again ({key} is 1)");
+                    } else {
+                        tracing::warn!(
+                            "the host does not forward ({disabled}: {key} is 0): what containers send to \
+                             the outside is dropped as forwarding_off; set it to 1"
+                        );
+                    }
+                }
+                _ => {}
             }
-            Err(error) => tracing::warn!(%error, "cannot tell whether the host forwards"),
         }
     }
 
@@ -254,6 +305,11 @@ impl Driver {
             Ok(outcome) => {
                 let seconds = begin.elapsed().as_secs_f64();
                 tracing::info!(change = command.change.kind(), ?outcome, seconds, "changed");
+                if let Outcome::Container(container, warnings) = outcome {
+                    for warning in warnings {
+                        tracing::warn!(container = %container.short(), "{warning}");
+                    }
+                }
                 if attaches {
                     self.metrics.attach_seconds.observe(begin.elapsed().as_secs_f64());
                 }
@@ -272,6 +328,7 @@ impl Driver {
         if *before == *self.desired {
             return Ok(outcome);
         }
+        self.forward6().await;
         let subjects = self.subjects(&outcome);
         let look = subjects.iter().filter_map(|s| match s {
             Subject::Container(id) => Some(*id),
@@ -375,6 +432,11 @@ const fn makes(change: &Change) -> bool {
             | Change::Start(_)
             | Change::Deny { .. }
     )
+}
+
+/// Returns whether a network leads IPv6 to the outside.
+fn routes_ipv6(desired: &Desired) -> bool {
+    desired.networks.values().any(|network| !network.internal && network.ipv6.is_some())
 }
 
 fn load(store: &Store) -> Result<Desired, StoreError> {

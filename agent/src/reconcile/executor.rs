@@ -9,10 +9,10 @@ use super::{machine::Machine, observe::Known};
 use crate::{
     kernel::{
         self,
-        bpf::{self, BpfError, PortKey, Prefix4, Prefix6, Table, XdpAttached},
+        bpf::{self, BpfError, PortKey, Prefix, Prefix4, Prefix6, Table, XdpAttached},
         container,
         netlink::{Netlink, NewBridge, NewVeth, PortFlags},
-        netns, owned,
+        netns, owned, sysctl,
     },
     model::{ContainerId, Desired},
     plan::{Action, ConfigureInterface, Entry, Hook, HookState, Side, Xdp},
@@ -64,6 +64,7 @@ pub async fn execute(
             let birth_mac = machine.mark.birth_mac(name);
             let bridge = NewBridge { name, birth_mac, mac: *mac, mtu: *mtu, alias: &alias };
             netlink.create_bridge(&bridge).await?;
+            sysctl::prepare_ipv6(&[name], false)?;
         }
         Action::DeleteLink { index, .. } => {
             netlink.delete_link(*index).await?;
@@ -77,11 +78,14 @@ pub async fn execute(
         Action::SetUp { index, .. } => netlink.set_up(*index, true).await?,
         Action::SetMac { index, mac } => netlink.set_mac(*index, *mac).await?,
         Action::SetMtu { index, mtu } => netlink.set_mtu(*index, *mtu).await?,
-        Action::AddAddress { index, address } => {
-            netlink.add_address(*index, IpNetwork::V4(*address)).await?;
+        Action::AddAddress { index, name, address } => {
+            if address.is_ipv6() {
+                sysctl::prepare_ipv6(&[name], true)?;
+            }
+            netlink.add_address(*index, *address).await?;
         }
         Action::DeleteAddress { index, address } => {
-            netlink.delete_address(*index, IpNetwork::V4(*address)).await?;
+            netlink.delete_address(*index, *address).await?;
         }
         Action::Enslave { index, bridge } => netlink.set_master(*index, Some(*bridge)).await?,
         Action::Quiet { index } => {
@@ -92,9 +96,9 @@ pub async fn execute(
         Action::DeleteFdb(entry) => {
             netlink.delete_fdb(entry.port, entry.mac).await?;
         }
-        Action::SetNeighbour(n) => netlink.set_neighbour(n.link, n.ip.into(), n.mac).await?,
+        Action::SetNeighbour(n) => netlink.set_neighbour(n.link, n.ip, n.mac).await?,
         Action::DeleteNeighbour(n) => {
-            netlink.delete_neighbour(n.link, n.ip.into()).await?;
+            netlink.delete_neighbour(n.link, n.ip).await?;
         }
         Action::Attach { hook, program } => {
             machine.hooks.attach(&machine.programs, bpf_hook(*hook), program)?;
@@ -167,15 +171,21 @@ async fn configure(
     desired: &Desired,
     wanted: &ConfigureInterface,
 ) -> Result<()> {
-    let inside = Netlink::open_in(&namespace(machine, desired, wanted.container)?).await?;
+    let namespace = namespace(machine, desired, wanted.container)?;
+    let inside = Netlink::open_in(&namespace).await?;
+    let temporary = owned::temporary_peer_name(&wanted.endpoint.to_string());
+    let names = [temporary.clone(), wanted.name.clone()];
+    let with_ipv6 = wanted.addresses.iter().any(|address| address.is_ipv6());
+    // Before it is up: then its address of the link is there at once.
+    namespace.run(move || sysctl::prepare_ipv6(&names, with_ipv6)).await??;
     let interface = container::Interface {
-        temporary: owned::temporary_peer_name(&wanted.endpoint.to_string()),
+        temporary,
         name: wanted.name.clone(),
         host_index: wanted.host_index,
         mac: wanted.mac,
         mtu: wanted.mtu,
-        addresses: vec![IpNetwork::V4(wanted.address)],
-        gateway: wanted.gateway.map(Into::into),
+        addresses: wanted.addresses.clone(),
+        gateways: wanted.gateways.clone(),
     };
     container::configure(&inside, &interface).await?;
     Ok(())
@@ -235,12 +245,19 @@ fn write(tables: &bpf::Tables, entry: &Entry) -> std::result::Result<(), BpfErro
         Entry::Generation(key, value) => put(&tables.generations, key, value.as_ref()),
         Entry::Network(key, value) => put(&tables.networks, key, value.as_ref()),
         Entry::Subnet(key, value) => put(&tables.subnets4, &Prefix4::from(*key), value.as_ref()),
+        Entry::Subnet6(key, value) => put(&tables.subnets6, &Prefix6::from(*key), value.as_ref()),
         Entry::Local(key, value) => put(&tables.locals4, key, value.as_ref()),
+        Entry::Local6(key, value) => put(&tables.locals6, key, value.as_ref()),
+        Entry::Trusted(key, value) => put(&tables.trusted, key, value.as_ref()),
         Entry::Uplink(key, value) => put(&tables.uplinks, key, value.as_ref()),
         Entry::Endpoint(key, value) => put(&tables.endpoints, key, value.as_ref()),
         Entry::Neighbour(key, value) => put(&tables.neighbours4, key, value.as_ref()),
+        Entry::Neighbour6(key, value) => put(&tables.neighbours6, key, value.as_ref()),
         Entry::Link(key, value) => put(&tables.links, key, value.as_ref()),
         Entry::Rule(key, value) => put(&tables.rules, key, value.as_ref()),
+        Entry::Served((length, key), value) => {
+            put(&tables.served, &Prefix { length: *length, key: *key }, value.as_ref())
+        }
         Entry::Port((table, slot), value) => {
             debug_assert!(*table < service::TABLES);
             put(&tables.ports, &PortKey { table: *table, slot: *slot }, value.as_ref())

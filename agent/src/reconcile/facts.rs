@@ -49,7 +49,7 @@ pub async fn gather(
     };
     let mut interfaces: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for link in &links {
-        let own = addresses.iter().filter(|a| a.link == link.index).filter_map(|a| v4(a.address));
+        let own = addresses.iter().filter(|a| a.link == link.index).map(|a| a.address);
         interfaces.insert(link.name.clone(), own.collect());
     }
     let foreign = |link: &&netlink::Link| {
@@ -69,8 +69,8 @@ pub async fn gather(
         bridges: bridges.collect(),
         routes: routes
             .iter()
-            .filter_map(|r| v4(r.destination))
-            .filter(|r| r.prefix() > 0)
+            .map(|r| r.destination)
+            .filter(|r| r.prefix() > 0 && !is_link_local(*r))
             .collect(),
         held,
         mtu: mtu.unwrap_or(MTU).max(68),
@@ -78,11 +78,9 @@ pub async fn gather(
     })
 }
 
-fn v4(network: IpNetwork) -> Option<ipnetwork::Ipv4Network> {
-    match network {
-        IpNetwork::V4(network) => Some(network),
-        IpNetwork::V6(_) => None,
-    }
+/// Tells whether a route is there on every link, and so takes nothing.
+fn is_link_local(network: IpNetwork) -> bool {
+    matches!(network, IpNetwork::V6(network) if network.ip().is_unicast_link_local())
 }
 
 fn chooses_ports(desired: &Desired, change: &Change) -> bool {
@@ -91,19 +89,18 @@ fn chooses_ports(desired: &Desired, change: &Change) -> bool {
 }
 
 /// Returns the ports that processes of the host hold.
-fn held() -> kernel::Result<BTreeSet<(Proto, Ipv4Addr, u16)>> {
+fn held() -> kernel::Result<BTreeSet<(Proto, IpAddr, u16)>> {
     let holders = reserve::holders()?;
-    let held = holders.iter().filter_map(|holder| {
+    let held = holders.iter().flat_map(|holder| {
         let proto = match holder.protocol {
             reserve::Protocol::Tcp => Proto::Tcp,
             reserve::Protocol::Udp => Proto::Udp,
         };
-        let address = match holder.address {
-            IpAddr::V4(address) => address,
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED) if !holder.only_v6 => Ipv4Addr::UNSPECIFIED,
-            IpAddr::V6(address) => address.to_ipv4_mapped()?,
-        };
-        Some((proto, address, holder.port))
+        // The wildcard of IPv6 takes IPv4 too, unless its socket says otherwise.
+        let both = holder.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !holder.only_v6;
+        let v4 = both.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let addresses = v4.into_iter().chain([holder.address.to_canonical()]);
+        addresses.map(move |address| (proto, address, holder.port))
     });
     Ok(held.collect())
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use bascule_common::abi::{Action as Verdict, Address as _, Flow4, FlowKey4, Ip4, Port};
+use bascule_common::abi::{Action as Verdict, Address, AnyIp, Flow, FlowKey, Port, Rule};
 
 use super::observe::Known;
 use crate::{
@@ -19,8 +19,8 @@ pub struct Ends {
     endpoints: BTreeSet<u32>,
     /// Uplinks that were pulled.
     links: BTreeSet<u32>,
-    /// Addresses of the host.
-    addresses: BTreeSet<Ip4>,
+    /// Addresses of the host: which family, and which.
+    addresses: BTreeSet<(bool, AnyIp)>,
     /// Ports that are newly published: whoever was told something else about them is told again.
     ports: Vec<Ports>,
 }
@@ -31,7 +31,8 @@ struct Ports {
     proto: u8,
     first: u16,
     count: u16,
-    address: Ip4,
+    ipv6: bool,
+    address: AnyIp,
 }
 
 impl Ends {
@@ -48,7 +49,10 @@ impl Ends {
                     ends.links.insert(*index);
                 }
                 Entry::Local(address, None) => {
-                    ends.addresses.insert(*address);
+                    ends.addresses.insert((false, address.to_any()));
+                }
+                Entry::Local6(address, None) => {
+                    ends.addresses.insert((true, address.to_any()));
                 }
                 Entry::Rule(rule, Some(new)) if !known.contents.rules.contains_key(rule) => {
                     let (rule, proto, count) = (*rule, new.proto, new.count);
@@ -57,7 +61,8 @@ impl Ends {
                         proto,
                         first: new.host_base,
                         count,
-                        address: Ip4::from_any(new.host),
+                        ipv6: new.flags & Rule::IPV6 != 0,
+                        address: new.host,
                     });
                 }
                 _ => {}
@@ -71,16 +76,30 @@ impl Ends {
         if *self == Self::default() {
             return Ok(0);
         }
-        let local = |ip: &Ip4| contents.locals.contains_key(ip);
-        tables.flows4.remove_where(|key, flow| {
-            self.links.contains(&flow.ifindex)
-                || self.endpoints.contains(&flow.from)
-                || self.endpoints.contains(&flow.to)
-                || self.addresses.contains(&key.dst)
-                || self.addresses.contains(&flow.src)
-                || self.ports.iter().any(|ports| ports.concern(key, flow, &local))
-        })
+        let local4 = |ip: &_| contents.locals.contains_key(ip);
+        let local6 = |ip: &_| contents.locals6.contains_key(ip);
+        let removed = tables.flows4.remove_where(|key, flow| self.end(key, flow, local4))?;
+        Ok(removed + tables.flows6.remove_where(|key, flow| self.end(key, flow, local6))?)
     }
+
+    fn end<A: Address>(
+        &self,
+        key: &FlowKey<A>,
+        flow: &Flow<A>,
+        local: impl Fn(&A) -> bool,
+    ) -> bool {
+        let is_gone = |ip: A| self.addresses.contains(&(is_ipv6::<A>(), ip.to_any()));
+        self.links.contains(&flow.ifindex)
+            || self.endpoints.contains(&flow.from)
+            || self.endpoints.contains(&flow.to)
+            || is_gone(key.dst)
+            || is_gone(flow.src)
+            || self.ports.iter().any(|ports| ports.concern(key, flow, &local))
+    }
+}
+
+fn is_ipv6<A: Address>() -> bool {
+    A::BITS == 128
 }
 
 /// Returns the endpoint behind an interface, if the data plane would still follow entries that name it.
@@ -91,20 +110,28 @@ fn still_valid(contents: &Contents, ifindex: u32) -> Option<u32> {
 }
 
 impl Ports {
-    fn concern(&self, key: &FlowKey4, flow: &Flow4, local: &impl Fn(&Ip4) -> bool) -> bool {
+    fn concern<A: Address>(
+        &self,
+        key: &FlowKey<A>,
+        flow: &Flow<A>,
+        local: &impl Fn(&A) -> bool,
+    ) -> bool {
+        let address = A::from_any(self.address);
         let covers = |port: Port| port.number().wrapping_sub(self.first) < self.count;
-        let here =
-            |ip: &Ip4| (self.address == Ip4::UNSPECIFIED && local(ip)) || self.address == *ip;
+        let here = |ip: &A| (address == A::UNSPECIFIED && local(ip)) || address == *ip;
         let arriving = covers(key.dst_port) && here(&key.dst);
         let leaving =
             flow.action == Verdict::Leave as u8 && covers(flow.src_port) && here(&flow.src);
-        key.proto == self.proto && flow.rule != self.rule && (arriving || leaving)
+        self.ipv6 == is_ipv6::<A>()
+            && key.proto == self.proto
+            && flow.rule != self.rule
+            && (arriving || leaving)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bascule_common::abi::{Endpoint, Rule};
+    use bascule_common::abi::{Endpoint, Flow4, Flow6, FlowKey4, FlowKey6, Ip4};
 
     use super::*;
     use crate::plan::Subject;
@@ -150,5 +177,8 @@ mod tests {
             ..Flow4::default()
         };
         assert!(concern(key(Ip4::new([8, 8, 8, 8]), 53), leaving));
+        let key6 = FlowKey6 { dst_port: Port::new(50_001), proto: 17, ..FlowKey6::default() };
+        let all = |_: &_| true;
+        assert!(!ends.ports[0].concern(&key6, &Flow6::default(), &all), "another family's port");
     }
 }

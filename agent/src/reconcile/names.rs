@@ -7,22 +7,22 @@ use bascule_common::abi::names::program;
 use super::{machine::Machine, observe::Known};
 use crate::{
     kernel::bpf::XdpMode,
-    model::Desired,
+    model::{Desired, Network, Pool, ipam},
     plan::{Observed, Side, Xdp},
     state::rules,
     telemetry::{EndpointName, Names, NetworkName, ProgramName, RuleName},
 };
 
-/// Returns the addresses of a network: in use (with those that nobody can have), and left.
-pub fn usage(desired: &Desired, network: &crate::model::Network) -> (u64, u64) {
-    let range = network.dynamic_range();
+/// Returns the addresses of a subnet: in use (with those that nobody can have), and left.
+pub fn usage(desired: &Desired, network: &Network, pool: &Pool) -> (u64, u64) {
+    let range = pool.dynamic_range();
     let mut taken = desired.addresses(network.id);
-    taken.extend(network.reserved());
-    taken.insert(network.subnet.network());
-    taken.insert(network.subnet.broadcast());
+    taken.extend(pool.reserved());
+    let edges = [pool.subnet.network(), pool.subnet.broadcast()];
+    taken.extend(edges.into_iter().filter(|ip| ipam::is_edge(pool.subnet, *ip)));
     let inside = taken.iter().filter(|ip| range.contains(**ip)).count() as u64;
-    let used = taken.iter().filter(|ip| network.subnet.contains(**ip)).count() as u64;
-    (used, u64::from(range.size()).saturating_sub(inside))
+    let used = taken.iter().filter(|ip| pool.subnet.contains(**ip)).count() as u64;
+    (used, ipam::size(range).saturating_sub(inside))
 }
 
 /// Returns where the deny list is looked at for an uplink, where there is a list.
@@ -38,11 +38,14 @@ pub fn deny_mode(desired: &Desired, observed: &Observed, ifindex: u32) -> Option
 pub fn names(desired: &Desired, observed: &Observed, known: &Known, machine: &Machine) -> Names {
     let mut names = Names::default();
     for network in desired.networks.values() {
-        let (ips_in_use, ips_available) = usage(desired, network);
+        // A subnet of IPv6 is as good as endless: it counts where there is no other.
+        let (ips_in_use, ips_available) =
+            network.pools().next().map(|pool| usage(desired, network, pool)).unwrap_or_default();
+        let subnets: Vec<_> = network.pools().map(|pool| pool.subnet.to_string()).collect();
         let name = NetworkName {
             network: network.name.to_string(),
             id: network.id.short(),
-            subnet: network.subnet.to_string(),
+            subnet: subnets.join(","),
             bridge: network.bridge.clone(),
             ips_in_use,
             ips_available,
@@ -62,7 +65,8 @@ pub fn names(desired: &Desired, observed: &Observed, known: &Known, machine: &Ma
         }
     }
     for (container, rule) in rules(desired) {
-        let network = desired.gateway(container).and_then(|(id, _)| networks.get(&id)).cloned();
+        let gateway = desired.gateway(container, rule.family());
+        let network = gateway.and_then(|(id, _)| networks.get(&id)).cloned();
         let name = RuleName {
             container: container.name.to_string(),
             network: network.unwrap_or_default(),

@@ -2,12 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
     path::Path,
 };
 
 use bascule_common::abi::{Denied, Mac, names::program};
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::machine::{Machine, identify};
 use crate::{
@@ -91,9 +90,12 @@ pub async fn observe(
     let mut observed = Observed { contents: known.contents.clone(), ..Observed::default() };
     for link in &links {
         let source = netlink::masquerade_source(link.index, &addresses, &routes);
-        observed.links.insert(link.index, link_of(machine, desired, link, source));
+        let source6 = netlink::masquerade_source6(link.index, &addresses, &routes);
+        let found = Link { source, source6, ..link_of(machine, desired, link) };
+        observed.links.insert(link.index, found);
     }
-    observed.addresses = addresses.iter().filter_map(address_of).collect();
+    let address = |a: &netlink::Address| plan::Address { link: a.link, address: a.address };
+    observed.addresses = addresses.iter().map(address).collect();
     // An index is never used again while the machine is up, but its namespace may hold what was known.
     let there = known.hooks.iter().filter(|(hook, _)| observed.links.contains_key(&hook.ifindex));
     observed.hooks = there.map(|(hook, state)| (*hook, state.clone())).collect();
@@ -112,12 +114,7 @@ pub async fn observe(
     Ok(observed)
 }
 
-fn link_of(
-    machine: &Machine,
-    desired: &Desired,
-    link: &netlink::Link,
-    source: Option<Ipv4Addr>,
-) -> Link {
+fn link_of(machine: &Machine, desired: &Desired, link: &netlink::Link) -> Link {
     let used = || desired.networks.values().find(|n| n.brought && n.bridge == link.name);
     let owned = machine.mark.recognise(&link.name, link.alias.as_deref(), link.mac);
     let owner = match owned {
@@ -141,14 +138,8 @@ fn link_of(
         mac: link.mac.unwrap_or_default(),
         master: link.master,
         quiet: link.port.is_some_and(|port| !port.learning && !port.unicast_flood),
-        source,
-    }
-}
-
-fn address_of(address: &netlink::Address) -> Option<plan::Address> {
-    match address.address {
-        IpNetwork::V4(network) => Some(plan::Address { link: address.link, address: network }),
-        IpNetwork::V6(_) => None,
+        source: None,
+        source6: None,
     }
 }
 
@@ -169,10 +160,8 @@ async fn bridges(machine: &Machine, observed: &mut Observed) -> Result<(), Obser
 }
 
 fn neighbour_of(neighbour: &netlink::Neighbour) -> Option<plan::Neighbour> {
-    match (neighbour.address, neighbour.mac) {
-        (IpAddr::V4(ip), Some(mac)) => Some(plan::Neighbour { link: neighbour.link, ip, mac }),
-        _ => None,
-    }
+    let mac = neighbour.mac?;
+    Some(plan::Neighbour { link: neighbour.link, ip: neighbour.address, mac })
 }
 
 async fn sandboxes(machine: &Machine, desired: &Desired, look: &Look, observed: &mut Observed) {
@@ -202,17 +191,12 @@ fn inside_of(found: &container::Inside) -> Inside {
     let loopback_up = found.links.iter().any(|link| link.loopback && link.up);
     let interface = |link: &netlink::Link| {
         let of_link = found.addresses.iter().filter(|a| a.link == link.index);
-        let addresses: BTreeSet<Ipv4Network> =
-            of_link.filter_map(|a| address_of(a).map(|found| found.address)).collect();
-        let gateway = found.routes.iter().filter(|r| r.is_default() && r.link == Some(link.index));
-        let gateway = gateway.filter_map(|r| match r.gateway {
-            Some(IpAddr::V4(gateway)) => Some(gateway),
-            _ => None,
-        });
+        let addresses = of_link.map(|a| a.address).collect();
+        let defaults = found.routes.iter().filter(|r| r.is_default() && r.link == Some(link.index));
+        let gateways = defaults.filter_map(|r| r.gateway).collect();
         let mac: Mac = link.mac.unwrap_or_default();
-        let gateway = gateway.min();
         let interface =
-            Interface { peer: link.peer, up: link.up, mac, mtu: link.mtu, addresses, gateway };
+            Interface { peer: link.peer, up: link.up, mac, mtu: link.mtu, addresses, gateways };
         (link.name.clone(), interface)
     };
     let interfaces = found.links.iter().filter(|link| !link.loopback).map(interface).collect();
@@ -264,18 +248,28 @@ fn contents(tables: &bpf::Tables) -> Result<Contents, BpfError> {
         let prefix = u8::try_from(key.length).ok()?;
         Some((Ipv4Network::new(key.key.into(), prefix).ok()?, value))
     });
+    let subnets6 = tables.subnets6.all()?.into_iter().filter_map(|(key, value)| {
+        let prefix = u8::try_from(key.length).ok()?;
+        Some((Ipv6Network::new(key.key.into(), prefix).ok()?, value))
+    });
+    let served = tables.served.all()?.into_iter().map(|(key, rule)| ((key.length, key.key), rule));
     let ports = tables.ports.all()?.into_iter().map(|(key, value)| ((key.table, key.slot), value));
     Ok(Contents {
         config: tables.config.all()?,
         generations: tables.generations.all()?,
         networks: tables.networks.all()?,
         subnets: subnets.collect(),
+        subnets6: subnets6.collect(),
         locals: tables.locals4.all()?,
+        locals6: tables.locals6.all()?,
+        trusted: tables.trusted.all()?,
         uplinks: tables.uplinks.all()?,
         endpoints: tables.endpoints.all()?,
         neighbours: tables.neighbours4.all()?,
+        neighbours6: tables.neighbours6.all()?,
         links: tables.links.all()?,
         rules: tables.rules.all()?,
+        served: served.collect(),
         ports: ports.collect(),
         denied: denied(&tables.deny)?,
         deny_late: tables.deny.late.all()?,

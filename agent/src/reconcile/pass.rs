@@ -177,6 +177,7 @@ impl Driver {
             name: link.name.clone(),
             index: link.index,
             source: link.source,
+            source6: link.source6,
             mtu: link.mtu,
             deny: names::deny_mode(&self.desired, observed, link.index),
         });

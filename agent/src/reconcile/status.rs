@@ -27,6 +27,8 @@ pub struct UplinkSeen {
     pub index: u32,
     /// Address that masquerade uses.
     pub source: Option<std::net::Ipv4Addr>,
+    /// The IPv6 address that it uses.
+    pub source6: Option<std::net::Ipv6Addr>,
     /// Its MTU.
     pub mtu: u32,
     /// Where the deny list is looked at, where there is one: `native` or `generic` XDP, or `tc`.

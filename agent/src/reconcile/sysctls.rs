@@ -26,9 +26,31 @@ pub enum SysctlError {
     Store(#[from] StoreError),
 }
 
-/// Makes the host route.
+/// Makes the host route IPv4.
 pub fn forward(store: &Store) -> Result<(), SysctlError> {
-    let Some(entry) = sysctl::plan(sysctl::IP_FORWARD, "1")? else { return Ok(()) };
+    change(store, sysctl::IP_FORWARD, "1")
+}
+
+/// Makes the host route IPv6. A router takes no word of other routers, unless its setting says that it does
+/// so all the same: interfaces that lead out and that went by such words so far go on doing so.
+pub fn forward6<'a>(
+    store: &Store,
+    uplinks: impl Iterator<Item = &'a str>,
+) -> Result<(), SysctlError> {
+    if !is_forwarding6()? {
+        for uplink in uplinks {
+            let key = sysctl::ipv6_of(uplink, "accept_ra");
+            // One that has just gone has nothing to be kept.
+            if sysctl::read(&key).is_ok_and(|value| value == "1") {
+                change(store, &key, "2")?;
+            }
+        }
+    }
+    sysctl::IPV6_FORWARD.iter().try_for_each(|key| change(store, key, "1"))
+}
+
+fn change(store: &Store, key: &str, value: &str) -> Result<(), SysctlError> {
+    let Some(entry) = sysctl::plan(key, value)? else { return Ok(()) };
     // What it was before the agent's first change stays what is given back.
     let journal: Vec<Entry> = store.sysctls()?;
     if !journal.iter().any(|e| e.key == entry.key) {
@@ -39,6 +61,11 @@ pub fn forward(store: &Store) -> Result<(), SysctlError> {
     Ok(())
 }
 
+/// Returns whether the host routes IPv6.
+pub fn is_forwarding6() -> Result<bool, SysctlError> {
+    Ok(sysctl::read(sysctl::IPV6_FORWARD[0])?.trim() != "0")
+}
+
 /// Returns whether the host routes.
 pub fn is_forwarding() -> Result<bool, SysctlError> {
     Ok(sysctl::read(sysctl::IP_FORWARD)?.trim() != "0")
@@ -46,7 +73,8 @@ pub fn is_forwarding() -> Result<bool, SysctlError> {
 
 /// Keeps the kernel from choosing published ports and those of masquerade for sockets of the host.
 pub fn reserve(store: &Store, desired: &Desired, config: &Config) -> Result<(), SysctlError> {
-    let published = rules(desired).map(|(_, rule)| (rule.host.first(), rule.host.last()));
+    let of_host = rules(desired).filter(|(_, rule)| !rule.routed);
+    let published = of_host.map(|(_, rule)| (rule.host.first(), rule.host.last()));
     let masquerade = (config.masquerade_first, config.masquerade_last);
     let wanted = PortSet::of(published.chain([masquerade]));
     let journal: Vec<Entry> = store.sysctls()?;

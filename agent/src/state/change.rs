@@ -1,13 +1,16 @@
 //! `Desired + Change -> Desired | Rejected`: every verb of the API, judged as a whole and then done.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::{Facts, Rejected, container, deny, lifecycle, network};
 use crate::model::{
-    Container, ContainerId, Desired, Expose, Link, MacAddress, Mode, Name, NamespaceId, NetworkId,
-    Prefix, Process, PublishSpec, Running, Sandbox,
+    Container, ContainerId, Desired, Expose, Family, Link, MacAddress, Mode, Name, NamespaceId,
+    Network, NetworkId, Prefix, Process, PublishSpec, Running, Sandbox,
 };
 
 /// What somebody wants to be different.
@@ -82,6 +85,8 @@ pub enum Change {
     Undeny(Vec<String>),
     /// Have the default network, or have it not.
     DefaultNetwork(DefaultNetwork),
+    /// Have IPv6 on the default network, or have it not.
+    DefaultIpv6(DefaultIpv6),
     /// Take down everything that ran before the machine was started again.
     Rebooted,
     /// Take down what was about to be brought up when the agent ended.
@@ -101,13 +106,28 @@ pub enum DefaultNetwork {
     Brought(String),
 }
 
+/// Whether the default network has IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultIpv6 {
+    /// It has not.
+    Off,
+    /// It has, with a subnet that is free.
+    Automatic,
+    /// It has, with this subnet.
+    Fixed(Ipv6Network),
+}
+
 /// Wishes for a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkSpec {
     /// Its name.
     pub name: String,
-    /// Its subnets; none chooses one.
+    /// Its subnets, one a family; what is missing is chosen.
     pub subnets: Vec<SubnetSpec>,
+    /// Whether it has no IPv4.
+    pub without_ipv4: bool,
+    /// Whether it has IPv6; nothing said, it has where a subnet of it is given.
+    pub ipv6: Option<bool>,
     /// Whether it has no way out.
     pub internal: bool,
     /// Driver options.
@@ -134,6 +154,8 @@ pub struct SubnetSpec {
 pub struct EndpointSpec {
     /// Static address.
     pub ip: Option<Ipv4Addr>,
+    /// Static IPv6 address.
+    pub ip6: Option<Ipv6Addr>,
     /// Ethernet address.
     pub mac: Option<MacAddress>,
     /// Further names on the network.
@@ -206,6 +228,7 @@ impl Change {
             Self::Deny { .. } => "deny",
             Self::Undeny(_) => "undeny",
             Self::DefaultNetwork(_) => "default network",
+            Self::DefaultIpv6(_) => "default network's ipv6",
             Self::Rebooted => "rebooted",
             Self::Recover => "recover",
         }
@@ -225,6 +248,7 @@ pub fn apply(
         Change::RemoveNetwork(reference) => network::remove(&mut next, reference),
         Change::PruneNetworks => Ok(network::prune(&mut next)),
         Change::DefaultNetwork(wanted) => network::default(&mut next, wanted, facts),
+        Change::DefaultIpv6(wanted) => network::default_ipv6(&mut next, *wanted, facts),
         Change::CreateContainer(spec) => container::create(&mut next, spec, facts),
         Change::RemoveContainer { container, force } => {
             container::remove(&mut next, container, *force, facts)
@@ -278,11 +302,15 @@ pub fn revert(before: &Desired, after: &Desired) -> Desired {
             next.indices.networks.free(network.index);
         }
     }
-    let cursors: BTreeMap<_, _> =
-        after.networks.iter().map(|(id, n)| (*id, n.last_given)).collect();
+    let given = |network: &Network, family| network.pool(family).and_then(|p| p.last_given);
     next.networks.clone_from(&before.networks);
     for (id, network) in &mut next.networks {
-        network.last_given = cursors.get(id).copied().flatten().or(network.last_given);
+        for family in Family::ALL {
+            let cursor = after.networks.get(id).and_then(|n| given(n, family));
+            if let (Some(cursor), Some(pool)) = (cursor, network.pool_mut(family)) {
+                pool.last_given = Some(cursor);
+            }
+        }
     }
     next.containers.clone_from(&before.containers);
     lifecycle::forget_tables(&mut next);

@@ -1,6 +1,6 @@
 //! Containers come and go, and so do their places on networks.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::{
     ContainerSpec, EndpointSpec, Facts, Kind, Outcome, Rejected,
@@ -8,8 +8,8 @@ use super::{
     lifecycle,
 };
 use crate::model::{
-    Attachment, Container, ContainerId, Desired, Mode, Name, Network, NetworkId, Sandbox, State,
-    ipam,
+    Attachment, Container, ContainerId, Desired, Family, Mode, Name, Network, NetworkId, Sandbox,
+    State, ipam,
 };
 
 /// Docker's words for what cannot be had together.
@@ -220,7 +220,7 @@ fn attachment(
     network: &Network,
     spec: &EndpointSpec,
 ) -> Result<Attachment, Rejected> {
-    if network.predefined && spec.ip.is_some() {
+    if network.predefined && (spec.ip.is_some() || spec.ip6.is_some()) {
         return Err(Rejected::invalid(
             "invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only",
         ));
@@ -230,7 +230,7 @@ fn attachment(
             "network-scoped aliases are only supported for user-defined networks",
         ));
     }
-    if let Some(ip) = spec.ip {
+    for ip in spec.ip.map(IpAddr::V4).into_iter().chain(spec.ip6.map(IpAddr::V6)) {
         address_is_free(desired, network, ip)?;
     }
     if let Some(mac) = spec.mac {
@@ -249,6 +249,7 @@ fn attachment(
         network: network.id,
         network_name: network.name.clone(),
         static_ip: spec.ip,
+        static_ip6: spec.ip6,
         static_mac: spec.mac,
         aliases: spec.aliases.clone(),
         options: spec.options.clone(),
@@ -257,12 +258,13 @@ fn attachment(
     })
 }
 
-fn address_is_free(desired: &Desired, network: &Network, ip: Ipv4Addr) -> Result<(), Rejected> {
-    if !network.subnet.contains(ip) {
-        return Err(Rejected::outside(ip));
-    }
-    let taken = ipam::is_edge(network.subnet, ip)
-        || network.gateway == ip
+fn address_is_free(desired: &Desired, network: &Network, ip: IpAddr) -> Result<(), Rejected> {
+    let pool = network.pool(Family::of(ip)).filter(|pool| pool.subnet.contains(ip));
+    let Some(pool) = pool else { return Err(Rejected::outside(ip)) };
+    let of_bridge = pool.on_bridge().iter().any(|held| held.ip() == ip);
+    let taken = ipam::is_edge(pool.subnet, ip)
+        || of_bridge
+        || pool.gateway == Some(ip)
         || desired.addresses(network.id).contains(&ip);
     // An auxiliary address is kept from automatic choice only; who names it means it.
     if taken { Err(Rejected::address_taken()) } else { Ok(()) }

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 
-use crate::model::{NamespaceId, PortRange, Process, Proto};
+use crate::model::{Family, NamespaceId, PortRange, Process, Proto};
 
 /// What a change needs to know of the world.
 pub struct Facts {
@@ -17,13 +17,13 @@ pub struct Facts {
     /// Gives random bytes.
     pub entropy: Box<dyn FnMut() -> [u8; 32] + Send>,
     /// Interfaces of the agent's namespace, with their addresses.
-    pub interfaces: BTreeMap<String, Vec<Ipv4Network>>,
+    pub interfaces: BTreeMap<String, Vec<IpNetwork>>,
     /// Bridges among them that are not ours, with their MTU.
     pub bridges: BTreeMap<String, u16>,
     /// Destinations of its routes, default routes excepted.
-    pub routes: Vec<Ipv4Network>,
+    pub routes: Vec<IpNetwork>,
     /// Ports that processes of the host hold.
-    pub held: BTreeSet<(Proto, Ipv4Addr, u16)>,
+    pub held: BTreeSet<(Proto, IpAddr, u16)>,
     /// MTU of networks that ask for none.
     pub mtu: u16,
     /// The brought namespace that the change concerns, or why it cannot be had.
@@ -45,17 +45,23 @@ pub struct Brought {
 
 impl Facts {
     /// Returns the first port of a range that a process of the host holds.
-    pub fn holder(&self, ip: Ipv4Addr, ports: PortRange, proto: Proto) -> Option<u16> {
-        let clash = |held: &Ipv4Addr| *held == ip || held.is_unspecified() || ip.is_unspecified();
+    pub fn holder(&self, ip: IpAddr, ports: PortRange, proto: Proto) -> Option<u16> {
+        let family = Family::of(ip);
+        let first = family.unspecified();
+        let last = match family {
+            Family::V4 => IpAddr::V4(Ipv4Addr::BROADCAST),
+            Family::V6 => IpAddr::V6(Ipv6Addr::from(u128::MAX)),
+        };
+        let clash = |held: &IpAddr| *held == ip || held.is_unspecified() || ip.is_unspecified();
         self.held
-            .range((proto, Ipv4Addr::UNSPECIFIED, 0)..=(proto, Ipv4Addr::BROADCAST, u16::MAX))
+            .range((proto, first, 0)..=(proto, last, u16::MAX))
             .filter(|(_, held, port)| clash(held) && (ports.first()..=ports.last()).contains(port))
             .map(|&(_, _, port)| port)
             .min()
     }
 
     /// Returns whether an address is one of the host's.
-    pub fn is_local(&self, ip: Ipv4Addr) -> bool {
+    pub fn is_local(&self, ip: IpAddr) -> bool {
         ip.is_unspecified()
             || ip.is_loopback()
             || self.interfaces.values().flatten().any(|n| n.ip() == ip)

@@ -1,16 +1,15 @@
 //! Containers start and end: what they are given while they run, and what they give back.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
-
-use super::{Brought, Facts, Outcome, Rejected, container::network_of, find, rejected};
-use crate::model::{
-    Container, ContainerId, Desired, Endpoint, EndpointId, MacAddress, Mode, NamespaceId,
-    NetworkId, PortRange, Process, PublishSpec, PublishedRule, Running, Sandbox, State, ipam,
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// Tables of ports: the first ones are not of one address.
-const FIRST_TABLE: u32 = bascule_common::abi::service::FIRST_OWN_TABLE;
-const TABLES: u32 = bascule_common::abi::service::TABLES;
+use super::{Brought, Facts, Outcome, Rejected, container::network_of, find, publish};
+use crate::model::{
+    Container, ContainerId, Desired, Endpoint, EndpointId, Family, MacAddress, Mode, NamespaceId,
+    Network, NetworkId, Pool, Process, PublishedRule, Running, Sandbox, State, ipam,
+};
 
 pub(super) fn start(
     desired: &mut Desired,
@@ -39,8 +38,8 @@ pub(super) fn start(
         container.exit_code = None;
     }
     attach(desired, id, None, facts)?;
-    publish(desired, id, facts)?;
-    Ok(Outcome::Container(id, Vec::new()))
+    let warnings = publish::publish(desired, id, facts)?;
+    Ok(Outcome::Container(id, warnings))
 }
 
 pub(super) fn stop(
@@ -152,8 +151,16 @@ fn release(desired: &mut Desired, endpoint: u32) {
 
 /// Forgets the port tables of addresses that no mapping names any more.
 pub(super) fn forget_tables(desired: &mut Desired) {
-    let named: BTreeSet<_> = rules(desired).map(|(_, r)| r.host_ip).collect();
+    let named: BTreeSet<_> =
+        rules(desired).filter(|(_, r)| !r.routed).map(|(_, r)| r.host_ip).collect();
     desired.indices.tables.retain(|ip, _| named.contains(ip));
+}
+
+/// What was asked for of a place on a network.
+struct Wishes {
+    ip: Option<Ipv4Addr>,
+    ip6: Option<Ipv6Addr>,
+    mac: Option<MacAddress>,
 }
 
 /// Gives a running container endpoints where it has none: on one network, or on all.
@@ -171,10 +178,10 @@ pub(super) fn attach(
         .attachments
         .iter()
         .filter(|a| a.endpoint.is_none() && only.is_none_or(|network| network == a.network))
-        .map(|a| (a.network, a.static_ip, a.static_mac))
+        .map(|a| (a.network, Wishes { ip: a.static_ip, ip6: a.static_ip6, mac: a.static_mac }))
         .collect();
-    for (network, ip, mac) in wanting {
-        let endpoint = endpoint(desired, id, network, (ip, mac), facts)?;
+    for (network, wishes) in wanting {
+        let endpoint = endpoint(desired, id, network, &wishes, facts)?;
         let Some(container) = desired.containers.get_mut(&id) else { continue };
         if let Some(place) = container.attachments.iter_mut().find(|a| a.network == network) {
             place.endpoint = Some(endpoint);
@@ -187,13 +194,10 @@ fn endpoint(
     desired: &mut Desired,
     container: ContainerId,
     network: NetworkId,
-    (ip, mac): (Option<Ipv4Addr>, Option<MacAddress>),
+    wishes: &Wishes,
     facts: &mut Facts,
 ) -> Result<Endpoint, Rejected> {
-    let ip = match ip {
-        Some(ip) => ip,
-        None => next_address(desired, network)?,
-    };
+    let (ip, ip6, mac) = addresses(desired, network, wishes, facts)?;
     let limit = bascule_common::abi::names::map::ENDPOINT_INDICES;
     let index =
         desired.indices.endpoints.take().ok_or_else(|| Rejected::exhausted("endpoints", limit))?;
@@ -218,18 +222,104 @@ fn endpoint(
             "the brought namespace already has an interface {interface}"
         )));
     }
-    let mac = mac.unwrap_or(MacAddress::derived(ip));
-    Ok(Endpoint { id, index, generation, ip, mac, interface, veth })
+    Ok(Endpoint { id, index, generation, ip, ip6, mac, interface, veth })
 }
 
-fn next_address(desired: &mut Desired, id: NetworkId) -> Result<Ipv4Addr, Rejected> {
+/// Returns the addresses of a place on a network, for the families that it has.
+fn addresses(
+    desired: &mut Desired,
+    id: NetworkId,
+    wishes: &Wishes,
+    facts: &mut Facts,
+) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>, MacAddress), Rejected> {
     let network = network_of(desired, id)?;
-    let mut used = network.reserved();
-    used.extend(desired.addresses(id));
-    let ip = ipam::next_address(network.dynamic_range(), network.subnet, network.last_given, &used)
-        .ok_or_else(|| Rejected::no_address(network.name.as_str(), network.subnet))?;
-    if let Some(network) = desired.networks.get_mut(&id) {
-        network.last_given = Some(ip);
+    let (has4, has6) = (network.ipv4.is_some(), network.ipv6.is_some());
+    let ip = match wishes.ip {
+        Some(ip) => Some(ip),
+        None if has4 => v4(next_address(desired, id, Family::V4)?),
+        None => None,
+    };
+    let mac = wishes.mac.or(ip.map(MacAddress::derived));
+    let ip6 = match (wishes.ip6, mac) {
+        (Some(ip6), _) => Some(ip6),
+        (None, Some(mac)) if has6 => match derived_address(desired, id, mac)? {
+            Some(ip6) => Some(ip6),
+            None => v6(next_address(desired, id, Family::V6)?),
+        },
+        (None, _) if has6 => v6(next_address(desired, id, Family::V6)?),
+        _ => None,
+    };
+    let mac = match mac {
+        Some(mac) => mac,
+        None => chosen_mac(desired, id, ip6, facts),
+    };
+    Ok((ip, ip6, mac))
+}
+
+const fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+const fn v6(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    }
+}
+
+/// Chooses the Ethernet address of a place without IPv4: from the end of its IPv6 address, or by lot.
+fn chosen_mac(
+    desired: &Desired,
+    network: NetworkId,
+    ip6: Option<Ipv6Addr>,
+    facts: &mut Facts,
+) -> MacAddress {
+    let [.., a, b, c, d] = ip6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets();
+    let mut end = [a, b, c, d];
+    loop {
+        let mac = MacAddress::derived(end.into());
+        let holds = |e: &Endpoint| e.mac == mac;
+        if !desired.attachments(network).any(|(_, a)| a.endpoint.as_ref().is_some_and(holds)) {
+            return mac;
+        }
+        let [a, b, c, d, ..] = (facts.entropy)();
+        end = [a, b, c, d];
+    }
+}
+
+/// Returns what nobody gets on a network.
+fn used(desired: &Desired, network: &Network) -> BTreeSet<IpAddr> {
+    let mut used = desired.addresses(network.id);
+    used.extend(network.pools().flat_map(Pool::reserved));
+    used
+}
+
+fn derived_address(
+    desired: &Desired,
+    id: NetworkId,
+    mac: MacAddress,
+) -> Result<Option<Ipv6Addr>, Rejected> {
+    let network = network_of(desired, id)?;
+    let derived = network
+        .ipv6
+        .as_ref()
+        .and_then(|pool| ipam::derived_address(pool.dynamic_range(), mac, &used(desired, network)));
+    Ok(derived.and_then(v6))
+}
+
+fn next_address(desired: &mut Desired, id: NetworkId, family: Family) -> Result<IpAddr, Rejected> {
+    let network = network_of(desired, id)?;
+    let Some(pool) = network.pool(family) else {
+        return Err(Rejected::invalid(format!("network {} has no {family}", network.name)));
+    };
+    let used = used(desired, network);
+    let ip = ipam::next_address(pool.dynamic_range(), pool.subnet, pool.last_given, &used)
+        .ok_or_else(|| Rejected::no_address(network.name.as_str(), pool.subnet))?;
+    if let Some(pool) = desired.networks.get_mut(&id).and_then(|n| n.pool_mut(family)) {
+        pool.last_given = Some(ip);
     }
     Ok(ip)
 }
@@ -242,14 +332,21 @@ pub(super) fn detach(desired: &mut Desired, id: ContainerId, network: NetworkId)
         release(desired, endpoint.index);
     }
     let Some(container) = desired.containers.get(&id) else { return };
-    // Published ports move to the next network with a way out; with the last one they go.
-    if desired.gateway(container).is_none() {
-        let container = desired.containers.get_mut(&id).and_then(Container::running_mut);
-        for rule in container.map(|r| std::mem::take(&mut r.rules)).unwrap_or_default() {
-            desired.indices.rules.free(rule.index);
-        }
-        forget_tables(desired);
+    // Published ports move to the next network with a way out; with the last one of a family they go.
+    let left: Vec<_> =
+        Family::ALL.into_iter().filter(|f| desired.gateway(container, *f).is_some()).collect();
+    let container = desired.containers.get_mut(&id).and_then(Container::running_mut);
+    let gone = container.map(|running| {
+        let stays = |rule: &PublishedRule| left.contains(&rule.family());
+        let (stay, gone) = std::mem::take(&mut running.rules).into_iter().partition(stays);
+        running.rules = stay;
+        gone
+    });
+    let gone: Vec<PublishedRule> = gone.unwrap_or_default();
+    for rule in gone {
+        desired.indices.rules.free(rule.index);
     }
+    forget_tables(desired);
 }
 
 /// Returns every published range, with its container.
@@ -257,102 +354,6 @@ pub fn rules(desired: &Desired) -> impl Iterator<Item = (&Container, &PublishedR
     desired.containers.values().flat_map(|c| {
         c.running().into_iter().flat_map(move |r| r.rules.iter().map(move |rule| (c, rule)))
     })
-}
-
-/// Publishes what a starting container wants published, all or nothing.
-fn publish(desired: &mut Desired, id: ContainerId, facts: &Facts) -> Result<(), Rejected> {
-    let Some(container) = desired.containers.get(&id) else { return Ok(()) };
-    let Some((network, endpoint)) = desired.gateway(container) else { return Ok(()) };
-    let binding = desired.networks.get(&network).and_then(|n| n.options.host_binding);
-    let binding = binding.unwrap_or(Ipv4Addr::UNSPECIFIED);
-    let mut specs: BTreeSet<PublishSpec> = container.publish.iter().copied().collect();
-    if container.publish_all {
-        let mapped: Vec<_> = specs.iter().map(|s| (s.container, s.proto)).collect();
-        let open = container.expose.iter().filter(|e| !mapped.contains(&(e.ports, e.proto)));
-        let chosen = |e: &crate::model::Expose| PublishSpec {
-            host_ip: None,
-            host: None,
-            container: e.ports,
-            proto: e.proto,
-        };
-        specs.extend(open.map(chosen));
-    }
-    let (name, endpoint) = (container.name.clone(), endpoint.id);
-    let refuse = |why: String| Rejected::port(name.as_str(), &endpoint.to_string(), why);
-    // Named ports first: a chosen one must not take them away.
-    let (named, chosen): (Vec<_>, Vec<_>) = specs.into_iter().partition(|s| s.host.is_some());
-    for spec in named.into_iter().chain(chosen) {
-        let ip = spec.host_ip.unwrap_or(binding);
-        let host = host_ports(desired, spec, ip, facts).map_err(refuse)?;
-        let limit = bascule_common::abi::names::map::RULES_LEN;
-        let index = desired
-            .indices
-            .rules
-            .take()
-            .ok_or_else(|| Rejected::exhausted("published ranges", limit))?;
-        table(desired, ip).map_err(refuse)?;
-        let rule = PublishedRule {
-            index,
-            host_ip: ip,
-            host,
-            container: spec.container,
-            proto: spec.proto,
-        };
-        if let Some(running) = desired.containers.get_mut(&id).and_then(Container::running_mut) {
-            running.rules.push(rule);
-        }
-    }
-    Ok(())
-}
-
-fn host_ports(
-    desired: &mut Desired,
-    spec: PublishSpec,
-    ip: Ipv4Addr,
-    facts: &Facts,
-) -> Result<PortRange, String> {
-    let proto = spec.proto;
-    let ours = |ports| rules(desired).any(|(_, r)| r.clashes(ip, ports, proto));
-    if !facts.is_local(ip) {
-        let port = spec.host.map_or(0, PortRange::first);
-        return Err(rejected::port_refused(ip, port, proto, "cannot assign requested address"));
-    }
-    let Some(wanted) = spec.host else {
-        let free = |ports| !ours(ports) && facts.holder(ip, ports, proto).is_none();
-        let last = desired.indices.last_port;
-        let found = ipam::next_ports(spec.container.count(), last, free)
-            .ok_or_else(|| rejected::no_ports(ip, spec.container, proto))?;
-        desired.indices.last_port = Some(found.last());
-        return Ok(found);
-    };
-    if ours(wanted) {
-        let first = wanted
-            .ports()
-            .find(|&p| PortRange::new(p, 1).is_some_and(ours))
-            .unwrap_or(wanted.first());
-        return Err(rejected::port_allocated(ip, first));
-    }
-    match facts.holder(ip, wanted, proto) {
-        Some(port) => Err(rejected::port_refused(ip, port, proto, "address already in use")),
-        None => Ok(wanted),
-    }
-}
-
-/// Gives an address that a mapping names a port table of its own.
-fn table(desired: &mut Desired, ip: Ipv4Addr) -> Result<(), String> {
-    let tables = &mut desired.indices.tables;
-    if ip.is_unspecified() || tables.contains_key(&ip) {
-        return Ok(());
-    }
-    let free = (FIRST_TABLE..TABLES).find(|t| !tables.values().any(|used| used == t));
-    let free = free.ok_or_else(|| {
-        format!(
-            "ports are published on {} single host addresses already, the most there can be",
-            TABLES - FIRST_TABLE
-        )
-    })?;
-    tables.insert(ip, free);
-    Ok(())
 }
 
 /// Refuses the namespaces that must not be brought.

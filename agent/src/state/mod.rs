@@ -8,11 +8,14 @@ mod facts;
 pub mod find;
 mod lifecycle;
 mod network;
+mod publish;
 mod rejected;
 pub mod store;
+mod subnet;
 
 pub use change::{
-    Change, ContainerSpec, DefaultNetwork, EndpointSpec, NetworkSpec, Outcome, SubnetSpec,
+    Change, ContainerSpec, DefaultIpv6, DefaultNetwork, EndpointSpec, NetworkSpec, Outcome,
+    SubnetSpec,
 };
 pub use facts::{Brought, Facts};
 pub use lifecycle::{brings, rules};

@@ -2,18 +2,17 @@
 
 mod brought;
 
-use std::{collections::BTreeMap, net::Ipv4Addr, str::FromStr};
-
-use ipnetwork::Ipv4Network;
+use std::{net::Ipv4Addr, str::FromStr};
 
 use super::{
-    DefaultNetwork, Facts, NetworkSpec, Outcome, Rejected, SubnetSpec,
+    DefaultIpv6, DefaultNetwork, Facts, NetworkSpec, Outcome, Rejected,
     find::{self, Found},
+    subnet::{self, Pools},
 };
-use crate::model::{Desired, Name, Network, NetworkId, NetworkOptions, ipam, keys};
+use crate::model::{Desired, Family, Name, Network, NetworkId, NetworkOptions, keys};
 
 /// Name of the default network's bridge.
-const DEFAULT_BRIDGE: &str = "bascule0";
+pub(super) const DEFAULT_BRIDGE: &str = "bascule0";
 
 pub(super) fn create(
     desired: &mut Desired,
@@ -30,18 +29,14 @@ pub(super) fn create(
         return Err(Rejected::conflict(format!("network with name {name} already exists")));
     }
     let options = NetworkOptions::new(spec.options.clone()).map_err(Rejected::invalid)?;
-    if spec.subnets.len() > 1 {
-        return Err(Rejected::invalid("bridge driver doesn't support multiple subnets"));
-    }
-    let wishes = spec.subnets.first().cloned().unwrap_or_default();
     let id = new_id(desired, facts);
     let bridge = options.bridge.clone().unwrap_or_else(|| format!("br-{}", id.short()));
     bridge_is_free(desired, id, &bridge)?;
     let brought = facts.has_interface(&bridge);
     let addresses = if brought {
-        brought::addresses(desired, &bridge, wishes, facts)?
+        brought::addresses(desired, &bridge, spec, &options, facts)?
     } else {
-        addresses(desired, &wishes, facts, None)?
+        subnet::pools(desired, spec, &options, None, facts)?
     };
     let new = New { id, name, addresses, bridge, brought, options, spec, predefined: false };
     insert(desired, facts, new)
@@ -91,20 +86,21 @@ fn make_default(
     desired: &mut Desired,
     id: NetworkId,
     wanted: &DefaultNetwork,
-    facts: &Facts,
+    facts: &mut Facts,
 ) -> Result<Outcome, Rejected> {
     let spec = &NetworkSpec::default();
     let (bridge, addresses) = match wanted {
         DefaultNetwork::Brought(bridge) => {
-            let wishes = SubnetSpec::default();
-            (bridge.clone(), brought::addresses(desired, bridge, wishes, facts)?)
+            let options = NetworkOptions::default();
+            (bridge.clone(), brought::addresses(desired, bridge, spec, &options, facts)?)
         }
         DefaultNetwork::Fixed(network) => {
-            (DEFAULT_BRIDGE.to_owned(), fixed(desired, *network, facts)?)
+            let pool = subnet::fixed_pool(desired, (*network).into(), facts)?;
+            (DEFAULT_BRIDGE.to_owned(), Pools::from([(Family::V4, pool)]))
         }
         DefaultNetwork::Absent | DefaultNetwork::Automatic => {
-            let subnet = ipam::choose_default_subnet(&taken(desired, facts));
-            (DEFAULT_BRIDGE.to_owned(), Addresses::of(subnet.ok_or_else(exhausted)?))
+            let pool = subnet::default_pool(desired, facts)?;
+            (DEFAULT_BRIDGE.to_owned(), Pools::from([(Family::V4, pool)]))
         }
     };
     bridge_is_free(desired, id, &bridge)?;
@@ -124,16 +120,39 @@ fn make_default(
     insert(desired, facts, new)
 }
 
-/// Returns the addresses of a default network that the operator has set.
-fn fixed(desired: &Desired, network: Ipv4Network, facts: &Facts) -> Result<Addresses, Rejected> {
-    let subnet =
-        Ipv4Network::new(network.network(), network.prefix()).map_err(Rejected::invalid)?;
-    free(desired, subnet, facts, None)?;
-    let mut addresses = Addresses::of(subnet);
-    if network.ip() != subnet.network() {
-        addresses.gateway = network.ip();
+/// Gives the default network IPv6 addresses, or takes them from it. Those that containers have stay.
+pub(super) fn default_ipv6(
+    desired: &mut Desired,
+    wanted: DefaultIpv6,
+    facts: &mut Facts,
+) -> Result<Outcome, Rejected> {
+    // A bridge that is brought has the addresses that it has.
+    let Some(network) = desired.default_network().filter(|n| !n.brought) else {
+        return Ok(Outcome::Nothing);
+    };
+    let (id, subnet) = (network.id, network.ipv6.as_ref().map(|pool| pool.subnet));
+    let used =
+        desired.attachments(id).any(|(_, a)| a.endpoint.as_ref().is_some_and(|e| e.ip6.is_some()));
+    let fits = match (wanted, subnet) {
+        (DefaultIpv6::Off, None) | (DefaultIpv6::Automatic, Some(_)) => true,
+        (DefaultIpv6::Fixed(wanted), Some(subnet)) => subnet == wanted.into(),
+        _ => false,
+    };
+    if fits || used {
+        return Ok(Outcome::Nothing);
     }
-    Ok(addresses)
+    if let Some(network) = desired.networks.get_mut(&id) {
+        network.ipv6 = None;
+    }
+    let pool = match wanted {
+        DefaultIpv6::Off => None,
+        DefaultIpv6::Automatic => Some(subnet::default_pool6(desired, None, facts)?),
+        DefaultIpv6::Fixed(subnet) => Some(subnet::default_pool6(desired, Some(subnet), facts)?),
+    };
+    if let Some(network) = desired.networks.get_mut(&id) {
+        network.ipv6 = pool;
+    }
+    Ok(Outcome::Network(id))
 }
 
 pub(super) fn remove(desired: &mut Desired, reference: &str) -> Result<Outcome, Rejected> {
@@ -190,7 +209,7 @@ fn drop_network(desired: &mut Desired, id: NetworkId) {
 struct New<'a> {
     id: NetworkId,
     name: Name,
-    addresses: Addresses,
+    addresses: Pools,
     bridge: String,
     brought: bool,
     options: NetworkOptions,
@@ -202,18 +221,15 @@ fn insert(desired: &mut Desired, facts: &Facts, new: New<'_>) -> Result<Outcome,
     let limit = bascule_common::abi::names::map::NETWORKS_LEN;
     let index =
         desired.indices.networks.take().ok_or_else(|| Rejected::exhausted("networks", limit))?;
-    let New { id, name, addresses, bridge, brought, options, spec, predefined } = new;
+    let New { id, name, mut addresses, bridge, brought, options, spec, predefined } = new;
     let mtu = options.mtu.unwrap_or_else(|| brought::mtu(&bridge, facts));
     let network = Network {
         id,
         index,
         name,
         created: facts.now,
-        subnet: addresses.subnet,
-        ip_range: addresses.ip_range,
-        gateway: addresses.gateway,
-        auxiliary: addresses.auxiliary,
-        last_given: None,
+        ipv4: addresses.remove(&Family::V4),
+        ipv6: addresses.remove(&Family::V6),
         bridge,
         brought,
         mtu,
@@ -244,174 +260,4 @@ fn bridge_is_free(desired: &Desired, id: NetworkId, bridge: &str) -> Result<(), 
             other.id
         ))),
     }
-}
-
-fn exhausted() -> Rejected {
-    Rejected::invalid("all predefined address pools have been fully subnetted")
-}
-
-/// Returns everything that a chosen subnet must not touch.
-fn taken(desired: &Desired, facts: &Facts) -> Vec<Ipv4Network> {
-    let own = desired.networks.values().map(|n| n.subnet);
-    let host = facts
-        .interfaces
-        .iter()
-        .filter(|(name, _)| name.as_str() != DEFAULT_BRIDGE)
-        .flat_map(|(_, a)| a);
-    own.chain(host.copied())
-        .chain(facts.routes.iter().copied().filter(|r| r.prefix() > 0))
-        .collect()
-}
-
-struct Addresses {
-    subnet: Ipv4Network,
-    ip_range: Option<Ipv4Network>,
-    gateway: Ipv4Addr,
-    auxiliary: BTreeMap<String, Ipv4Addr>,
-}
-
-impl Addresses {
-    fn of(subnet: Ipv4Network) -> Self {
-        let gateway = Ipv4Addr::from(u32::from(subnet.network()).saturating_add(1));
-        Self { subnet, ip_range: None, gateway, auxiliary: BTreeMap::new() }
-    }
-}
-
-/// Reads the wishes for a subnet; what is wrong with them is told all at once.
-fn addresses(
-    desired: &Desired,
-    wishes: &SubnetSpec,
-    facts: &Facts,
-    brought: Option<&str>,
-) -> Result<Addresses, Rejected> {
-    let mut wrong = Vec::new();
-    let subnet = if wishes.subnet.is_empty() {
-        if !wishes.gateway.is_empty() || !wishes.ip_range.is_empty() || !wishes.auxiliary.is_empty()
-        {
-            return Err(Rejected::invalid(
-                "every ip-range or gateway must have a corresponding subnet",
-            ));
-        }
-        ipam::choose_subnet(&taken(desired, facts)).ok_or_else(exhausted)?
-    } else {
-        subnet(&wishes.subnet)
-            .map_err(|why| Rejected::invalid(format!("invalid network config:\n{why}")))?
-    };
-    let mut found = Addresses::of(subnet);
-    if !wishes.ip_range.is_empty() {
-        found.ip_range = ip_range(&wishes.ip_range, subnet).map_err(|why| wrong.push(why)).ok();
-    }
-    if !wishes.gateway.is_empty() {
-        // Old output gives gateways with a prefix.
-        let text = wishes.gateway.split('/').next().unwrap_or_default();
-        found.gateway = inside("gateway", text, text, subnet)
-            .map_err(|why| wrong.push(why))
-            .unwrap_or(found.gateway);
-        if wrong.is_empty() && ipam::is_edge(subnet, found.gateway) {
-            wrong.push(format!(
-                "invalid gateway {text}: it is the network's or the broadcast address of {subnet}"
-            ));
-        }
-    } else if let Some(range) = found.ip_range {
-        // Docker takes the first address of the range then, where it is not the subnet's own.
-        let first = range.network();
-        found.gateway = if ipam::is_edge(subnet, first) { found.gateway } else { first };
-    }
-    for (name, text) in &wishes.auxiliary {
-        match inside("auxiliary address", name, text, subnet) {
-            Ok(address) => drop(found.auxiliary.insert(name.clone(), address)),
-            Err(why) => wrong.push(why),
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(Rejected::invalid(format!("invalid network config:\n{}", wrong.join("\n"))));
-    }
-    if found.auxiliary.values().any(|&a| a == found.gateway) {
-        return Err(Rejected::address_taken());
-    }
-    if !wishes.subnet.is_empty() {
-        free(desired, subnet, facts, brought)?;
-    }
-    Ok(found)
-}
-
-/// Refuses a subnet that a network of ours or an interface of the host has.
-fn free(
-    desired: &Desired,
-    subnet: Ipv4Network,
-    facts: &Facts,
-    brought: Option<&str>,
-) -> Result<(), Rejected> {
-    if desired.networks.values().any(|n| ipam::overlap(n.subnet, subnet)) {
-        return Err(Rejected::pool_overlaps());
-    }
-    let ours = |name: &str| {
-        name == DEFAULT_BRIDGE
-            || brought == Some(name)
-            || desired.networks.values().any(|n| n.bridge == name)
-    };
-    for (name, addresses) in facts.interfaces.iter().filter(|(name, _)| !ours(name)) {
-        if let Some(address) = addresses.iter().find(|a| ipam::overlap(**a, subnet)) {
-            return Err(Rejected::forbidden(format!(
-                "{}: {subnet} overlaps with {address} of interface {name}",
-                Rejected::pool_overlaps().message
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn subnet(text: &str) -> Result<Ipv4Network, String> {
-    let invalid = |why: &str| format!("invalid subnet {text}: {why}");
-    if text.contains(':') {
-        return Err(invalid("IPv6 networks cannot be made yet"));
-    }
-    if !text.contains('/') {
-        return Err(invalid("a prefix length is needed, as in 172.25.0.0/16"));
-    }
-    let subnet: Ipv4Network =
-        text.parse().map_err(|_| invalid("it is not a subnet, as 172.25.0.0/16 is"))?;
-    if subnet.ip() != subnet.network() {
-        return Err(invalid(&format!("it should be {}/{}", subnet.network(), subnet.prefix())));
-    }
-    if !(1..=30).contains(&subnet.prefix()) {
-        return Err(invalid("the prefix length must be from 1 to 30"));
-    }
-    let first = subnet.network();
-    if first.is_loopback()
-        || first.is_multicast()
-        || first.octets()[0] == 0
-        || first.octets()[0] >= 224
-    {
-        return Err(invalid("such addresses cannot be a host's"));
-    }
-    Ok(subnet)
-}
-
-fn ip_range(text: &str, subnet: Ipv4Network) -> Result<Ipv4Network, String> {
-    let invalid = |why: String| format!("invalid ip-range {text}: {why}");
-    let range: Ipv4Network =
-        text.parse().map_err(|_| invalid("it is not a range, as 172.25.8.0/24 is".into()))?;
-    if range.prefix() < subnet.prefix() {
-        return Err(invalid(format!("CIDR block is bigger than its parent subnet {subnet}")));
-    }
-    if !subnet.contains(range.network()) {
-        return Err(invalid(format!("parent subnet {subnet} doesn't contain ip-range")));
-    }
-    if range.ip() != range.network() {
-        return Err(invalid(format!("it should be {}/{}", range.network(), range.prefix())));
-    }
-    Ok(range)
-}
-
-fn inside(what: &str, name: &str, text: &str, subnet: Ipv4Network) -> Result<Ipv4Addr, String> {
-    let address: Ipv4Addr = text
-        .parse()
-        .map_err(|_| format!("invalid {what} {name}: {text:?} is not an IPv4 address"))?;
-    if !subnet.contains(address) {
-        return Err(format!(
-            "invalid {what} {name}: parent subnet {subnet} doesn't contain this address"
-        ));
-    }
-    Ok(address)
 }

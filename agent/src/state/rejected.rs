@@ -1,10 +1,10 @@
 //! Why a change is refused: Docker's texts in one place, each with its HTTP status.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
-use crate::model::{PortRange, Proto};
+use crate::model::{Family, PortRange, Proto};
 
 /// What kind of refusal it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Rejected {
         Self::forbidden("invalid pool request: Pool overlaps with other one on this address space")
     }
 
-    pub(super) fn outside(address: Ipv4Addr) -> Self {
+    pub(super) fn outside(address: IpAddr) -> Self {
         Self::invalid(format!("no configured subnet contains IP address {address}"))
     }
 
@@ -97,11 +97,12 @@ impl Rejected {
         Self::forbidden("Address already in use")
     }
 
-    pub(super) fn no_address(network: &str, subnet: Ipv4Network) -> Self {
+    pub(super) fn no_address(network: &str, subnet: IpNetwork) -> Self {
         Self::new(
             Kind::Unavailable,
             format!(
-                "no available IPv4 addresses on this network's address pools: {network} ({subnet})"
+                "no available {} addresses on this network's address pools: {network} ({subnet})",
+                Family::of(subnet.ip())
             ),
         )
     }
@@ -119,16 +120,22 @@ impl Rejected {
 }
 
 /// Returns libnetwork's text for a port of ours that is taken.
-pub(super) fn port_allocated(ip: Ipv4Addr, port: u16) -> String {
+pub(super) fn port_allocated(ip: IpAddr, port: u16) -> String {
     format!("Bind for {ip}:{port} failed: port is already allocated")
 }
 
 /// Returns the text for a port that the host does not give.
-pub(super) fn port_refused(ip: Ipv4Addr, port: u16, proto: Proto, why: &str) -> String {
-    format!("failed to bind host port {ip}:{port}/{proto}: {why}")
+pub(super) fn port_refused(ip: IpAddr, port: u16, proto: Proto, why: &str) -> String {
+    let at = std::net::SocketAddr::new(ip, port);
+    format!("failed to bind host port {at}/{proto}: {why}")
 }
 
 /// Returns the text for a mapping for which no free port is left.
-pub(super) fn no_ports(ip: Ipv4Addr, container: PortRange, proto: Proto) -> String {
-    format!("no {} free ports in a row are left on {ip} for {container}/{proto}", container.count())
+pub(super) fn no_ports(addresses: &[IpAddr], container: PortRange, proto: Proto) -> String {
+    let on: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    format!(
+        "no {} free ports in a row are left on {} for {container}/{proto}",
+        container.count(),
+        on.join(" and ")
+    )
 }

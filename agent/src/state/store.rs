@@ -9,11 +9,13 @@ use std::{
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 
+mod upgrade;
+
 use super::crash::crash_point;
-use crate::model::{Desired, Indices, Predefined};
+use crate::model::{Desired, Indices, Network, Predefined};
 
 /// Version of everything that is written here; a store of a newer one is refused.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// File name in the state directory.
 const FILE: &str = "bascule.redb";
 
@@ -97,6 +99,7 @@ impl Store {
             Some(found) if found > SCHEMA => {
                 return Err(StoreError::Newer { path: store.path, found });
             }
+            Some(found) if found < SCHEMA => store.put(META, "schema", &SCHEMA)?,
             Some(_) => {}
         }
         Ok(store)
@@ -105,16 +108,16 @@ impl Store {
     /// Reads everything.
     pub fn load(&self) -> Result<Loaded> {
         let boot_id = self.get(META, "boot_id")?;
-        let indices: Option<Indices> = self.get(META, "indices")?;
+        let indices: Option<Indices> = self.get(META, "indices")?.map(upgrade::indices);
         let predefined: Option<Predefined> = self.get(META, "predefined")?;
         let (Some(indices), Some(predefined)) = (indices, predefined) else {
             return Ok(Loaded { desired: None, boot_id });
         };
-        let networks = self.all(NETWORKS)?;
+        let networks = self.all::<upgrade::Stored>(NETWORKS)?.into_iter().map(Network::from);
         let containers = self.all(CONTAINERS)?;
         let denials = self.all(DENIALS)?;
         let desired = Desired {
-            networks: networks.into_iter().map(|n: crate::model::Network| (n.id, n)).collect(),
+            networks: networks.map(|n| (n.id, n)).collect(),
             containers: containers
                 .into_iter()
                 .map(|c: crate::model::Container| (c.id, c))

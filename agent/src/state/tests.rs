@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 
+mod ipv6;
+
 use super::{change::revert, *};
 use crate::model::{Container, Desired, NamespaceId, NetworkId, Predefined, Sandbox};
 
@@ -59,7 +61,7 @@ impl World {
     }
 
     fn ip(&self, name: &str) -> Ipv4Addr {
-        self.container(name).endpoints().next().expect("runs").1.ip
+        self.container(name).endpoints().next().expect("runs").1.ip.expect("has IPv4")
     }
 }
 
@@ -111,7 +113,7 @@ fn s56_the_default_network_is_made_once_and_stays() {
     let mut world = World::with_default();
     let default = world.desired.default_network().unwrap();
     assert_eq!(
-        (default.subnet.to_string(), default.bridge.as_str()),
+        (default.ipv4.as_ref().unwrap().subnet.to_string(), default.bridge.as_str()),
         ("172.17.0.0/16".into(), "bascule0")
     );
     assert_eq!(world.ok(&Change::DefaultNetwork(DefaultNetwork::Automatic)), Outcome::Nothing);
@@ -178,7 +180,7 @@ fn s42_subnets_are_chosen_apart() {
     }
     let subnets: Vec<_> = ["a", "b"]
         .map(|n| match find::network(&world.desired, n) {
-            Ok(find::Found::Bridge(n)) => n.subnet.to_string(),
+            Ok(find::Found::Bridge(n)) => n.ipv4.as_ref().unwrap().subnet.to_string(),
             other => panic!("{other:?}"),
         })
         .into();
@@ -260,7 +262,7 @@ fn s61_an_address_that_was_given_back_rests() {
     let of = |c: &Container| c.endpoints().map(|(_, e)| (e.ip, e.index)).next().unwrap();
     assert_eq!(
         (of(&first).0, of(&again).0),
-        (Ipv4Addr::new(172, 17, 0, 2), Ipv4Addr::new(172, 17, 0, 3))
+        (Some(Ipv4Addr::new(172, 17, 0, 2)), Some(Ipv4Addr::new(172, 17, 0, 3)))
     );
     assert_ne!(of(&first).1, of(&again).1);
     // The generation of the first one's index has ended.
@@ -292,7 +294,7 @@ fn ports_of_ours_and_of_the_hosts_processes_are_not_given_twice() {
         "192.0.2.8:9:80",
         "failed to bind host port 192.0.2.8:9/tcp: cannot assign requested address",
     );
-    world.facts.held.insert((crate::model::Proto::Tcp, Ipv4Addr::UNSPECIFIED, 9090));
+    world.facts.held.insert((crate::model::Proto::Tcp, Ipv4Addr::UNSPECIFIED.into(), 9090));
     let mut check = |spec: &str| {
         world.ok(&Change::CreateContainer(Box::new(publishing("c2", &[spec]))));
         let (_, message) = world.refused(&Change::Start("c2".into()));

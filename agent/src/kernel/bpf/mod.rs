@@ -37,5 +37,5 @@ pub use ports::{PortKey, Ports};
 pub use published::PublishedPorts;
 pub use sizes::{Host, MapMemory, Memory, Sizes, Wanted};
 pub use steering::{ProxySlot, Steering};
-pub use tables::{Denials, Endpoints, Flows, Prefix4, Prefix6, Tables};
+pub use tables::{Denials, Endpoints, Flows, Prefix, Prefix4, Prefix6, Tables};
 pub use xdp::{XdpAttached, XdpMode};

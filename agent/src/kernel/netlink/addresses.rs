@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope},
 };
 use nix::errno::Errno;
@@ -109,9 +109,8 @@ fn address_of(message: RouteNetlinkMessage) -> Option<Address> {
         _ => header.prefix_len,
     };
     let unfit = AddressHeaderFlags::Deprecated | AddressHeaderFlags::Dadfailed;
-    // IPv6 uses the same bit for temporary addresses.
-    let later = header.family == AddressFamily::Inet
-        && header.flags.contains(AddressHeaderFlags::Secondary);
+    // IPv6 uses the same bit for temporary addresses, which change from day to day.
+    let later = header.flags.contains(AddressHeaderFlags::Secondary);
     Some(Address {
         link: header.index,
         address: IpNetwork::new(local.or(either)?, prefix).ok()?,

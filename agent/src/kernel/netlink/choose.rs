@@ -1,8 +1,8 @@
 //! What follows from the routes and addresses of a host: pure.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::IpNetwork;
 
 use super::{Address, Link, Route, Scope};
 
@@ -23,38 +23,62 @@ pub fn mtu_of_default_route(links: &[Link], routes: &[Route]) -> Option<u32> {
     links.iter().find(|link| link.index == index).map(|link| link.mtu)
 }
 
-/// The address that packets bear which leave by a link: the preferred source of its default route, or the
-/// one that the kernel would choose, a primary global address (of the gateway's subnet, if there is one; of the
-/// loopback device, if it has none).
+/// The IPv4 address that packets bear which leave by a link: the preferred source of its default route, or
+/// the one that the kernel would choose, a primary global address (of the gateway's subnet, if there is one;
+/// of the loopback device, if it has none).
 pub fn masquerade_source(link: u32, addresses: &[Address], routes: &[Route]) -> Option<Ipv4Addr> {
-    let route = routes
-        .iter()
-        .filter(|route| route.is_default() && route.destination.is_ipv4())
-        .filter(|route| route.link == Some(link))
-        .min_by_key(|route| route.metric);
-    if let Some(IpAddr::V4(source)) = route.and_then(|route| route.source) {
-        return Some(source);
+    match source(link, addresses, routes, IpAddr::is_ipv4, |_| 0)? {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
     }
-    let primary = primary_of(link, addresses);
-    let beside_gateway = match route.and_then(|route| route.gateway) {
-        Some(IpAddr::V4(gateway)) => primary.iter().find(|address| address.contains(gateway)),
-        _ => None,
-    };
-    // A link without one of its own lends that of the host, which is on the loopback device.
-    let borrowed = || primary_of(LOOPBACK, addresses).first().map(|address| address.ip());
-    beside_gateway.or(primary.first()).map(|address| address.ip()).or_else(borrowed)
 }
 
-/// The primary global IPv4 addresses of a link.
-fn primary_of(link: u32, addresses: &[Address]) -> Vec<Ipv4Network> {
+/// The IPv6 address that packets bear which leave by a link; a unique local one only where there is no other.
+pub fn masquerade_source6(link: u32, addresses: &[Address], routes: &[Route]) -> Option<Ipv6Addr> {
+    let local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unique_local());
+    match source(link, addresses, routes, IpAddr::is_ipv6, |ip| u8::from(local(ip)))? {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    }
+}
+
+fn source(
+    link: u32,
+    addresses: &[Address],
+    routes: &[Route],
+    family: impl Fn(&IpAddr) -> bool,
+    rank: impl Fn(IpAddr) -> u8,
+) -> Option<IpAddr> {
+    let route = routes
+        .iter()
+        .filter(|route| route.is_default() && family(&route.destination.ip()))
+        .filter(|route| route.link == Some(link))
+        .min_by_key(|route| route.metric);
+    if let Some(source) = route.and_then(|route| route.source) {
+        return Some(source);
+    }
+    let primary = primary_of(link, addresses, &family);
+    let gateway = route.and_then(|route| route.gateway);
+    let beside_gateway =
+        gateway.and_then(|gateway| primary.iter().find(|address| address.contains(gateway)));
+    let first = || primary.iter().min_by_key(|address| rank(address.ip()));
+    // A link without one of its own lends that of the host, which is on the loopback device.
+    let borrowed = || primary_of(LOOPBACK, addresses, &family).first().map(|address| address.ip());
+    beside_gateway.or_else(first).map(|address| address.ip()).or_else(borrowed)
+}
+
+/// The primary global addresses of a link.
+fn primary_of(
+    link: u32,
+    addresses: &[Address],
+    family: &impl Fn(&IpAddr) -> bool,
+) -> Vec<IpNetwork> {
     addresses
         .iter()
         .filter(|address| address.link == link && address.scope == Scope::Global)
-        .filter(|address| !address.secondary)
-        .filter_map(|address| match address.address {
-            IpNetwork::V4(address) => Some(address).filter(|a| !a.ip().is_loopback()),
-            IpNetwork::V6(_) => None,
-        })
+        .filter(|address| !address.secondary && family(&address.address.ip()))
+        .map(|address| address.address)
+        .filter(|address| !address.ip().is_loopback())
         .collect()
 }
 
@@ -109,5 +133,20 @@ mod tests {
             masquerade_source(3, &addresses, &by_gateway),
             Some(Ipv4Addr::new(203, 0, 113, 1))
         );
+    }
+
+    #[test]
+    fn the_ipv6_source_is_not_unique_local_where_there_is_another() {
+        let addresses = [
+            address(2, "fd00::1/64", false),
+            address(2, "2001:db8::1/64", false),
+            address(3, "fd00:1::1/64", false),
+        ];
+        let routes = [Route { gateway: "fe80::1".parse().ok(), ..route("::/0", 2, None, 0) }];
+        let source = |link| masquerade_source6(link, &addresses, &routes);
+        assert_eq!(source(2), "2001:db8::1".parse().ok());
+        assert_eq!(source(3), "fd00:1::1".parse().ok());
+        assert_eq!(source(4), None);
+        assert_eq!(masquerade_source(2, &addresses, &routes), None);
     }
 }

@@ -11,7 +11,7 @@ mod routes;
 mod watch;
 
 pub use addresses::{Address, Scope};
-pub use choose::{default_route, masquerade_source, mtu_of_default_route};
+pub use choose::{default_route, masquerade_source, masquerade_source6, mtu_of_default_route};
 pub use links::{Link, LinkKind, NewBridge, NewVeth, PortFlags};
 pub use neighbours::{FdbEntry, Neighbour};
 pub use routes::Route;

@@ -1,0 +1,188 @@
+//! Publishing: which ports of the host lead to a container that starts.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use super::{Facts, Rejected, lifecycle::rules, rejected};
+use crate::model::{
+    Container, ContainerId, Desired, Expose, Family, GatewayMode, PortRange, PublishSpec,
+    PublishedRule, ipam,
+};
+
+const TABLES: u32 = bascule_common::abi::service::TABLES;
+const FIRST_TABLE: u32 = bascule_common::abi::service::FIRST_OWN_TABLE;
+
+/// Where a family of a container's ports is published.
+struct Way {
+    family: Family,
+    /// Address that is taken where a mapping names none.
+    binding: Option<IpAddr>,
+    /// Whether no port of the host leads there.
+    routed: bool,
+}
+
+/// Publishes what a starting container wants published, all or nothing. Returns what the operator should
+/// know.
+pub(super) fn publish(
+    desired: &mut Desired,
+    id: ContainerId,
+    facts: &Facts,
+) -> Result<Vec<String>, Rejected> {
+    let Some(container) = desired.containers.get(&id) else { return Ok(Vec::new()) };
+    let ways = ways(desired, container);
+    let first = Family::ALL.into_iter().find_map(|family| desired.gateway(container, family));
+    let Some((_, endpoint)) = first else { return Ok(Vec::new()) };
+    let (name, endpoint) = (container.name.clone(), endpoint.id);
+    let refuse = |why: String| Rejected::port(name.as_str(), &endpoint.to_string(), why);
+    let mut warnings = Vec::new();
+    // Named ports first: a chosen one must not take them away.
+    let (named, chosen): (Vec<_>, Vec<_>) =
+        specs(container).into_iter().partition(|s| s.host.is_some());
+    for spec in named.into_iter().chain(chosen) {
+        for rule in published(desired, &spec, &ways, facts, &mut warnings).map_err(refuse)? {
+            let limit = bascule_common::abi::names::map::RULES_LEN;
+            let index = desired.indices.rules.take();
+            let index = index.ok_or_else(|| Rejected::exhausted("published ranges", limit))?;
+            if !rule.routed {
+                table(desired, rule.host_ip).map_err(refuse)?;
+            }
+            if let Some(running) = desired.containers.get_mut(&id).and_then(Container::running_mut)
+            {
+                running.rules.push(PublishedRule { index, ..rule });
+            }
+        }
+    }
+    Ok(warnings)
+}
+
+/// Returns what a container wants published.
+fn specs(container: &Container) -> BTreeSet<PublishSpec> {
+    let mut specs: BTreeSet<PublishSpec> = container.publish.iter().copied().collect();
+    if container.publish_all {
+        let mapped: Vec<_> = specs.iter().map(|s| (s.container, s.proto)).collect();
+        let open = container.expose.iter().filter(|e| !mapped.contains(&(e.ports, e.proto)));
+        let chosen = |e: &Expose| PublishSpec {
+            host_ip: None,
+            host: None,
+            container: e.ports,
+            proto: e.proto,
+        };
+        specs.extend(open.map(chosen));
+    }
+    specs
+}
+
+fn ways(desired: &Desired, container: &Container) -> Vec<Way> {
+    let way = |family| {
+        let (network, _) = desired.gateway(container, family)?;
+        let network = desired.networks.get(&network)?;
+        let routed = network.mode(family) == GatewayMode::Routed;
+        Some(Way { family, binding: network.options.host_binding, routed })
+    };
+    Family::ALL.into_iter().filter_map(way).collect()
+}
+
+/// Returns the rules of a mapping, one a family, without their places. A port that is chosen is the same in
+/// both.
+fn published(
+    desired: &mut Desired,
+    spec: &PublishSpec,
+    ways: &[Way],
+    facts: &Facts,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<PublishedRule>, String> {
+    let (mut open, mut addresses) = (Vec::new(), Vec::new());
+    for way in ways {
+        let Some(ip) = host_address(spec, way) else { continue };
+        let port = format!("{}/{}", spec.container, spec.proto);
+        if !way.routed {
+            addresses.push(ip);
+            continue;
+        }
+        if spec.host.is_some() {
+            warnings.push(format!("{port}: Host port ignored, because NAT is disabled"));
+        }
+        let any = way.family.unspecified();
+        if ip != any {
+            warnings.push(format!("{port}: Using address {any} because NAT is disabled"));
+        }
+        open.push(any);
+    }
+    if open.is_empty() && addresses.is_empty() {
+        warnings.push(format!(
+            "{spec} is not published: the container has no address of that family on a network with a way out"
+        ));
+        return Ok(Vec::new());
+    }
+    let rule = |host_ip, host, routed| PublishedRule {
+        index: 0,
+        host_ip,
+        host,
+        container: spec.container,
+        proto: spec.proto,
+        routed,
+    };
+    let mut rules: Vec<_> = open.into_iter().map(|ip| rule(ip, spec.container, true)).collect();
+    if !addresses.is_empty() {
+        let host = host_ports(desired, *spec, &addresses, facts)?;
+        rules.extend(addresses.into_iter().map(|ip| rule(ip, host, false)));
+    }
+    Ok(rules)
+}
+
+/// Returns the host address that a mapping is published on in a family, if it is: one that is named, or that
+/// the network names, is of one family, and the wildcard is of both.
+fn host_address(spec: &PublishSpec, way: &Way) -> Option<IpAddr> {
+    let ip = spec.host_ip.or(way.binding).unwrap_or(way.family.unspecified());
+    (Family::of(ip) == way.family).then_some(ip)
+}
+
+fn host_ports(
+    desired: &mut Desired,
+    spec: PublishSpec,
+    addresses: &[IpAddr],
+    facts: &Facts,
+) -> Result<PortRange, String> {
+    let proto = spec.proto;
+    let ours = |ip, ports| rules(desired).any(|(_, r)| r.clashes(ip, ports, proto));
+    if let Some(ip) = addresses.iter().find(|ip| !facts.is_local(**ip)) {
+        let port = spec.host.map_or(0, PortRange::first);
+        return Err(rejected::port_refused(*ip, port, proto, "cannot assign requested address"));
+    }
+    let Some(wanted) = spec.host else {
+        let free_on = |ip, ports| !ours(ip, ports) && facts.holder(ip, ports, proto).is_none();
+        let free = |ports| addresses.iter().all(|ip| free_on(*ip, ports));
+        let last = desired.indices.last_port;
+        let found = ipam::next_ports(spec.container.count(), last, free)
+            .ok_or_else(|| rejected::no_ports(addresses, spec.container, proto))?;
+        desired.indices.last_port = Some(found.last());
+        return Ok(found);
+    };
+    for ip in addresses.iter().copied() {
+        if ours(ip, wanted) {
+            let taken = |p: &u16| PortRange::new(*p, 1).is_some_and(|port| ours(ip, port));
+            let first = wanted.ports().find(taken).unwrap_or(wanted.first());
+            return Err(rejected::port_allocated(ip, first));
+        }
+        if let Some(port) = facts.holder(ip, wanted, proto) {
+            return Err(rejected::port_refused(ip, port, proto, "address already in use"));
+        }
+    }
+    Ok(wanted)
+}
+
+/// Gives an address that a mapping names a port table of its own.
+fn table(desired: &mut Desired, ip: IpAddr) -> Result<(), String> {
+    let tables = &mut desired.indices.tables;
+    if ip.is_unspecified() || tables.contains_key(&ip) {
+        return Ok(());
+    }
+    let free = (FIRST_TABLE..TABLES).find(|t| !tables.values().any(|used| used == t));
+    let free = free.ok_or_else(|| {
+        format!(
+            "ports are published on {} single host addresses already, the most there can be",
+            TABLES - FIRST_TABLE
+        )
+    })?;
+    tables.insert(ip, free);
+    Ok(())
+}
