@@ -3,8 +3,8 @@
 //! attached as clsact filters.
 
 use std::{
-    io::Write as _,
-    net::{Ipv4Addr, SocketAddrV4},
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -98,6 +98,31 @@ fn publishing(world: &World) {
     assert_eq!(*seen_as.ip(), OUTSIDE);
     traffic::reaches(&net.neighbour, published);
     traffic::reaches(&client.ns, published);
+}
+
+/// Processes of the host: led by cgroup programs, or served by the proxy.
+fn host_processes(world: &World) {
+    let World { net, web, .. } = world;
+    let _tcp = TcpServer::start(&web.ns, 80);
+    let _udp = UdpServer::start(&web.ns, 53);
+    for ip in [Ipv4Addr::LOCALHOST, HOST] {
+        let conversation =
+            Conversation::open(&net.host, SocketAddrV4::new(ip, 8080)).expect("a connection");
+        let peer = conversation.stream().peer_addr().expect("a peer");
+        assert_eq!(peer, SocketAddr::from((ip, 8080)));
+    }
+    for own in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST] {
+        let socket = net.host.run(|| UdpSocket::bind((own, 0))).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+        socket.send_to(b"hello", (Ipv4Addr::LOCALHOST, 5353)).expect("send");
+        let (_, from) = socket.recv_from(&mut [0; 64]).expect("an answer");
+        assert_eq!(from, SocketAddr::from((Ipv4Addr::LOCALHOST, 5353)), "bound to {own}");
+    }
+    let mut stream =
+        net.host.run(|| TcpStream::connect((Ipv6Addr::LOCALHOST, 8080))).expect("the proxy");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
+    stream.write_all(b"hello\n").expect("send");
+    assert!(stream.read(&mut [0; 64]).expect("an answer") > 0);
 }
 
 fn masquerade(world: &World) {
@@ -214,6 +239,8 @@ fn in_a_guest() {
     steps.done("neighbours reach each other, strangers do not");
     publishing(&world);
     steps.done("published ports answer outside, neighbour and container");
+    host_processes(&world);
+    steps.done("published ports answer processes of the host");
     masquerade(&world);
     steps.done("the outside sees the host's address");
     vlan(&world);
