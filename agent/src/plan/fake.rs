@@ -33,6 +33,7 @@ fn foreign(index: u32, name: &str) -> Link {
         quiet: false,
         source: None,
         source6: None,
+        leads_out: false,
     }
 }
 

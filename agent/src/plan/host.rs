@@ -19,8 +19,10 @@ pub(super) fn uplinks<'a>(
     settings: &'a Settings,
 ) -> impl Iterator<Item = &'a Link> {
     observed.links.values().filter(|link| {
-        let free = link.owner == Owner::Foreign && !link.loopback && link.master.is_none();
-        free && settings.is_uplink(&link.name)
+        // A bridge that is brought may have the host's line as a port.
+        let by_bridge = matches!(link.owner, Owner::Brought(_)) && link.leads_out;
+        let foreign = link.owner == Owner::Foreign || by_bridge;
+        foreign && !link.loopback && link.master.is_none() && settings.is_uplink(&link.name)
     })
 }
 

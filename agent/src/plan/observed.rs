@@ -61,6 +61,8 @@ pub struct Link {
     pub source: Option<Ipv4Addr>,
     /// The IPv6 address that packets bear which leave by it.
     pub source6: Option<Ipv6Addr>,
+    /// Whether a default route leads by it.
+    pub leads_out: bool,
 }
 
 /// Whose an interface is.

@@ -91,7 +91,8 @@ pub async fn observe(
     for link in &links {
         let source = netlink::masquerade_source(link.index, &addresses, &routes);
         let source6 = netlink::masquerade_source6(link.index, &addresses, &routes);
-        let found = Link { source, source6, ..link_of(machine, desired, link) };
+        let leads_out = routes.iter().any(|r| r.is_default() && r.link == Some(link.index));
+        let found = Link { source, source6, leads_out, ..link_of(machine, desired, link) };
         observed.links.insert(link.index, found);
     }
     let address = |a: &netlink::Address| plan::Address { link: a.link, address: a.address };
@@ -140,6 +141,7 @@ fn link_of(machine: &Machine, desired: &Desired, link: &netlink::Link) -> Link {
         quiet: link.port.is_some_and(|port| !port.learning && !port.unicast_flood),
         source: None,
         source6: None,
+        leads_out: false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use bascule_tests::{
     Agent, Container, Topology,
     agent::Settings,
-    topology::{HOST, OUTSIDE},
+    topology::{HOST, NEIGHBOUR, OUTSIDE, ROUTER, UPLINK},
     traffic::{self, TcpServer, UdpServer},
 };
 
@@ -207,4 +207,37 @@ fn s80_the_default_bridge_is_torn_down_and_rebuilt_while_the_service_is_stopped(
     assert!(stage.net.host.ifindex("bridge0").is_some());
     let c1 = stage.agent.container("c1", "bridge", "");
     traffic::answers(&c1.ns, OUTSIDE);
+}
+
+#[test]
+fn a_bridge_with_the_hosts_own_line_is_an_uplink_too() {
+    let net = Topology::new();
+    let host = &net.host;
+    host.sh("ip link add bridge0 type bridge");
+    host.sh("ip link set bridge0 up");
+    host.sh(&format!("ip addr flush dev {UPLINK}"));
+    host.sh(&format!("ip link set {UPLINK} master bridge0"));
+    host.sh(&format!("ip addr add {HOST}/24 dev bridge0"));
+    host.sh(&format!("ip route add default via {ROUTER}"));
+    let agent = Agent::start_with(&net.host, Settings::default().arg(&["--bridge", "bridge0"]));
+    agent.network("n2", "");
+    let c1 = agent.container("c1", "bridge", "-p 8080:80");
+    let c2 = agent.container("c2", "n2", "-p 8082:80");
+    let _far = TcpServer::start(&net.outside, 80);
+    let _near = TcpServer::start(&net.neighbour, 80);
+    let (_one, _two) = (TcpServer::start(&c1.ns, 80), TcpServer::start(&c2.ns, 80));
+    for container in [&c1, &c2] {
+        assert_eq!(*traffic::reaches(&container.ns, at(OUTSIDE, 80)).ip(), HOST);
+    }
+    for port in [8080, 8082] {
+        assert_eq!(*traffic::reaches(&net.outside, at(HOST, port)).ip(), OUTSIDE);
+    }
+    // Stations of the segment are the network's own neighbours.
+    assert_eq!(*traffic::reaches(&c1.ns, at(NEIGHBOUR, 80)).ip(), c1.address());
+    traffic::reaches(&net.neighbour, at(c1.address(), 80));
+    traffic::reaches(&net.host, at(c1.address(), 80));
+    traffic::answers(&net.host, OUTSIDE);
+    // Networks are isolated all the same.
+    traffic::unreachable(&c2.ns, at(c1.address(), 80));
+    traffic::unreachable(&c1.ns, at(c2.address(), 80));
 }
