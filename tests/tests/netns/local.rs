@@ -393,6 +393,28 @@ fn d11_a_socket_bound_to_a_device_is_served_by_the_proxy() {
 }
 
 #[test]
+fn d11_a_multipath_socket_is_served_by_the_proxy() {
+    let (stage, c1) = Stage::with_one("-p 8080:80");
+    let _server = TcpServer::start(&c1.ns, 80);
+    for ip in [LOCALHOST, HOST] {
+        let mut stream = stage.net.host.run(|| {
+            use nix::sys::socket::SockaddrIn;
+            // SAFETY: plain numbers.
+            let raw =
+                unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP) };
+            assert!(raw >= 0, "an MPTCP socket: {}", std::io::Error::last_os_error());
+            // SAFETY: the descriptor is new, and nobody else's.
+            let stream = unsafe { <TcpStream as std::os::fd::FromRawFd>::from_raw_fd(raw) };
+            nix::sys::socket::connect(raw, &SockaddrIn::from(at(ip, 8080))).expect("connect");
+            stream
+        });
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+        stream.write_all(b"hello\n").expect("send");
+        assert!(stream.read(&mut [0; 64]).expect("an answer") > 0, "{ip}");
+    }
+}
+
+#[test]
 fn d11_without_cgroup2_the_proxy_serves_everybody() {
     let net = Topology::new();
     let settings = Settings::default().env("BASCULE_CGROUP", "/proc");
