@@ -260,3 +260,16 @@ fn n4_only_this_hosts_own_packets_are_the_proxys() {
     assert!(!here(false, "2001:db8::9", "2001:db8::1"));
     assert!(!here(false, "2001:db8::1", "::1"));
 }
+
+#[test]
+fn an_address_of_a_link_is_left_to_the_proxy() {
+    let mut mem = Mem::host(&[]);
+    mem.locals.insert(any("fe80::1"), Local { table: service::WILDCARD_TABLE6, flags: 0 });
+    mem.publish(1, &[service::WILDCARD_TABLE6], (8080, 1, 80), CONTAINER6.into());
+    assert_eq!(mem.from("::", ip6("fe80::1"), 8080), Lead::Elsewhere);
+    assert_eq!(mem.from("fe80::1", ip6("2001:db8::1"), 8080), Lead::Elsewhere);
+    assert_eq!(
+        find_for_proxy(&mem, TCP, ip6("fe80::1"), Port::new(8080)),
+        lead(CONTAINER6.into(), 80, 1)
+    );
+}

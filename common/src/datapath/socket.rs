@@ -21,6 +21,8 @@ pub trait Host: Address {
     const WILDCARD: u32;
     /// What [`Rule::flags`] says of the family.
     const FAMILY: u8;
+    /// Whether the address means another host on every link.
+    fn is_of_a_link(self) -> bool;
     /// The address in the form that both families share.
     fn to_shared(self) -> Ip6;
     /// The address of a shared form, where it is of this family.
@@ -31,6 +33,11 @@ impl Host for Ip4 {
     const LOOPBACK: Self = Self::new([127, 0, 0, 1]);
     const WILDCARD: u32 = service::WILDCARD_TABLE;
     const FAMILY: u8 = 0;
+
+    #[inline(always)]
+    fn is_of_a_link(self) -> bool {
+        false
+    }
 
     #[inline(always)]
     fn to_shared(self) -> Ip6 {
@@ -50,6 +57,11 @@ impl Host for Ip6 {
     const LOOPBACK: Self = Self::LOOPBACK;
     const WILDCARD: u32 = service::WILDCARD_TABLE6;
     const FAMILY: u8 = Rule::IPV6;
+
+    #[inline(always)]
+    fn is_of_a_link(self) -> bool {
+        self.is_link_local()
+    }
 
     #[inline(always)]
     fn to_shared(self) -> Ip6 {
@@ -163,6 +175,10 @@ pub fn translate<A: Host, T: Published<A> + Memory>(
     port: Port,
 ) -> Lead<A> {
     if socket.device != 0 || socket.source.is_loopback() {
+        return Lead::Elsewhere;
+    }
+    // Which link is meant cannot be read here: `fe80::1` is this host's on one, and its router's on another.
+    if address.is_of_a_link() || socket.source.is_of_a_link() {
         return Lead::Elsewhere;
     }
     let lead = find(tables, socket.proto, address, port);

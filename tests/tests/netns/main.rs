@@ -16,6 +16,7 @@ mod groups;
 mod host;
 mod lines;
 mod local;
+mod local6;
 mod moves;
 mod mtu;
 mod networks;
