@@ -47,7 +47,7 @@ pub(super) fn programs(
     for index in wanted {
         let settled = matches!(
             observed.xdp.get(&index),
-            Some(Xdp::Attached { current: true, .. } | Xdp::Refused)
+            Some(Xdp::Attached { current: true, .. } | Xdp::Refused { .. })
         );
         if !settled {
             push(Action::AttachXdp(index));

@@ -138,7 +138,7 @@ impl Fake {
                 assert!(!self.seen.contents.denied.is_empty(), "a program without a list");
                 let taken = self.link(*index).name.starts_with("old");
                 let running = Xdp::Attached { current: true, generic: false };
-                self.seen.xdp.insert(*index, if taken { Xdp::Refused } else { running });
+                self.seen.xdp.insert(*index, if taken { Xdp::Refused { taken } } else { running });
             }
             Action::DetachXdp(index) => drop(self.seen.xdp.remove(index)),
             Action::CreateSandbox(container) => {

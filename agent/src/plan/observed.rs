@@ -156,8 +156,11 @@ pub enum Xdp {
         /// Whether it runs in the kernel's generic hook, and not in the driver.
         generic: bool,
     },
-    /// The interface takes none.
-    Refused,
+    /// The interface takes none, or is somebody else's as long as a program of theirs is there.
+    Refused {
+        /// Whether one was there.
+        taken: bool,
+    },
 }
 
 /// A running container's namespace.

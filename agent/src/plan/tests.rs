@@ -263,7 +263,10 @@ fn the_deny_list_runs_in_xdp_where_it_can_and_is_asked_late_where_it_cannot() {
     let attached = |current| Xdp::Attached { current, generic: false };
     let seen = &world.kernel.seen;
     assert_eq!(seen.contents.denied.len(), 2);
-    assert_eq!(seen.xdp, BTreeMap::from([(2, attached(true)), (old, Xdp::Refused)]));
+    assert_eq!(
+        seen.xdp,
+        BTreeMap::from([(2, attached(true)), (old, Xdp::Refused { taken: true })])
+    );
     assert_eq!(seen.contents.deny_late, BTreeMap::from([(0, 1)]));
     // Once every uplink looks at it in XDP, nobody is asked twice. Another agent's program is replaced.
     world.kernel.unplug(old);

@@ -149,6 +149,11 @@ pub async fn execute(
     Ok(())
 }
 
+/// What the kernel answers where somebody else's program is in XDP, by the same hook or the other.
+const fn is_taken(errno: i32) -> bool {
+    matches!(errno, libc::EBUSY | libc::EEXIST)
+}
+
 /// Runs the deny list's program in XDP, and says where.
 fn attach_xdp(machine: &Machine, ifindex: u32) -> Result<Xdp> {
     match machine.hooks.attach_xdp(&machine.programs, ifindex)? {
@@ -160,7 +165,7 @@ fn attach_xdp(machine: &Machine, ifindex: u32) -> Result<Xdp> {
         }
         XdpAttached::Refused(error) => {
             tracing::warn!(ifindex, %error, "no XDP: the deny list is looked at in tc, which costs more");
-            return Ok(Xdp::Refused);
+            return Ok(Xdp::Refused { taken: error.raw_os_error().is_some_and(is_taken) });
         }
     }
     Ok(Xdp::Attached { current: true, generic: false })

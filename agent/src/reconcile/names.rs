@@ -30,7 +30,7 @@ pub fn deny_mode(desired: &Desired, observed: &Observed, ifindex: u32) -> Option
     (!desired.denials.is_empty()).then(|| match observed.xdp.get(&ifindex) {
         Some(Xdp::Attached { generic: false, .. }) => XdpMode::Native.label(),
         Some(Xdp::Attached { generic: true, .. }) => XdpMode::Generic.label(),
-        Some(Xdp::Refused) | None => "tc",
+        Some(Xdp::Refused { .. }) | None => "tc",
     })
 }
 
@@ -84,7 +84,7 @@ pub fn names(desired: &Desired, observed: &Observed, known: &Known, machine: &Ma
         else {
             continue;
         };
-        if *xdp != Xdp::Refused {
+        if matches!(xdp, Xdp::Attached { .. }) {
             names.programs.push(ProgramName {
                 iface: link.name.clone(),
                 hook: "xdp".to_owned(),

@@ -48,7 +48,9 @@ impl Known {
     /// Replaces what is known by what was read; what an interface refused is nowhere to be read.
     pub fn refresh(&mut self, read: Self) {
         let before = std::mem::replace(self, read);
-        for (index, xdp) in before.xdp.into_iter().filter(|(_, xdp)| *xdp == Xdp::Refused) {
+        for (index, xdp) in
+            before.xdp.into_iter().filter(|(_, xdp)| matches!(xdp, Xdp::Refused { .. }))
+        {
             self.xdp.entry(index).or_insert(xdp);
         }
     }
@@ -105,7 +107,9 @@ pub async fn observe(
         let generic = link.xdp == Some(bpf::XdpMode::Generic);
         let xdp = match xdp {
             Xdp::Attached { current, .. } => Xdp::Attached { current, generic },
-            Xdp::Refused => Xdp::Refused,
+            // They have left: it is our turn.
+            Xdp::Refused { taken: true } if link.xdp.is_none() => continue,
+            refused @ Xdp::Refused { .. } => refused,
         };
         observed.xdp.insert(link.index, xdp);
     }

@@ -222,10 +222,14 @@ fn where_somebody_else_has_xdp_the_list_is_looked_at_in_tc() {
     let before = theirs.runs();
     traffic::answers(&stage.net.outside, HOST);
     assert!(theirs.runs() > before, "their program goes on");
-    // Once they are gone, the next agent takes their place.
-    drop(theirs);
     stage.agent.restart();
-    assert_eq!(mode(&stage.agent, UPLINK), "native");
+    assert_eq!(mode(&stage.agent, UPLINK), "tc");
+    // Once they are gone, we take their place. Nothing tells of that; the next look for whatever reason finds it.
+    drop(theirs);
+    stage.net.host.sh(&format!("ip link set dev {UPLINK} alias ours"));
+    wait::wait_until("the list is looked at in XDP", wait::START, || {
+        mode(&stage.agent, UPLINK) == "native"
+    });
     assert_eq!(gets_in(&neighbour, HOST), (false, false));
 }
 
