@@ -15,6 +15,8 @@ use bascule_common::{
     wire::proto::{TCP, UDP},
 };
 
+use proptest::prelude::*;
+
 const CONTAINER: Ipv4Addr = Ipv4Addr::new(172, 18, 0, 2);
 const CONTAINER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const COOKIE: u64 = 7;
@@ -272,4 +274,33 @@ fn an_address_of_a_link_is_left_to_the_proxy() {
         find_for_proxy(&mem, TCP, ip6("fe80::1"), Port::new(8080)),
         lead(CONTAINER6.into(), 80, 1)
     );
+}
+
+proptest! {
+    #[test]
+    fn whoever_is_led_is_told_what_was_asked_for(
+        host in 1u16.., count in 1u16..50, port in 1u16.., at in 0u16..50, ip: [u8; 4], bound: [u8; 4],
+        cookie: u64,
+    ) {
+        prop_assume!(u32::from(host) + u32::from(count) <= 65_536);
+        prop_assume!(u32::from(port) + u32::from(count) <= 65_536);
+        let mut mem = Mem::host(&[]);
+        let asked = Ip4::new(ip);
+        mem.locals.entry(asked.to_any()).or_insert(Local { table: 0, flags: 0 });
+        mem.publish(1, &[service::WILDCARD_TABLE], (host, count, port), CONTAINER.into());
+        let to = Port::new(host.wrapping_add(at));
+        let socket = Socket { cookie, proto: TCP, source: Ip4::new(bound), device: 0 };
+        match translate(&mem, &socket, asked, to) {
+            Lead::To(backend) => {
+                prop_assert!(at < count && !socket.source.is_loopback());
+                prop_assert_eq!(backend.port.number(), port + at);
+                let told = original(&mem, cookie, TCP, backend.address, backend.port);
+                let meant = if asked == Ip4::UNSPECIFIED { Ip4::LOOPBACK } else { asked };
+                prop_assert_eq!(told, Some((meant, to)));
+                prop_assert_eq!(original(&mem, !cookie, TCP, backend.address, backend.port), None);
+            }
+            Lead::Elsewhere => prop_assert!(mem.sockets.borrow().is_empty()),
+            Lead::Down => prop_assert!(false, "nobody is down"),
+        }
+    }
 }

@@ -415,6 +415,19 @@ fn d11_a_multipath_socket_is_served_by_the_proxy() {
 }
 
 #[test]
+fn ten_thousand_ports_cost_the_host_no_socket() {
+    let stage = Stage::new();
+    let sockets = || stage.net.host.sh("ss -Hltun").lines().count();
+    let before = sockets();
+    stage.agent.network("n1", "");
+    let c1 = stage.agent.container("c1", "n1", "-p 20000-29999:30000-39999");
+    let _server = TcpServer::start(&c1.ns, 35_000);
+    traffic::reaches(&stage.net.host, at(LOCALHOST, 25_000));
+    from(&stage.net.host, LOCALHOST, at(LOCALHOST, 25_000)).expect("by the proxy");
+    assert_eq!(sockets(), before);
+}
+
+#[test]
 fn d11_without_cgroup2_the_proxy_serves_everybody() {
     let net = Topology::new();
     let settings = Settings::default().env("BASCULE_CGROUP", "/proc");

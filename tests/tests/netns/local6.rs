@@ -129,7 +129,7 @@ fn a_link_local_address_of_another_host_is_that_hosts() {
     let server = servers(&c1);
     let (host, neighbour) = (&stage.net.host, &stage.net.neighbour);
     let own = link_local(host, UPLINK, 8080);
-    host.sh(&format!("ip -6 addr add fe80::1/64 dev lo nodad"));
+    host.sh("ip -6 addr add fe80::1/64 dev lo nodad");
     neighbour.sh("ip -6 addr add fe80::1/64 dev eth0 nodad");
     let listener = neighbour.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 8080)));
     let listener = listener.expect("a service of the neighbour");
