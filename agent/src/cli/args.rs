@@ -172,7 +172,7 @@ pub struct AgentOptions {
     /// Directory for pins, a bpffs; mounted where missing [default: /sys/fs/bpf/bascule]
     #[arg(long, global = true, env = "BASCULE_BPFFS", value_name = "DIR")]
     pub bpffs: Option<PathBuf>,
-    /// Cgroup whose processes the reservation of published ports concerns [default: the root]
+    /// Cgroup whose processes may take no published port, and reach them as clients [default: the root]
     #[arg(long, global = true, env = "BASCULE_CGROUP", value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
     /// Address that serves /metrics and /healthz [default: 127.0.0.1:9477]

@@ -552,3 +552,19 @@ fn the_proxys_own_ports_can_be_published() {
     from(host, LOCALHOST, at(LOCALHOST, port)).expect("by the proxy");
     traffic::reaches(&stage.net.outside, at(HOST, port));
 }
+
+#[test]
+fn a_container_and_the_host_ask_from_one_port_and_each_gets_its_answer() {
+    // Both are the gateway to the server: the answers must not be taken for each other's.
+    let stage = Stage::new();
+    stage.agent.network("n1", "");
+    let c1 = stage.agent.container("c1", "n1", "-p 53:53/udp");
+    let c2 = stage.agent.container("c2", "n1", "");
+    let _server = UdpServer::start(&c1.ns, 53);
+    let own = udp(&stage.net.host, (Ipv4Addr::UNSPECIFIED, 33_333));
+    let containers = udp(&c2.ns, (Ipv4Addr::UNSPECIFIED, 33_333));
+    for _ in 0..2 {
+        assert_eq!(sent(&own, at(LOCALHOST, 53)).0, SocketAddr::V4(at(LOCALHOST, 53)));
+        assert_eq!(sent(&containers, at(HOST, 53)).0, SocketAddr::V4(at(HOST, 53)));
+    }
+}
