@@ -56,7 +56,7 @@ impl Capture {
         self.frames.lock().expect("the capture's thread does not panic").clone()
     }
 
-    /// The IPv4 packets so far.
+    /// The IP packets so far.
     pub fn packets(&self) -> Vec<Frame> {
         self.raw().iter().filter_map(|bytes| Frame::parse(bytes)).collect()
     }

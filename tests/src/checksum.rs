@@ -1,14 +1,14 @@
 //! An opinion on checksums that owes nothing to the code under test.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::frame::{ICMP, TCP, UDP, be16};
+use crate::frame::{ICMP, ICMPV6, TCP, UDP, be16, ends6};
 
-/// Says what is wrong with the checksums of a frame, if anything. Frames without IPv4 are right, and
+/// Says what is wrong with the checksums of a frame, if anything. Frames without IP are right, and
 /// the transport of fragments is not looked at.
 pub fn verify(frame: &[u8]) -> Result<(), String> {
     let at = match frame.get(12..14) {
-        Some([0x08, 0x00]) => 14,
+        Some([0x08, 0x00] | [0x86, 0xdd]) => 14,
         Some([0x81, 0x00]) => 18,
         _ => return Ok(()),
     };
@@ -16,44 +16,87 @@ pub fn verify(frame: &[u8]) -> Result<(), String> {
 }
 
 fn verify_ip(ip: &[u8], quoted: bool) -> Result<(), String> {
+    match ip.first().map(|byte| byte >> 4) {
+        Some(4) => verify4(ip, quoted),
+        Some(6) => verify6(ip, quoted),
+        other => Err(format!("no IP header, but version {other:?}")),
+    }
+}
+
+fn verify4(ip: &[u8], quoted: bool) -> Result<(), String> {
     let header = usize::from(ip.first().ok_or("no IPv4 header")? & 15) * 4;
     let total = usize::from(be16(ip, 2).ok_or("a cut IPv4 header")?);
     let head = ip.get(..header).ok_or("a cut IPv4 header")?;
     if finish(add(0, head)) != 0 {
         return Err(format!("the checksum of the IPv4 header is wrong: {head:02x?}"));
     }
-    let Some(l4) = ip.get(header..total) else {
-        return if quoted { Ok(()) } else { Err("a cut packet".to_owned()) };
-    };
+    // Nobody can verify the transport of a quote that is cut after eight bytes, so nobody does, and
+    // the programs leave it as it is.
+    if quoted {
+        return Ok(());
+    }
+    let l4 = ip.get(header..total).ok_or("a cut packet")?;
     if be16(ip, 6).is_some_and(|field| field & 0x3fff != 0) {
         return Ok(());
     }
     let src = Ipv4Addr::new(ip[12], ip[13], ip[14], ip[15]);
     let dst = Ipv4Addr::new(ip[16], ip[17], ip[18], ip[19]);
-    match ip[9] {
-        // Nobody can verify the transport of a quote that is cut after eight bytes, so nobody does, and
-        // the programs leave it as it is.
-        _ if quoted => Ok(()),
-        TCP if finish(add(pseudo(src, dst, TCP, l4.len()), l4)) != 0 => {
-            Err(format!("the TCP checksum is wrong: {src} -> {dst} {:02x?}", &l4[..20]))
-        }
-        UDP if be16(l4, 6) != Some(0) && finish(add(pseudo(src, dst, UDP, l4.len()), l4)) != 0 => {
-            Err(format!("the UDP checksum is wrong: {src} -> {dst} {:02x?}", &l4[..8]))
-        }
-        ICMP if finish(add(0, l4)) != 0 => {
-            Err(format!("the ICMP checksum is wrong: {src} -> {dst} {l4:02x?}"))
-        }
-        ICMP if matches!(l4.first(), Some(3 | 4 | 5 | 11 | 12)) => {
-            verify_ip(l4.get(8..).unwrap_or_default(), true)
-                .map_err(|error| format!("in the quote of an ICMP error: {error}"))
-        }
-        _ => Ok(()),
-    }
+    verify_transport(src.into(), dst.into(), ip[9], l4)
 }
 
-/// Sum of the pseudo header of TCP and UDP.
-pub fn pseudo(src: Ipv4Addr, dst: Ipv4Addr, proto: u8, length: usize) -> u32 {
-    let sum = add(add(0, &src.octets()), &dst.octets());
+fn verify6(ip: &[u8], quoted: bool) -> Result<(), String> {
+    let address = |at: usize| -> Option<IpAddr> {
+        Some(Ipv6Addr::from(<[u8; 16]>::try_from(ip.get(at..at + 16)?).ok()?).into())
+    };
+    let (src, dst) = address(8).zip(address(24)).ok_or("a cut IPv6 header")?;
+    if quoted {
+        return Ok(());
+    }
+    let total = 40 + usize::from(be16(ip, 4).ok_or("a cut IPv6 header")?);
+    let ends = ends6(ip).ok_or("a cut extension header")?;
+    if !ends.whole {
+        return Ok(());
+    }
+    let l4 = ip.get(ends.at..total).ok_or("a cut packet")?;
+    verify_transport(src, dst, ends.proto, l4)
+}
+
+fn verify_transport(src: IpAddr, dst: IpAddr, proto: u8, l4: &[u8]) -> Result<(), String> {
+    let name = match proto {
+        TCP => "TCP",
+        UDP if be16(l4, 6) == Some(0) => {
+            return if src.is_ipv4() {
+                Ok(())
+            } else {
+                Err(format!("a UDP datagram in IPv6 has no checksum: {src} -> {dst}"))
+            };
+        }
+        UDP => "UDP",
+        ICMP => "ICMP",
+        ICMPV6 => "ICMPv6",
+        _ => return Ok(()),
+    };
+    if finish(add(pseudo(src, dst, proto, l4.len()), l4)) != 0 {
+        let head = &l4[..l4.len().min(40)];
+        return Err(format!("the {name} checksum is wrong: {src} -> {dst} {head:02x?}"));
+    }
+    if matches!((proto, l4.first()), (ICMP, Some(3 | 4 | 5 | 11 | 12)) | (ICMPV6, Some(1..=4))) {
+        return verify_ip(l4.get(8..).unwrap_or_default(), true)
+            .map_err(|error| format!("in the quote of an ICMP error: {error}"));
+    }
+    Ok(())
+}
+
+/// Sum of the pseudo header that a transport's checksum covers; ICMP of IPv4 covers none.
+pub fn pseudo(src: IpAddr, dst: IpAddr, proto: u8, length: usize) -> u32 {
+    if proto == ICMP {
+        return 0;
+    }
+    let octets = |address| match address {
+        IpAddr::V4(address) => Ipv4Addr::octets(&address).to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let sum = add(add(0, &octets(src)), &octets(dst));
     sum + u32::from(proto) + u32::try_from(length).expect("a packet")
 }
 
@@ -90,6 +133,22 @@ mod tests {
         assert_eq!(verify(&bytes), Ok(()));
         bytes[14 + 20 + 8 + 12] ^= 1;
         assert!(verify(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_seen_in_ipv6() {
+        for frame in [
+            Frame::udp("[2001:db8::7]:40000", "[2001:db8::1]:53"),
+            Frame::tcp("[2001:db8::7]:40000", "[2001:db8::1]:53").padding(60),
+            Frame::echo("2001:db8::7", "2001:db8::1", 7),
+        ] {
+            let end = frame.bytes().len() - 1;
+            for at in [25, 40, end] {
+                let mut bytes = frame.bytes();
+                bytes[at] ^= 0x20;
+                assert!(verify(&bytes).is_err(), "byte {at} was changed unnoticed");
+            }
+        }
     }
 
     #[test]

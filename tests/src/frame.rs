@@ -1,11 +1,13 @@
 //! Frames by hand.
 
+mod build;
 mod parse;
+#[cfg(test)]
+mod tests;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-pub(crate) use self::parse::be16;
-use crate::checksum::{add, finish, pseudo};
+pub(crate) use self::parse::{be16, ends6};
 
 /// Number of ICMP.
 pub const ICMP: u8 = 1;
@@ -13,12 +15,24 @@ pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 /// Number of UDP.
 pub const UDP: u8 = 17;
+/// Number of ICMPv6.
+pub const ICMPV6: u8 = 58;
+/// IPv6 hop-by-hop options.
+pub const HOP_BY_HOP: u8 = 0;
+/// The IPv6 routing header.
+pub const ROUTING: u8 = 43;
+/// The IPv6 fragment header.
+pub const FRAGMENT: u8 = 44;
+/// The authentication header.
+pub const AH: u8 = 51;
+/// IPv6 destination options.
+pub const DESTINATION: u8 = 60;
 /// "Don't fragment", as in the IPv4 header's fragment field.
 pub const DF: u16 = 0x4000;
 /// "More fragments".
 pub const MF: u16 = 0x2000;
 
-/// An Ethernet frame with an IPv4 packet.
+/// An Ethernet frame with an IPv4 or IPv6 packet, by its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// Source Ethernet address.
@@ -28,17 +42,19 @@ pub struct Frame {
     /// VLAN tag.
     pub vlan: Option<u16>,
     /// Source address.
-    pub src: Ipv4Addr,
+    pub src: IpAddr,
     /// Destination address.
-    pub dst: Ipv4Addr,
-    /// Time to live.
+    pub dst: IpAddr,
+    /// Time to live, or hop limit.
     pub ttl: u8,
-    /// Identification.
+    /// Identification; 0 in IPv6, which has one in the fragment header alone.
     pub id: u16,
-    /// Flags and offset of fragments, as in the header.
+    /// Flags and offset of fragments, as in the header; 0 in IPv6.
     pub fragment: u16,
     /// IPv4 options, a multiple of four bytes.
     pub options: Vec<u8>,
+    /// IPv6 extension headers: number, and all bytes but the first, which names what follows.
+    pub extensions: Vec<(u8, Vec<u8>)>,
     /// What the packet carries.
     pub body: Body,
 }
@@ -56,6 +72,8 @@ pub enum Body {
         flags: u8,
         /// Sequence number.
         seq: u32,
+        /// Options, a multiple of four bytes.
+        options: Vec<u8>,
         /// Payload.
         payload: Vec<u8>,
     },
@@ -70,7 +88,7 @@ pub enum Body {
         /// Payload.
         payload: Vec<u8>,
     },
-    /// An ICMP message.
+    /// A message of the family's ICMP.
     Icmp {
         /// Type.
         kind: u8,
@@ -85,22 +103,23 @@ pub enum Body {
     Raw {
         /// Protocol number.
         proto: u8,
-        /// Bytes after the IPv4 header.
+        /// Bytes after the IP headers.
         payload: Vec<u8>,
     },
 }
 
-fn endpoint(text: &str) -> SocketAddrV4 {
+fn endpoint(text: &str) -> SocketAddr {
     text.parse().unwrap_or_else(|_| panic!("{text} is not an address and port"))
 }
 
-fn address(text: &str) -> Ipv4Addr {
+fn address(text: &str) -> IpAddr {
     text.parse().unwrap_or_else(|_| panic!("{text} is not an address"))
 }
 
 impl Frame {
     /// A packet with this body and plain headers.
-    pub fn new(src: Ipv4Addr, dst: Ipv4Addr, body: Body) -> Self {
+    pub fn new(src: IpAddr, dst: IpAddr, body: Body) -> Self {
+        let (id, fragment) = if src.is_ipv4() { (0x1234, DF) } else { (0, 0) };
         Self {
             src_mac: [0; 6],
             dst_mac: [0; 6],
@@ -108,9 +127,10 @@ impl Frame {
             src,
             dst,
             ttl: 64,
-            id: 0x1234,
-            fragment: DF,
+            id,
+            fragment,
             options: Vec::new(),
+            extensions: Vec::new(),
             body,
         }
     }
@@ -123,9 +143,10 @@ impl Frame {
             dst: dst.port(),
             flags: 16,
             seq: 0x0102_0304,
+            options: Vec::new(),
             payload: b"data".to_vec(),
         };
-        Self::new(*src.ip(), *dst.ip(), body)
+        Self::new(src.ip(), dst.ip(), body)
     }
 
     /// A UDP datagram.
@@ -133,26 +154,27 @@ impl Frame {
         let (src, dst) = (endpoint(src), endpoint(dst));
         let payload = b"datagram".to_vec();
         let body = Body::Udp { src: src.port(), dst: dst.port(), checksum: true, payload };
-        Self::new(*src.ip(), *dst.ip(), body)
+        Self::new(src.ip(), dst.ip(), body)
     }
 
     /// An ICMP echo request.
     pub fn echo(src: &str, dst: &str, identifier: u16) -> Self {
         let [a, b] = identifier.to_be_bytes();
+        let src = address(src);
         let body = Body::Icmp {
-            kind: 8,
+            kind: if src.is_ipv4() { 8 } else { 128 },
             code: 0,
             rest: [a, b, 0, 1],
             payload: b"echo me, please".to_vec(),
         };
-        Self::new(address(src), address(dst), body)
+        Self::new(src, address(dst), body)
     }
 
     /// An ICMP echo reply.
     pub fn echo_reply(src: &str, dst: &str, identifier: u16) -> Self {
         let mut frame = Self::echo(src, dst, identifier);
         if let Body::Icmp { kind, .. } = &mut frame.body {
-            *kind = 0;
+            *kind = if *kind == 8 { 0 } else { 129 };
         }
         frame
     }
@@ -160,12 +182,18 @@ impl Frame {
     /// An ICMP error about a packet, quoting its header and some bytes of what it carries.
     pub fn error(src: &str, dst: &str, kind: u8, code: u8, rest: u32, about: &Self) -> Self {
         let mut quote = about.ip_bytes();
-        quote.truncate(quote.len().min(20 + about.options.len() + 64));
+        quote.truncate(quote.len().min(about.header() + 64));
         let rest = rest.to_be_bytes();
         let body = Body::Icmp { kind, code, rest, payload: quote };
         let mut frame = Self::new(address(src), address(dst), body);
         frame.fragment = 0;
         frame
+    }
+
+    /// A message of the family's ICMP.
+    pub fn icmp(src: &str, dst: &str, kind: u8, rest: [u8; 4], payload: &[u8]) -> Self {
+        let body = Body::Icmp { kind, code: 0, rest, payload: payload.to_vec() };
+        Self::new(address(src), address(dst), body)
     }
 
     /// Any other protocol.
@@ -251,24 +279,42 @@ impl Frame {
         self
     }
 
+    /// Adds an IPv6 extension header: all its bytes but the first.
+    pub fn extension(mut self, number: u8, rest: &[u8]) -> Self {
+        self.extensions.push((number, rest.to_vec()));
+        self
+    }
+
+    /// Adds an IPv6 extension header of eight bytes with padding in it.
+    pub fn padding(self, number: u8) -> Self {
+        self.extension(number, &[0, 1, 4, 0, 0, 0, 0])
+    }
+
+    /// Adds an authentication header, with 12 bytes of it to check.
+    pub fn authentication(self) -> Self {
+        self.extension(AH, &[[4, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1].as_slice(), &[7; 12]].concat())
+    }
+
+    /// Adds an IPv6 fragment header: offset in bytes, whether more follow, identification.
+    pub fn fragment6(self, offset: u16, more: bool, id: u32) -> Self {
+        let field = (offset & !7) | u16::from(more);
+        let rest = [&[0][..], &field.to_be_bytes(), &id.to_be_bytes()].concat();
+        self.extension(FRAGMENT, &rest)
+    }
+
+    /// Replaces the options of a TCP segment (padded to four bytes by the caller).
+    pub fn tcp_options(mut self, bytes: &[u8]) -> Self {
+        assert_eq!(bytes.len() % 4, 0, "TCP options come in words");
+        if let Body::Tcp { options, .. } = &mut self.body {
+            *options = bytes.to_vec();
+        }
+        self
+    }
+
     /// Adds a VLAN tag.
     pub fn vlan(mut self, tag: u16) -> Self {
         self.vlan = Some(tag);
         self
-    }
-
-    /// Cuts the packet into fragments of this many bytes of payload each.
-    pub fn fragments(&self, size: usize) -> Vec<Self> {
-        assert_eq!(size % 8, 0, "fragments begin at multiples of eight bytes");
-        let whole = self.l4_bytes();
-        let count = whole.chunks(size).count();
-        let cut = |(index, chunk): (usize, &[u8])| {
-            let more = if index + 1 < count { MF } else { 0 };
-            let body = Body::Raw { proto: self.proto(), payload: chunk.to_vec() };
-            let offset = u16::try_from(index * size / 8).expect("a packet");
-            Self { fragment: more | offset, body, ..self.clone() }
-        };
-        whole.chunks(size).enumerate().map(cut).collect()
     }
 
     /// The protocol's number.
@@ -276,7 +322,8 @@ impl Frame {
         match &self.body {
             Body::Tcp { .. } => TCP,
             Body::Udp { .. } => UDP,
-            Body::Icmp { .. } => ICMP,
+            Body::Icmp { .. } if self.src.is_ipv4() => ICMP,
+            Body::Icmp { .. } => ICMPV6,
             Body::Raw { proto, .. } => *proto,
         }
     }
@@ -287,111 +334,5 @@ impl Frame {
             Body::Tcp { src, dst, .. } | Body::Udp { src, dst, .. } => Some((*src, *dst)),
             _ => None,
         }
-    }
-
-    /// The frame's bytes, all checksums right.
-    pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = [self.dst_mac, self.src_mac].concat();
-        if let Some(tag) = self.vlan {
-            bytes.extend(0x8100_u16.to_be_bytes());
-            bytes.extend(tag.to_be_bytes());
-        }
-        bytes.extend(0x0800_u16.to_be_bytes());
-        bytes.extend(self.ip_bytes());
-        bytes
-    }
-
-    /// The IPv4 packet alone.
-    pub fn ip_bytes(&self) -> Vec<u8> {
-        let l4 = self.l4_bytes();
-        let header = 20 + self.options.len();
-        let total = u16::try_from(header + l4.len()).expect("an IPv4 packet");
-        let mut bytes = vec![0x40 | u8::try_from(header / 4).expect("a header"), 0];
-        bytes.extend(total.to_be_bytes());
-        bytes.extend(self.id.to_be_bytes());
-        bytes.extend(self.fragment.to_be_bytes());
-        bytes.extend([self.ttl, self.proto(), 0, 0]);
-        bytes.extend(self.src.octets());
-        bytes.extend(self.dst.octets());
-        bytes.extend(&self.options);
-        let sum = finish(add(0, &bytes));
-        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
-        bytes.extend(l4);
-        bytes
-    }
-
-    fn l4_bytes(&self) -> Vec<u8> {
-        let mut bytes;
-        let at;
-        match &self.body {
-            Body::Tcp { src, dst, flags, seq, payload } => {
-                bytes = [src.to_be_bytes(), dst.to_be_bytes()].concat();
-                bytes.extend(seq.to_be_bytes());
-                bytes.extend([0, 0, 0, 7, 0x50, *flags, 0xff, 0xff, 0, 0, 0, 0]);
-                bytes.extend(payload);
-                at = 16;
-            }
-            Body::Udp { src, dst, checksum, payload } => {
-                bytes = [src.to_be_bytes(), dst.to_be_bytes()].concat();
-                let length = u16::try_from(8 + payload.len()).expect("a datagram");
-                bytes.extend(length.to_be_bytes());
-                bytes.extend([0, 0]);
-                bytes.extend(payload);
-                if !checksum {
-                    return bytes;
-                }
-                at = 6;
-            }
-            Body::Icmp { kind, code, rest, payload } => {
-                bytes = vec![*kind, *code, 0, 0];
-                bytes.extend(rest);
-                bytes.extend(payload);
-                let sum = finish(add(0, &bytes));
-                bytes[2..4].copy_from_slice(&sum.to_be_bytes());
-                return bytes;
-            }
-            Body::Raw { payload, .. } => return payload.clone(),
-        }
-        let pseudo = pseudo(self.src, self.dst, self.proto(), bytes.len());
-        let mut sum = finish(add(pseudo, &bytes));
-        if self.proto() == UDP && sum == 0 {
-            sum = 0xffff;
-        }
-        bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
-        bytes
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::checksum::verify;
-
-    #[test]
-    fn frames_survive_a_round_trip() {
-        for frame in [
-            Frame::tcp("198.51.100.7:40000", "203.0.113.1:80").syn(),
-            Frame::udp("198.51.100.7:40000", "203.0.113.1:53").vlan(7),
-            Frame::echo("198.51.100.7", "203.0.113.1", 0x4242).ttl(3),
-            Frame::raw("198.51.100.7", "203.0.113.1", 47, b"gre").ip_options(&[1, 1, 1, 0]),
-        ] {
-            assert_eq!(Frame::parse(&frame.bytes()).as_ref(), Some(&frame));
-            assert_eq!(verify(&frame.bytes()), Ok(()));
-        }
-    }
-
-    #[test]
-    fn fragments_put_together_are_the_packet() {
-        let whole = Frame::udp("198.51.100.7:40000", "203.0.113.1:53").data(&[7; 100]);
-        let parts = whole.fragments(48);
-        let joined: Vec<u8> = parts
-            .iter()
-            .flat_map(|part| match &part.body {
-                Body::Raw { payload, .. } => payload.clone(),
-                _ => panic!("fragments are raw"),
-            })
-            .collect();
-        assert_eq!(joined, whole.l4_bytes());
-        assert_eq!(parts.last().map(|part| part.fragment), Some(12));
     }
 }

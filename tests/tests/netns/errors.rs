@@ -43,7 +43,7 @@ fn unreachable_comes_back_through_masquerade() {
     let capture = Capture::arriving(&c1.ns, "eth0");
     refused_over_udp(&c1.ns, at(OUTSIDE, 4000));
     let error = capture.wait_for("the error", |packet| is_error(packet, 3));
-    assert_eq!((error.src, error.dst), (OUTSIDE, c1.address()));
+    assert_eq!((error.src, error.dst), (OUTSIDE.into(), c1.address().into()));
     assert_eq!(quote(&error).src, c1.address(), "the quote is the packet as it was sent");
 }
 
@@ -53,9 +53,9 @@ fn unreachable_goes_out_through_a_published_port() {
     let capture = Capture::arriving(&stage.net.outside, "eth0");
     refused_over_udp(&stage.net.outside, at(HOST, 4000));
     let error = capture.wait_for("the error", |packet| is_error(packet, 3));
-    assert_eq!((error.src, error.dst), (HOST, OUTSIDE));
+    assert_eq!((error.src, error.dst), (HOST.into(), OUTSIDE.into()));
     let quoted = quote(&error);
-    assert_eq!((quoted.dst, quoted.ports().map(|p| p.1)), (HOST, Some(4000)));
+    assert_eq!((quoted.dst, quoted.ports().map(|p| p.1)), (HOST.into(), Some(4000)));
     capture.assert_none("a container's address", |packet| packet.src == c1.address());
 }
 

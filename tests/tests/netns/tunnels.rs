@@ -129,7 +129,7 @@ fn appendix_d7_tagged_frames_of_containers_are_dropped() {
     let (from, to) = (format!("{}:9", c1.address()), format!("{}:9", c2.address()));
     let near = Frame::udp(&from, &to).macs(c1.ns.mac("eth0"), c2.ns.mac("eth0"));
     let near = near.data(b"tagged");
-    let far = Frame { dst: OUTSIDE, dst_mac: bridge_mac(&stage), ..near.clone() };
+    let far = Frame { dst: OUTSIDE.into(), dst_mac: bridge_mac(&stage), ..near.clone() };
     // Priority tags (VLAN 0) as well: a container has no business with them.
     let tags: [&[(u16, u16)]; 5] = [
         &[(CTAG, 7)],

@@ -5,14 +5,23 @@
 //! What the walks decide is proved in `common`; here is that the kernel decides alike.
 
 mod errors;
+mod errors6;
+mod extensions;
 mod fragments;
+mod fragments6;
 mod frames;
 mod hairpins;
 mod kernel;
+mod modes;
 mod neighbours;
+mod neighbours6;
 mod out;
+mod out6;
+mod oversize;
 mod published;
+mod published6;
 mod spoofing;
+mod spoofing6;
 mod state;
 mod twin;
 mod world;

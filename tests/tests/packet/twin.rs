@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::MutexGuard};
 use bascule_common::{
     abi::{
         Address, Count, DropReason, EndpointCounters, Flow, Flow4, Flow6, FlowKey, FlowKey4,
-        FlowKey6, FragmentKey4, FragmentKey6, FragmentPorts, Ip4, RuleCounters, Stat,
+        FlowKey6, FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, RuleCounters, Stat,
         config::CLOCK_SHIFT, names::map,
     },
     datapath::{Kind, Verdict},
@@ -19,7 +19,9 @@ use bascule_tests::{
 
 use super::{
     kernel::{Kernel, kernel},
-    world::{ROUTER, ROUTER_MAC, UPLINK, UPLINK_MAC, World, gateway, interface, ip, ip6, mac},
+    world::{
+        CONTAINERS, ROUTER, ROUTER_MAC, UPLINK, UPLINK_MAC, World, gateway, interface, ip, ip6, mac,
+    },
 };
 
 const PASS: i32 = -1;
@@ -64,14 +66,15 @@ impl Twin {
 
     /// A frame that a container sends to its gateway, as its stack would address it.
     pub fn sends(&mut self, container: u32, frame: &Frame) -> End {
-        let own = frame.src.to_string();
-        let frame = frame.clone().macs(mac(&own), mac(&gateway(&own)));
+        let own = CONTAINERS[usize::try_from(container - 1).expect("an index")].0;
+        let frame = frame.clone().macs(mac(own), mac(&gateway(own)));
         self.frame(Walk::FromContainer, interface(container), &frame)
     }
 
     /// A frame that a container sends to a station of its network.
     pub fn sends_near(&mut self, container: u32, frame: &Frame) -> End {
-        let frame = frame.clone().macs(mac(&frame.src.to_string()), mac(&frame.dst.to_string()));
+        let own = CONTAINERS[usize::try_from(container - 1).expect("an index")].0;
+        let frame = frame.clone().macs(mac(own), mac(&frame.dst.to_string()));
         self.frame(Walk::FromContainer, interface(container), &frame)
     }
 
@@ -175,6 +178,11 @@ impl Twin {
     pub fn route(&mut self, route: Route<Ip4>) {
         self.host.route.set(route);
     }
+
+    /// The same for IPv6.
+    pub fn route6(&mut self, route: Route<Ip6>) {
+        self.host.route6.set(route);
+    }
 }
 
 impl End {
@@ -218,7 +226,7 @@ impl End {
     #[track_caller]
     pub fn parsed(&self) -> Frame {
         checksum::verify(&self.bytes).unwrap_or_else(|error| panic!("{error}"));
-        Frame::parse(&self.bytes).expect("an IPv4 frame")
+        Frame::parse(&self.bytes).expect("an IP frame")
     }
 }
 

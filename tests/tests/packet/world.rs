@@ -1,11 +1,11 @@
 //! A host in words: its networks, containers, uplink and published ports.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bascule_common::{
     abi::{
         Address as _, Endpoint, Ip4, Ip6, LinkKey, Local, Mac, Neighbour, NeighbourKey, Network,
-        Port, Rule, Subnet, Uplink, service,
+        Port, Rule, ServedKey, Subnet, Uplink, service,
     },
     testing::{MemTables, world::twin},
 };
@@ -53,16 +53,90 @@ pub fn ip6(text: &str) -> Ip6 {
     six(text).into()
 }
 
-/// The Ethernet address that is derived from an address.
+/// The IPv4 address that an IPv6 one stands beside.
+fn untwin(address: Ipv6Addr) -> Ipv4Addr {
+    let [_, a, b, c, .., d] = address.segments();
+    let byte = |group: u16| format!("{group:x}").parse().expect("decimal digits");
+    Ipv4Addr::new(byte(a), byte(b), byte(c), byte(d))
+}
+
+/// The Ethernet address that is derived from an address of this world, or that stands for a group.
 pub fn mac(text: &str) -> Mac {
-    let [a, b, c, d] = ip(text).octets();
+    let [a, b, c, d] = match text.parse().expect("an address") {
+        IpAddr::V4(four) => four.octets(),
+        IpAddr::V6(six) if six.is_multicast() => {
+            let [.., a, b, c, d] = six.octets();
+            return [0x33, 0x33, a, b, c, d];
+        }
+        IpAddr::V6(six) if six.is_unicast_link_local() => {
+            let [.., a, _, _, b, c, d] = six.octets();
+            [a, b, c, d]
+        }
+        IpAddr::V6(six) => untwin(six).octets(),
+    };
     [2, 0x42, a, b, c, d]
 }
 
 /// The gateway of the network that an address is on.
 pub fn gateway(container: &str) -> String {
-    let [a, b, ..] = ip(container).octets();
-    format!("{a}.{b}.0.1")
+    match container.parse().expect("an address") {
+        IpAddr::V4(four) => {
+            let [a, b, ..] = four.octets();
+            format!("{a}.{b}.0.1")
+        }
+        IpAddr::V6(address) => six(&gateway(&untwin(address).to_string())).to_string(),
+    }
+}
+
+/// The IPv6 address that stands beside an IPv4 one, with a port, in words.
+pub fn at6(text: &str, port: u16) -> String {
+    Family::Six.at(text, port)
+}
+
+/// A container's link-local address, in words.
+pub fn link_local(container: &str) -> String {
+    Ipv6Addr::from(Ip6::link_local(&mac(container))).to_string()
+}
+
+/// A family, for what holds for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Four,
+    Six,
+}
+
+/// Both families.
+pub const BOTH: [Family; 2] = [Family::Four, Family::Six];
+
+impl Family {
+    /// The family's address of what an IPv4 address names in this world.
+    pub fn ip(self, four: &str) -> String {
+        match self {
+            Self::Four => four.to_owned(),
+            Self::Six => six(four).to_string(),
+        }
+    }
+
+    /// The same, with a port.
+    pub fn at(self, four: &str, port: u16) -> String {
+        match self {
+            Self::Four => format!("{four}:{port}"),
+            Self::Six => format!("[{}]:{port}", six(four)),
+        }
+    }
+
+    /// The family's choice of two.
+    pub fn of<T>(self, four: T, six: T) -> T {
+        match self {
+            Self::Four => four,
+            Self::Six => six,
+        }
+    }
+
+    /// The family's table of what is published on every address.
+    pub fn table(self) -> u32 {
+        self.of(service::WILDCARD_TABLE, service::WILDCARD_TABLE6)
+    }
 }
 
 /// What the maps hold.
@@ -83,7 +157,11 @@ impl World {
             world.endpoint(index, network, address);
         }
         world.tables.four.locals.insert(ip(HOST), Local::default());
-        world.tables.six.locals.insert(ip6(HOST), Local::default());
+        world
+            .tables
+            .six
+            .locals
+            .insert(ip6(HOST), Local { table: service::WILDCARD_TABLE6, flags: 0 });
         let broadcast = Local { table: 0, flags: Local::BROADCAST };
         world.tables.four.locals.insert(ip("198.51.100.255"), broadcast);
         let uplink = Uplink {
@@ -120,6 +198,7 @@ impl World {
         self.tables.six.subnets.push((48, ip6(&address), subnet));
         let local = Local { table: 0, flags: Local::GATEWAY };
         self.tables.four.locals.insert(ip(&address), local);
+        let local = Local { table: service::WILDCARD_TABLE6, ..local };
         self.tables.six.locals.insert(ip6(&address), local);
     }
 
@@ -184,6 +263,42 @@ impl World {
         self.publish_in(service::WILDCARD_TABLE, rule, proto, ports, endpoint)
     }
 
+    /// The same, on every address of a family.
+    pub fn publish_on(
+        self,
+        family: Family,
+        rule: u32,
+        proto: u8,
+        ports: (u16, u16, u16),
+        endpoint: u32,
+    ) -> Self {
+        let world = self.publish_in(family.table(), rule, proto, ports, endpoint);
+        if family == Family::Four {
+            return world;
+        }
+        world.with(|tables| {
+            let address = tables.endpoints[&interface(endpoint)].ip6.to_any();
+            let rule = tables.rules.get_mut(&rule).expect("the rule");
+            (rule.flags, rule.address) = (Rule::IPV6, address);
+        })
+    }
+
+    /// Names the rule of each published port by the container's port too, as the agent does.
+    pub fn served(self, rule: u32) -> Self {
+        self.with(|tables| {
+            let value = tables.rules[&rule];
+            for port in value.container_base..value.container_base + value.count {
+                let key = ServedKey {
+                    endpoint: value.endpoint.to_be(),
+                    proto: value.proto,
+                    family: value.flags & Rule::IPV6,
+                    port: Port::new(port),
+                };
+                tables.served.insert(key, rule);
+            }
+        })
+    }
+
     /// Publishes in a table.
     pub fn publish_in(
         mut self,
@@ -209,7 +324,7 @@ impl World {
         for port in host..host + count {
             let slot = service::slot(proto, Port::new(port)).expect("a protocol with ports");
             self.tables.ports.insert((table, slot), rule);
-            self.tables.ports.insert((service::ANY_TABLE, slot), rule);
+            self.tables.ports.insert((table | service::ANY_TABLE, slot), rule);
         }
         self
     }
