@@ -1,6 +1,9 @@
 //! A running container, seen from a test.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use serde_json::Value;
 
@@ -32,6 +35,15 @@ impl Container {
     pub fn address_on(&self, interface: &str) -> Ipv4Addr {
         let addresses = self.ns.addresses(interface);
         addresses.first().unwrap_or_else(|| panic!("{} has no {interface}", self.name)).0
+    }
+
+    /// IPv6 address of `eth0`, not the one of the link.
+    #[track_caller]
+    pub fn address6(&self) -> Ipv6Addr {
+        let text = self.ns.sh("ip -6 -o addr show dev eth0 scope global");
+        let address = text.split_whitespace().nth(3).and_then(|a| a.split('/').next());
+        let address = address.and_then(|address| address.parse().ok());
+        address.unwrap_or_else(|| panic!("{} has no IPv6 address: {text}", self.name))
     }
 
     /// Address of `eth0`.

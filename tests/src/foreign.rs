@@ -62,10 +62,30 @@ impl Foreign {
     /// Loads one and attaches it.
     #[track_caller]
     pub fn attach(ns: &Netns, interface: &str, side: Side, place: Place) -> Self {
+        Self::attach_program(&PASS_ON, ns, interface, side, place)
+    }
+
+    /// Loads one that marks what arrives, and attaches it before everything that is there.
+    #[track_caller]
+    pub fn marking(ns: &Netns, interface: &str, mark: u32) -> Self {
+        // r2 = mark; *(u32 *)(r1 + offsetof(__sk_buff, mark)) = r2
+        let [next, exit] = PASS_ON;
+        let program = [u64::from(mark) << 32 | 0x02b7, 0x0008_2163, next, exit];
+        Self::attach_program(&program, ns, interface, Side::Ingress, Place::First)
+    }
+
+    #[track_caller]
+    fn attach_program(
+        program: &[u64],
+        ns: &Netns,
+        interface: &str,
+        side: Side,
+        place: Place,
+    ) -> Self {
         count_runs();
         let ifindex =
             ns.ifindex(interface).unwrap_or_else(|| panic!("no {interface} in {}", ns.name()));
-        let program = load(SCHED_CLS, &PASS_ON).expect("load a program of two instructions");
+        let program = load(SCHED_CLS, program).expect("load a program of few instructions");
         let attach_type = if side == Side::Ingress { TCX_INGRESS } else { TCX_EGRESS };
         let flags = if place == Place::First { F_BEFORE } else { F_AFTER };
         let link = ns.run(|| link(&program, ifindex, attach_type, flags));
@@ -129,7 +149,7 @@ fn count_runs() {
     });
 }
 
-fn load(kind: u32, instructions: &[u64; 2]) -> io::Result<OwnedFd> {
+fn load(kind: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
         kind: u32,
@@ -141,7 +161,7 @@ fn load(kind: u32, instructions: &[u64; 2]) -> io::Result<OwnedFd> {
     }
     let attr = Attr {
         kind,
-        count: 2,
+        count: u32::try_from(instructions.len()).expect("few instructions"),
         instructions: instructions.as_ptr().expose_provenance() as u64,
         license: c"GPL".as_ptr().expose_provenance() as u64,
         log: [0; 2],

@@ -128,6 +128,12 @@ impl Topology {
         self.router.sh(&format!("ip route replace {subnet} via {HOST}"));
         self.neighbour.sh(&format!("ip route replace {subnet} via {HOST}"));
     }
+
+    /// The same for a subnet of IPv6.
+    pub fn route6_to_host(&self, subnet: &str) {
+        self.router.sh(&format!("ip -6 route replace {subnet} via {HOST6}"));
+        self.neighbour.sh(&format!("ip -6 route replace {subnet} via {HOST6}"));
+    }
 }
 
 impl Default for Topology {

@@ -74,6 +74,8 @@ fn accept(listener: &TcpListener, peers: &Mutex<Vec<SocketAddr>>, stop: &Arc<Ato
     while !stop.load(Ordering::Relaxed) {
         match listener.accept() {
             Ok((stream, peer)) => {
+                // A server of both families sees who came by IPv4 in IPv6's clothes.
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 peers.lock().expect("nobody panics holding it").push(peer);
                 let stop = Arc::clone(stop);
                 thread::spawn(move || serve(stream, peer, &stop).ok());

@@ -14,9 +14,11 @@ mod firewalls;
 mod forwarding;
 mod groups;
 mod host;
+mod ipv6;
 mod lines;
 mod local;
 mod local6;
+mod modes;
 mod moves;
 mod mtu;
 mod networks;
@@ -28,7 +30,7 @@ mod tunnels;
 mod uplinks;
 mod walls;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 use bascule_tests::{Agent, Container, Topology};
 
@@ -41,6 +43,12 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let net = Topology::new();
+        Self { agent: Agent::start(&net.host), net }
+    }
+
+    /// A host with an agent, in a world that has IPv6 too.
+    fn dual() -> Self {
+        let net = Topology::dual();
         Self { agent: Agent::start(&net.host), net }
     }
 
@@ -60,6 +68,11 @@ impl Stage {
         let c1 = stage.agent.container("c1", "n1", options);
         (stage, c1)
     }
+}
+
+/// An IPv6 address and port.
+fn at6(address: Ipv6Addr, port: u16) -> SocketAddrV6 {
+    SocketAddrV6::new(address, port, 0, 0)
 }
 
 /// An address and port.
