@@ -78,6 +78,14 @@ pub trait Family: Address + Wire {
         addresses: u32,
         ttl: Ttl,
     ) -> Option<()>;
+    /// The same, with the ports behind the header.
+    fn readdress_ports<P: Packet>(
+        packet: &mut P,
+        view: &View<Self>,
+        to: &FlowKey<Self>,
+        addresses: u32,
+        ttl: Ttl,
+    ) -> Option<()>;
     /// Replaces the addresses of a quoted header. Answers the difference that all changed bytes make.
     fn requote<P: Packet>(
         packet: &mut P,

@@ -65,5 +65,5 @@ fn try_translate<A: Family, P: Packet>(
     // The error comes from the other end itself, or from a router on the way, which keeps its address.
     let src = if view.key.src == old.dst { new.dst } else { view.key.src };
     let outer = FlowKey { src, dst: new.src, ..view.key };
-    rewrite::translate(packet, view, &outer, ttl).ok()
+    rewrite::outer(packet, view, &outer, ttl)
 }

@@ -7,7 +7,7 @@ use crate::{
         parse::{Kind, View},
     },
     io::{Checksum, Packet},
-    wire::{Icmp, Ports, checksum, proto, tcp, udp},
+    wire::{Icmp, checksum, proto, tcp, udp},
 };
 
 /// What happens to the time to live.
@@ -52,7 +52,7 @@ fn try_translate<A: Family, P: Packet>(
                     checksum::port(from.dst_port, to.dst_port),
                 );
                 packet.adjust(field, ports, Checksum::Segment, is_udp)?;
-                packet.store(view.l4, Ports { src: to.src_port, dst: to.dst_port })?;
+                return A::readdress_ports(packet, view, to, addresses, ttl);
             }
         }
         Kind::Echo | Kind::Error | Kind::Icmp => {
@@ -69,6 +69,24 @@ fn try_translate<A: Family, P: Packet>(
             }
         }
         Kind::Portless | Kind::Later => {}
+    }
+    A::readdress(packet, to, addresses, ttl)
+}
+
+/// Gives an ICMP error, whose checksum covers its quote too, other addresses of its own.
+#[inline(always)]
+pub fn outer<A: Family, P: Packet>(
+    packet: &mut P,
+    view: &View<A>,
+    to: &FlowKey<A>,
+    ttl: Ttl,
+) -> Option<()> {
+    let from = &view.key;
+    let addresses =
+        checksum::both(A::difference(from.src, to.src), A::difference(from.dst, to.dst));
+    if A::ICMP_PSEUDO {
+        let field = view.l4 + Icmp::CHECKSUM;
+        packet.adjust(field, addresses, Checksum::pseudo::<A>(), false)?;
     }
     A::readdress(packet, to, addresses, ttl)
 }

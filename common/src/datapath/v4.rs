@@ -8,7 +8,7 @@ use crate::{
         rewrite::Ttl,
     },
     io::Packet,
-    wire::{Icmp, Ipv4, Ipv4Tail, checksum, ethertype, proto},
+    wire::{Icmp, Ipv4, Ipv4Tail, Ipv4Translated, Ports, checksum, ethertype, proto},
 };
 
 /// Offset of the addresses in a header, in bytes.
@@ -163,17 +163,25 @@ impl Family for Ip4 {
         addresses: u32,
         ttl: Ttl,
     ) -> Option<()> {
-        let mut tail: Ipv4Tail = packet.load(P::NETWORK + Ipv4::TAIL)?;
-        let mut diff = addresses;
-        if ttl == Ttl::Decrement {
-            let [old, proto] = tail.ttl_proto.to_ne_bytes();
-            let new = u16::from_ne_bytes([old.wrapping_sub(1), proto]);
-            diff = checksum::both(diff, checksum::word(tail.ttl_proto, new));
-            tail.ttl_proto = new;
+        let tail = tail(packet, to, addresses, ttl)?;
+        packet.store(P::NETWORK + Ipv4::TAIL, tail)
+    }
+
+    #[inline(always)]
+    fn readdress_ports<P: Packet>(
+        packet: &mut P,
+        view: &View<Self>,
+        to: &FlowKey<Self>,
+        addresses: u32,
+        ttl: Ttl,
+    ) -> Option<()> {
+        let tail = tail(packet, to, addresses, ttl)?;
+        let ports = Ports { src: to.src_port, dst: to.dst_port };
+        // Nearly always: without options the ports follow, and one write does.
+        if view.l4 == P::NETWORK + Self::HEADER {
+            return packet.store(P::NETWORK + Ipv4::TAIL, Ipv4Translated { tail, ports });
         }
-        tail.checksum = checksum::update(tail.checksum, diff);
-        tail.src = to.src;
-        tail.dst = to.dst;
+        packet.store(view.l4, ports)?;
         packet.store(P::NETWORK + Ipv4::TAIL, tail)
     }
 
@@ -221,6 +229,23 @@ impl Family for Ip4 {
         header.checksum = !checksum::fold(sum);
         packet.store(P::NETWORK, header)
     }
+}
+
+/// The end of the header with other addresses, whose difference is `addresses`.
+#[inline(always)]
+fn tail<P: Packet>(packet: &P, to: &FlowKey<Ip4>, addresses: u32, ttl: Ttl) -> Option<Ipv4Tail> {
+    let mut tail: Ipv4Tail = packet.load(P::NETWORK + Ipv4::TAIL)?;
+    let mut diff = addresses;
+    if ttl == Ttl::Decrement {
+        let [old, proto] = tail.ttl_proto.to_ne_bytes();
+        let new = u16::from_ne_bytes([old.wrapping_sub(1), proto]);
+        diff = checksum::both(diff, checksum::word(tail.ttl_proto, new));
+        tail.ttl_proto = new;
+    }
+    tail.checksum = checksum::update(tail.checksum, diff);
+    tail.src = to.src;
+    tail.dst = to.dst;
+    Some(tail)
 }
 
 #[inline(always)]

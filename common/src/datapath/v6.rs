@@ -9,12 +9,14 @@ use crate::{
         rewrite::Ttl,
     },
     io::Packet,
-    wire::{Fragment, Icmp, Icmp6, Ipv6, checksum, ethertype, proto},
+    wire::{
+        Fragment, Icmp, Icmp6, Ipv6, Ipv6Tail, Ipv6Translated, Ports, checksum, ethertype, proto,
+    },
 };
 
 /// Offset of the source address in a header, in bytes; the destination follows.
 const ADDRESSES: u32 = 8;
-/// Offset of payload length's neighbour, the next header, and of the hop limit behind it.
+/// Offset of the next header, and of the hop limit behind it.
 const NEXT_AND_HOPS: u32 = 6;
 /// Extension headers that are followed; RFC 8200 section 4.1 recommends at most six kinds.
 const EXTENSIONS: u32 = 6;
@@ -176,12 +178,33 @@ impl Family for Ip6 {
     ) -> Option<()> {
         if ttl == Ttl::Decrement {
             let word: u16 = packet.load(P::NETWORK + NEXT_AND_HOPS)?;
-            let [next, hops] = word.to_ne_bytes();
-            let word = u16::from_ne_bytes([next, hops.wrapping_sub(1)]);
-            packet.store(P::NETWORK + NEXT_AND_HOPS, word)?;
+            packet.store(P::NETWORK + NEXT_AND_HOPS, one_hop_less(word))?;
         }
         packet.store(P::NETWORK + ADDRESSES, to.src)?;
         packet.store(P::NETWORK + ADDRESSES + 16, to.dst)
+    }
+
+    #[inline(always)]
+    fn readdress_ports<P: Packet>(
+        packet: &mut P,
+        view: &View<Self>,
+        to: &FlowKey<Self>,
+        addresses: u32,
+        ttl: Ttl,
+    ) -> Option<()> {
+        let ports = Ports { src: to.src_port, dst: to.dst_port };
+        if view.l4 != P::NETWORK + Self::HEADER {
+            packet.store(view.l4, ports)?;
+            return Self::readdress(packet, to, addresses, ttl);
+        }
+        // Nearly always: without extensions the ports follow, and one write does.
+        let mut tail: Ipv6Tail = packet.load(P::NETWORK + Ipv6Tail::OFFSET)?;
+        if ttl == Ttl::Decrement {
+            tail.next_hops = one_hop_less(tail.next_hops);
+        }
+        tail.src = to.src;
+        tail.dst = to.dst;
+        packet.store(P::NETWORK + Ipv6Tail::OFFSET, Ipv6Translated { tail, ports })
     }
 
     #[inline(always)]
@@ -212,6 +235,13 @@ impl Family for Ip6 {
         };
         packet.store(P::NETWORK, header)
     }
+}
+
+/// Next header and hop limit, one hop further.
+#[inline(always)]
+const fn one_hop_less(word: u16) -> u16 {
+    let [next, hops] = word.to_ne_bytes();
+    u16::from_ne_bytes([next, hops.wrapping_sub(1)])
 }
 
 #[inline(always)]

@@ -29,6 +29,9 @@ wire!(
     Macs,
     Ipv4,
     Ipv4Tail,
+    Ipv4Translated,
+    Ipv6Tail,
+    Ipv6Translated,
     Ports,
     Icmp,
     Arp,
@@ -91,8 +94,8 @@ pub struct Ethernet {
 }
 const _: () = assert!(size_of::<Ethernet>() == 14);
 
-/// The addresses of an Ethernet header.
-#[repr(C)]
+/// The addresses of an Ethernet header; aligned, so that they are copied by words.
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Macs {
     /// Destination.
@@ -160,6 +163,17 @@ pub struct Ipv4Tail {
     pub dst: Ip4,
 }
 const _: () = assert!(size_of::<Ipv4Tail>() == 12);
+
+/// The same with the ports that follow a header without options: translation in one write.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4Translated {
+    /// The end of the header.
+    pub tail: Ipv4Tail,
+    /// The beginning of layer 4.
+    pub ports: Ports,
+}
+const _: () = assert!(size_of::<Ipv4Translated>() == 16);
 
 /// The first four bytes of TCP, UDP and SCTP.
 #[repr(C)]
@@ -288,6 +302,37 @@ pub struct Ipv6 {
     pub dst: Ip6,
 }
 const _: () = assert!(size_of::<Ipv6>() == 40);
+
+/// An IPv6 header behind its flow label: all that forwarding and translation change.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Tail {
+    /// Length of the payload.
+    pub payload_length: u16,
+    /// Next header, then hop limit.
+    pub next_hops: u16,
+    /// Source address.
+    pub src: Ip6,
+    /// Destination address.
+    pub dst: Ip6,
+}
+const _: () = assert!(size_of::<Ipv6Tail>() == 36);
+
+impl Ipv6Tail {
+    /// Offset in the header.
+    pub const OFFSET: u32 = 4;
+}
+
+/// The same with the ports that follow a header without extensions: translation in one write.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Translated {
+    /// The end of the header.
+    pub tail: Ipv6Tail,
+    /// The beginning of layer 4.
+    pub ports: Ports,
+}
+const _: () = assert!(size_of::<Ipv6Translated>() == 40);
 
 /// A fragment header of IPv6 (RFC 8200, section 4.5).
 #[repr(C)]
