@@ -160,6 +160,23 @@ fn vlan(world: &World) {
     net.host.sh(&format!("ip link del {UPLINK}.7"));
 }
 
+/// Who is on the deny list gets in nowhere, not by a VLAN's tag either, and nobody else is affected.
+fn deny(world: &World) {
+    let World { net, agent, web, .. } = world;
+    let _server = TcpServer::start(&web.ns, 80);
+    let published = SocketAddrV4::new(HOST, 8080);
+    traffic::reaches(&net.neighbour, published);
+    let neighbour = net.neighbour.addresses("eth0")[0].0;
+    agent.ok(&format!("policy deny add {neighbour} 2001:db8::/32"));
+    let status = agent.ok("status");
+    assert!(status.contains("deny list in native XDP"), "{status}");
+    traffic::unreachable(&net.neighbour, published);
+    traffic::does_not_answer(&net.neighbour, HOST);
+    traffic::reaches(&net.outside, published);
+    agent.ok(&format!("policy deny rm {neighbour} 2001:db8::/32"));
+    traffic::reaches(&net.neighbour, published);
+}
+
 /// Ten pings a second, for as long as it takes.
 struct Pinging(Running);
 
@@ -245,6 +262,8 @@ fn in_a_guest() {
     steps.done("the outside sees the host's address");
     vlan(&world);
     steps.done("an interface of a VLAN is an uplink");
+    deny(&world);
+    steps.done("the deny list runs in XDP");
     restart(&mut world);
     steps.done("the agent was killed and came back; no ping and no connection was lost");
     clean_up(&mut world);
@@ -260,5 +279,5 @@ fn the_main_job_is_done_on_the_oldest_kernel() {
         text += &format!("  {line}\n");
     }
     std::io::stdout().lock().write_all(text.as_bytes()).ok();
-    assert_eq!(guest.told.len(), 10, "steps of the guest's test");
+    assert_eq!(guest.told.len(), 12, "steps of the guest's test");
 }
