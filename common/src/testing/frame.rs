@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use super::world::twin;
 use crate::{
     abi::Mac,
-    wire::{Icmp, checksum, proto, tcp},
+    wire::{Icmp, Icmp6, checksum, proto, tcp},
 };
 
 /// The transport of a [`Frame`].
@@ -37,7 +38,7 @@ pub enum Transport {
     Other(u8),
 }
 
-/// An IPv4 frame with right checksums.
+/// An IPv4 or IPv6 frame with right checksums.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// Destination Ethernet address.
@@ -56,6 +57,10 @@ pub struct Frame {
     pub fragment: (u16, bool),
     /// IP options; a multiple of four bytes.
     pub options: Vec<u8>,
+    /// IPv6, between the addresses that stand beside the two.
+    pub six: bool,
+    /// Numbers of IPv6 extension headers, of eight bytes each; a fragment header has the frame's offset.
+    pub chain: Vec<u8>,
     /// Transport; absent from later fragments, whose payload starts at once.
     pub transport: Transport,
     /// Payload.
@@ -76,6 +81,8 @@ impl Frame {
             id: 0x1234,
             fragment: (0, false),
             options: Vec::new(),
+            six: false,
+            chain: Vec::new(),
             transport,
             payload: b"bascule!".to_vec(),
         }
@@ -120,8 +127,9 @@ impl Frame {
     /// An ICMP error that quotes a frame's IP header and `quoted` bytes of what follows.
     pub fn error(src: &str, dst: &str, kind: u8, code: u8, about: &Frame, quoted: usize) -> Self {
         let bytes = about.build();
-        let end = (14 + 20 + about.options.len() + quoted).min(bytes.len());
-        Self { payload: bytes[14..end].to_vec(), ..Self::icmp(src, dst, kind, code, [0; 4]) }
+        let end = (about.l4() + quoted).min(bytes.len());
+        let frame = Self::icmp(src, dst, kind, code, [0; 4]);
+        Self { payload: bytes[14..end].to_vec(), six: about.six, ..frame }
     }
 
     /// Sets the TCP flags to SYN.
@@ -178,6 +186,18 @@ impl Frame {
         self
     }
 
+    /// Makes it IPv6.
+    pub fn six(mut self) -> Self {
+        self.six = true;
+        self
+    }
+
+    /// Adds an IPv6 extension header.
+    pub fn extension(mut self, number: u8) -> Self {
+        self.chain.push(number);
+        self
+    }
+
     /// Adds IP options.
     pub fn options(mut self, options: &[u8]) -> Self {
         assert_eq!(options.len() % 4, 0, "options come in words");
@@ -189,9 +209,15 @@ impl Frame {
         match self.transport {
             Transport::Tcp { .. } => proto::TCP,
             Transport::Udp { .. } => proto::UDP,
+            Transport::Icmp { .. } if self.six => proto::ICMPV6,
             Transport::Icmp { .. } => proto::ICMP,
             Transport::Other(number) => number,
         }
+    }
+
+    /// Offset of layer 4, in bytes.
+    pub fn l4(&self) -> usize {
+        14 + if self.six { 40 + 8 * self.chain.len() } else { 20 + self.options.len() }
     }
 
     /// The bytes, from the Ethernet header on.
@@ -200,8 +226,13 @@ impl Frame {
         let mut bytes = Vec::with_capacity(34 + segment.len());
         bytes.extend(self.dst_mac);
         bytes.extend(self.src_mac);
-        bytes.extend(0x0800u16.to_be_bytes());
-        bytes.extend(self.header(segment.len()));
+        if self.six {
+            bytes.extend([0x86, 0xdd]);
+            bytes.extend(self.header6(segment.len()));
+        } else {
+            bytes.extend([0x08, 0x00]);
+            bytes.extend(self.header(segment.len()));
+        }
         bytes.extend(segment);
         bytes
     }
@@ -223,6 +254,42 @@ impl Frame {
         header
     }
 
+    fn header6(&self, payload: usize) -> Vec<u8> {
+        let length = (8 * self.chain.len() + payload) as u16;
+        let mut header = vec![0x60, 0, 0, 0];
+        header.extend(length.to_be_bytes());
+        let mut following = self.chain.iter().copied().chain([self.proto()]);
+        header.extend(following.next());
+        header.push(self.ttl);
+        header.extend(twin(self.src).octets());
+        header.extend(twin(self.dst).octets());
+        let (offset, more) = self.fragment;
+        let [a, b] = (offset | u16::from(more)).to_be_bytes();
+        let [c, d] = self.id.to_be_bytes();
+        for (number, next) in self.chain.iter().zip(following) {
+            header.push(next);
+            header.extend(match *number {
+                proto::FRAGMENT => [0, a, b, 0, 0, c, d],
+                proto::AH => [0, 0, 0, 0, 0, 0, 1],
+                // PadN.
+                _ => [0, 1, 4, 0, 0, 0, 0],
+            });
+        }
+        header
+    }
+
+    /// The type in the frame's family.
+    fn icmp_type(&self, kind: u8) -> u8 {
+        match kind {
+            kind if !self.six => kind,
+            Icmp::ECHO => Icmp6::ECHO,
+            Icmp::ECHO_REPLY => Icmp6::ECHO_REPLY,
+            Icmp::UNREACHABLE => 1,
+            Icmp::TIME_EXCEEDED => Icmp6::TIME_EXCEEDED,
+            other => other,
+        }
+    }
+
     fn segment(&self) -> Vec<u8> {
         if self.fragment.0 != 0 {
             return self.payload.clone();
@@ -240,7 +307,7 @@ impl Frame {
                 (head, (!unchecked).then_some(6))
             }
             Transport::Icmp { kind, code, rest } => {
-                let mut head = vec![*kind, *code, 0, 0];
+                let mut head = vec![self.icmp_type(*kind), *code, 0, 0];
                 head.extend(rest);
                 (head, Some(2))
             }
@@ -265,7 +332,11 @@ impl Frame {
     }
 
     fn pseudo(&self, length: usize) -> Vec<u8> {
-        let mut pseudo = [self.src.octets(), self.dst.octets()].concat();
+        let mut pseudo = if self.six {
+            [twin(self.src).octets(), twin(self.dst).octets()].concat()
+        } else {
+            [self.src.octets(), self.dst.octets()].concat()
+        };
         pseudo.extend([0, self.proto()]);
         pseudo.extend((length as u16).to_be_bytes());
         pseudo

@@ -93,7 +93,8 @@ impl World {
         world.endpoint(3, 2, C3, GATEWAY2);
         for host in [HOST, GATEWAY, GATEWAY2] {
             world.tables.four.locals.insert(ip(host), Local::default());
-            world.tables.six.locals.insert(ip6(host), Local::default());
+            let local = Local { table: service::WILDCARD_TABLE6, flags: 0 };
+            world.tables.six.locals.insert(ip6(host), local);
         }
         let uplink = Uplink {
             masquerade4: ip(HOST),
@@ -177,9 +178,22 @@ impl World {
         }
     }
 
+    /// Publishes ports in IPv6.
+    pub fn publish6(&mut self, rule: u32, proto: u8, ports: (u16, u16, u16), endpoint: u32) {
+        self.publish_in(service::WILDCARD_TABLE6, rule, proto, ports, endpoint);
+        let address = self.tables.endpoints[&veth(endpoint)].ip6.to_any();
+        let rule = self.tables.rules.get_mut(&rule).expect("the rule");
+        (rule.flags, rule.address) = (Rule::IPV6, address);
+    }
+
     /// Publishes `count` ports from `host` on, at `container` on, of an endpoint.
-    pub fn publish(
+    pub fn publish(&mut self, rule: u32, proto: u8, ports: (u16, u16, u16), endpoint: u32) {
+        self.publish_in(service::WILDCARD_TABLE, rule, proto, ports, endpoint);
+    }
+
+    fn publish_in(
         &mut self,
+        table: u32,
         rule: u32,
         proto: u8,
         (host, container, count): (u16, u16, u16),
@@ -202,7 +216,7 @@ impl World {
         );
         for port in host..host + count {
             let slot = service::slot(proto, Port::new(port)).expect("a protocol with ports");
-            self.tables.ports.insert((service::WILDCARD_TABLE, slot), rule);
+            self.tables.ports.insert((table, slot), rule);
         }
     }
 
@@ -271,6 +285,9 @@ pub fn tuple(bytes: &[u8], at: usize) -> Tuple {
 
 /// Computes every checksum of a frame from scratch.
 pub fn assert_checksums(bytes: &[u8]) {
+    if bytes[12..14] == [0x86, 0xdd] {
+        return assert_checksums6(bytes);
+    }
     let header = usize::from(bytes[14] & 0x0f) * 4;
     assert_eq!(
         checksum::fold(checksum::sum(&bytes[14..14 + header])),
@@ -298,5 +315,28 @@ pub fn assert_checksums(bytes: &[u8]) {
             assert_eq!(pseudo(proto), 0xffff, "transport checksum")
         }
         _ => {}
+    }
+}
+
+/// The same for IPv6, of frames whose extension headers are of eight bytes each.
+fn assert_checksums6(bytes: &[u8]) {
+    let (mut at, mut next) = (54, bytes[20]);
+    while matches!(
+        next,
+        proto::HOP_BY_HOP | proto::ROUTING | proto::FRAGMENT | proto::DESTINATION | proto::AH
+    ) {
+        if next == proto::FRAGMENT && u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]) != 0 {
+            return;
+        }
+        next = bytes[at];
+        at += 8;
+    }
+    if matches!(next, proto::TCP | proto::UDP | proto::ICMPV6) {
+        let segment = &bytes[at..];
+        let mut all = bytes[22..54].to_vec();
+        all.extend((segment.len() as u32).to_be_bytes());
+        all.extend([0, 0, 0, next]);
+        all.extend(segment);
+        assert_eq!(checksum::fold(checksum::sum(&all)), 0xffff, "transport checksum");
     }
 }

@@ -1,5 +1,7 @@
 //! The walks on the host: what leaves, what comes back, and what never happens.
 
+mod properties;
+
 use std::net::Ipv4Addr;
 
 use bascule_common::{
@@ -14,7 +16,6 @@ use bascule_common::{
     },
     wire::{Icmp, proto, tcp},
 };
-use proptest::prelude::*;
 
 fn address(text: &str) -> Ipv4Addr {
     text.parse().expect("an address")
@@ -443,65 +444,4 @@ fn an_uplink_without_ethernet_headers_is_served_alike() {
     let end = run(Walk::ToUplink, &mut packet, &world.tables, &world.kernel).outcome;
     assert_eq!(end, Ok(Verdict::PASS));
     assert_eq!(tuple(&packet.bytes, 0).0.0, address(HOST));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
-
-    /// No input bytes make a walk panic, whatever the interface.
-    #[test]
-    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), aggregated: bool) {
-        let mut world = World::new();
-        world.icc_off(1);
-        world.link(1, 2, proto::TCP, 80);
-        for walk in [Walk::FromContainer, Walk::ToContainer, Walk::FromUplink, Walk::ToUplink] {
-            let mut packet = FramePacket::new(bytes.clone(), veth(1));
-            packet.segment_size = if aggregated { 1400 } else { 0 };
-            let _ = run(walk, &mut packet, &world.tables, &world.kernel);
-        }
-    }
-
-    /// The same for frames that get past the first checks: one header field after the other is spoiled.
-    #[test]
-    fn no_spoiled_frame_panics(at in 12usize..80, value: u8, cut in 14usize..90, kind in 0u8..5) {
-        let mut world = World::new();
-        world.publish(5, proto::TCP, (8080, 80, 1), 1);
-        let about = Frame::udp((HOST, 50_000), (WORLD, 99));
-        let frame = match kind {
-            0 => Frame::tcp((C1, 40000), (WORLD, 443)),
-            1 => Frame::udp((WORLD, 99), (HOST, 50_000)),
-            2 => Frame::echo(C1, WORLD, 3),
-            3 => Frame::error(ROUTER, HOST, Icmp::UNREACHABLE, 4, &about, 8),
-            _ => Frame::tcp((WORLD, 1), (HOST, 8080)).options(&[1, 1, 1, 0]),
-        };
-        let mut bytes = routed(frame, GATEWAY).build();
-        if let Some(byte) = bytes.get_mut(at) {
-            *byte = value;
-        }
-        bytes.truncate(cut);
-        for walk in [Walk::FromContainer, Walk::ToContainer, Walk::FromUplink, Walk::ToUplink] {
-            let mut packet = FramePacket::new(bytes.clone(), veth(1));
-            let _ = run(walk, &mut packet, &world.tables, &world.kernel);
-        }
-    }
-
-    /// Translation and its reverse are the identity, for any ports and any payload.
-    #[test]
-    fn there_and_back_is_the_identity(sport in 1u16.., dport in 1u16.., payload in proptest::collection::vec(any::<u8>(), 0..64), udp: bool) {
-        let world = World::new();
-        let (there, back) = if udp {
-            (Frame::udp((C1, sport), (WORLD, dport)), Frame::udp((WORLD, dport), (HOST, 0)))
-        } else {
-            (Frame::tcp((C1, sport), (WORLD, dport)), Frame::tcp((WORLD, dport), (HOST, 0)))
-        };
-        let ((_, port), _) = out(&world, there.payload(&payload));
-        let back = match back.transport {
-            bascule_common::testing::Transport::Udp { .. } => Frame::udp((WORLD, dport), (HOST, port)),
-            _ => Frame::tcp((WORLD, dport), (HOST, port)),
-        };
-        let (end, bytes) = world.uplink_gets(&back.payload(&payload));
-        prop_assert_eq!(end, Ok(Verdict::deliver(veth(1))));
-        prop_assert_eq!(tuple(&bytes, 14), ((address(WORLD), dport), (address(C1), sport)));
-        prop_assert!(bytes.ends_with(&payload));
-    }
 }
