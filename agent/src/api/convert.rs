@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use super::proto;
 use crate::{
-    model::{MacAddress, Sandbox},
+    model::{MacAddress, Sandbox, keys},
     state::{Change, ContainerSpec, EndpointSpec, NetworkSpec, Rejected, SubnetSpec},
 };
 
@@ -24,6 +24,10 @@ pub(super) fn network_create(request: proto::NetworkCreate) -> Result<Change> {
         return Err(Rejected::invalid(format!("there is no IPAM driver {}", request.ipam.driver)));
     }
     let unsupported = [
+        (
+            request.options.get(keys::L2).is_some_and(|l2| l2 == "bpf"),
+            "networks without a bridge between their containers cannot be made yet",
+        ),
         (request.ingress, "ingress networks are swarm's"),
         (request.config_only, "config-only networks cannot be made yet"),
         (!request.config_from.network.is_empty(), "config-only networks cannot be made yet"),

@@ -84,7 +84,9 @@ fn is_link_local(network: IpNetwork) -> bool {
 }
 
 fn chooses_ports(desired: &Desired, change: &Change) -> bool {
-    let Change::Start(reference) = change else { return false };
+    let (Change::Start(reference) | Change::Connect { container: reference, .. }) = change else {
+        return false;
+    };
     find::container(desired, reference).is_ok_and(|c| !c.publish.is_empty() || c.publish_all)
 }
 

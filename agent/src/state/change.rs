@@ -293,9 +293,10 @@ pub fn revert(before: &Desired, after: &Desired) -> Desired {
             .collect()
     };
     let endpoints = kept(before);
+    let published: Vec<_> = lifecycle::rules(before).map(|(_, rule)| rule.index).collect();
     let containers: Vec<_> = after.containers.keys().copied().collect();
     for id in containers {
-        lifecycle::release_except(&mut next, id, &endpoints);
+        lifecycle::release_except(&mut next, id, &endpoints, &published);
     }
     for (id, network) in &after.networks {
         if !before.networks.contains_key(id) {

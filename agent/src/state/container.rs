@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{
     ContainerSpec, EndpointSpec, Facts, Kind, Outcome, Rejected,
     find::{self, Found},
-    lifecycle,
+    lifecycle, publish,
 };
 use crate::model::{
     Attachment, Container, ContainerId, Desired, Family, Mode, Name, Network, NetworkId, Sandbox,
@@ -141,7 +141,8 @@ pub(super) fn connect(
         container.links.extend(spec.links.iter().cloned());
     }
     lifecycle::attach(desired, id, Some(network), facts)?;
-    Ok(Outcome::Container(id, Vec::new()))
+    let warnings = publish::publish(desired, id, facts)?;
+    Ok(Outcome::Container(id, warnings))
 }
 
 pub(super) fn disconnect(

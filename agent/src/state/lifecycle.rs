@@ -113,7 +113,7 @@ pub(super) fn take_down(
 
 /// Ends a container: everything that it was given is given back.
 pub(super) fn exit(desired: &mut Desired, id: ContainerId, exit_code: Option<i32>, facts: &Facts) {
-    release_except(desired, id, &[]);
+    release_except(desired, id, &[], &[]);
     if let Some(container) = desired.containers.get_mut(&id) {
         container.state = State::Exited;
         container.finished_at = Some(facts.now);
@@ -125,17 +125,19 @@ pub(super) fn exit(desired: &mut Desired, id: ContainerId, exit_code: Option<i32
     forget_tables(desired);
 }
 
-/// Gives back a container's numbers, those of the endpoints that are kept excepted. Rules go with the
-/// last endpoint.
-pub(super) fn release_except(desired: &mut Desired, id: ContainerId, kept: &[EndpointId]) {
+/// Gives back a container's numbers, those of the endpoints and rules that are kept excepted.
+pub(super) fn release_except(
+    desired: &mut Desired,
+    id: ContainerId,
+    kept: &[EndpointId],
+    kept_rules: &[u32],
+) {
     let Some(container) = desired.containers.get(&id) else { return };
     let endpoints: Vec<_> = container.endpoints().map(|(_, e)| (e.id, e.index)).collect();
     let rules: Vec<_> =
         container.running().iter().flat_map(|r| &r.rules).map(|r| r.index).collect();
-    if !endpoints.iter().any(|(endpoint, _)| kept.contains(endpoint)) {
-        for index in rules {
-            desired.indices.rules.free(index);
-        }
+    for index in rules.into_iter().filter(|index| !kept_rules.contains(index)) {
+        desired.indices.rules.free(index);
     }
     for (endpoint, index) in endpoints {
         if !kept.contains(&endpoint) {

@@ -20,15 +20,20 @@ struct Way {
     routed: bool,
 }
 
-/// Publishes what a starting container wants published, all or nothing. Returns what the operator should
-/// know.
+/// Publishes what a container wants published, for the families that it has newly got a way out for, all or
+/// nothing. Returns what the operator should know.
 pub(super) fn publish(
     desired: &mut Desired,
     id: ContainerId,
     facts: &Facts,
 ) -> Result<Vec<String>, Rejected> {
     let Some(container) = desired.containers.get(&id) else { return Ok(Vec::new()) };
-    let ways = ways(desired, container);
+    let rules = container.running().map(|r| r.rules.clone()).unwrap_or_default();
+    let is_new = |way: &Way| !rules.iter().any(|rule| rule.family() == way.family);
+    let ways: Vec<_> = ways(desired, container).into_iter().filter(is_new).collect();
+    if ways.is_empty() {
+        return Ok(Vec::new());
+    }
     let first = Family::ALL.into_iter().find_map(|family| desired.gateway(container, family));
     let Some((_, endpoint)) = first else { return Ok(Vec::new()) };
     let (name, endpoint) = (container.name.clone(), endpoint.id);
@@ -37,7 +42,12 @@ pub(super) fn publish(
     // Named ports first: a chosen one must not take them away.
     let (named, chosen): (Vec<_>, Vec<_>) =
         specs(container).into_iter().partition(|s| s.host.is_some());
-    for spec in named.into_iter().chain(chosen) {
+    for mut spec in named.into_iter().chain(chosen) {
+        // What was chosen for one family is the other's as well.
+        let other = |rule: &&PublishedRule| {
+            !rule.routed && (rule.container, rule.proto) == (spec.container, spec.proto)
+        };
+        spec.host = spec.host.or(rules.iter().find(other).map(|rule| rule.host));
         for rule in published(desired, &spec, &ways, facts, &mut warnings).map_err(refuse)? {
             let limit = bascule_common::abi::names::map::RULES_LEN;
             let index = desired.indices.rules.take();

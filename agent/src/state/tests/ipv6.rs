@@ -343,4 +343,21 @@ fn moby_pm_033_families_lead_out_by_networks_of_their_own() {
     assert_eq!(leads(Family::V6), Some(world.made("n6").id));
     world.ok(&disconnect("n6", "c1"));
     assert_eq!(world.bindings("c1"), ["0.0.0.0|8000"]);
+    // A family that comes with a network takes its ports along, chosen ones too.
+    let before = world.desired.clone();
+    world.ok(&connect("n6", "c1", None));
+    // What cannot be carried out gives its numbers back, and no others.
+    let index = world.container("c1").running().unwrap().rules[1].index;
+    let reverted = revert(&before, &world.desired);
+    assert!(!reverted.indices.rules.in_use(index));
+    assert_eq!(reverted.containers, before.containers);
+    let kept = &before.containers.values().next().unwrap().running().unwrap().rules;
+    assert!(kept.iter().all(|rule| reverted.indices.rules.in_use(rule.index)));
+    assert_eq!(world.bindings("c1"), ["0.0.0.0|8000", "::|8000"]);
+    world.run(on("n4", "c2", &["80"]));
+    world.ok(&connect("n6", "c2", None));
+    assert_eq!(world.bindings("c2"), ["0.0.0.0|49153", "::|49153"]);
+    world.run(on("n4", "c3", &["[::]:8000:80"]));
+    let (_, message) = world.refused(&connect("n6", "c3", None));
+    assert!(message.ends_with("port is already allocated"), "{message}");
 }
