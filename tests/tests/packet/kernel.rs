@@ -19,7 +19,7 @@ use bascule_common::{
     abi::{
         Count, DropKey, EndpointCounters, Flow4, Flow6, FlowKey4, FlowKey6, FragmentKey4,
         FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey4,
-        NeighbourKey6, PortSlot, RuleCounters, ServedKey, Subnet, TrustKey, Uplink,
+        NeighbourKey6, PortSlot, Rule, RuleCounters, ServedKey, Subnet, TrustKey, Uplink,
         names::{map, program},
         service,
     },
@@ -267,23 +267,52 @@ impl Kernel {
         totals
     }
 
-    /// Runs a program over a frame: its return value and what became of the frame.
-    pub fn run(&mut self, walk: Walk, packet: &FramePacket) -> (i32, Vec<u8>) {
+    /// Publishes a port of the host by a rule, in the table of all addresses.
+    pub fn publish(&mut self, slot: u32, index: u32, rule: Rule) {
+        self.array::<Rule>(map::RULES).set(index, rule, 0).expect("a rule");
+        self.tables[0].set(slot, PortSlot { rule: index, reserved: 0 }, 0).expect("a slot");
+    }
+
+    /// Runs a program over one frame again and again: its last return value, and nanoseconds a run.
+    pub fn time(&mut self, walk: Walk, packet: &FramePacket, repeat: u32) -> (i32, u64) {
+        let context = context(packet);
+        let (ns, program) = self.program(walk);
+        let result = ns.run(|| {
+            program.test_run(TestRunOptions {
+                data_in: Some(&packet.bytes),
+                ctx_in: Some(&context),
+                repeat,
+                ..TestRunOptions::new()
+            })
+        });
+        let result = result.unwrap_or_else(|error| panic!("test run of {walk:?}: {error:?}"));
+        let nanoseconds = u64::try_from(result.duration.as_nanos()).expect("a short time");
+        (result.return_value.cast_signed(), nanoseconds)
+    }
+
+    /// The namespace, and the program of a walk.
+    fn program(&mut self, walk: Walk) -> (&Netns, &mut SchedClassifier) {
         let name = match walk {
             Walk::FromContainer => program::FROM_CONTAINER,
             Walk::ToContainer => program::TO_CONTAINER,
             Walk::FromUplink => program::FROM_UPLINK,
             Walk::ToUplink => program::TO_UPLINK,
         };
-        let program: &mut SchedClassifier = self
+        let program = self
             .ebpf
             .program_mut(name)
             .unwrap_or_else(|| panic!("the object has no program {name}"))
             .try_into()
             .expect("a classifier");
+        (&self.ns, program)
+    }
+
+    /// Runs a program over a frame: its return value and what became of the frame.
+    pub fn run(&mut self, walk: Walk, packet: &FramePacket) -> (i32, Vec<u8>) {
         let context = context(packet);
         let mut out = vec![0; packet.bytes.len() + 64];
-        let result = self.ns.run(|| {
+        let (ns, program) = self.program(walk);
+        let result = ns.run(|| {
             program.test_run(TestRunOptions {
                 data_in: Some(&packet.bytes),
                 data_out: Some(&mut out),
@@ -291,7 +320,7 @@ impl Kernel {
                 ..TestRunOptions::new()
             })
         });
-        let result = result.unwrap_or_else(|error| panic!("test run of {name}: {error:?}"));
+        let result = result.unwrap_or_else(|error| panic!("test run of {walk:?}: {error:?}"));
         out.truncate(usize::try_from(result.data_size_out).expect("a length"));
         (result.return_value.cast_signed(), out)
     }

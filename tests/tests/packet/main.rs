@@ -4,6 +4,7 @@
 //!
 //! What the walks decide is proved in `common`; here is that the kernel decides alike.
 
+mod bench;
 mod errors;
 mod errors6;
 mod extensions;

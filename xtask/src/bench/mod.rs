@@ -1,10 +1,12 @@
 //! `cargo xtask bench`: measurements that compare, in one run, what has to be compared.
 //!
 //! - `blast`: a sender that costs next to nothing a frame.
+//! - `datapath`: nanoseconds a packet in the programs, over a program that does nothing.
 //! - `deny`: the deny list against the same list in netfilter.
 //! - `hosts`: namespaces to measure in, and their removal.
 
 mod blast;
+mod datapath;
 mod deny;
 mod hosts;
 
@@ -24,6 +26,8 @@ pub struct Options {
 enum What {
     /// Drops per second: the deny list in XDP, the same list in iptables' raw table and in an nft set
     Deny(deny::Options),
+    /// Nanoseconds a packet by BPF_PROG_TEST_RUN, over an empty program, with 10 and 100,000 published ports
+    Datapath,
 }
 
 /// Measures.
@@ -36,6 +40,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     match &options.what {
         What::Deny(options) => deny::run(options),
+        What::Datapath => datapath::run(),
     }
 }
 

@@ -1,0 +1,205 @@
+//! What a packet costs, by `BPF_PROG_TEST_RUN`, over a program that does nothing: `cargo xtask bench datapath`.
+//!
+//! Rounds of all cases are interleaved, because these figures drift with whatever else the machine does; what
+//! is printed is the median with its 95 % interval. Nothing is asserted about time.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+};
+
+use bascule_common::{
+    abi::{Endpoint, Flow4, FlowKey4, Local, Port, Rule, conntrack::Action, service},
+    testing::{FramePacket, Walk},
+    wire::proto,
+};
+use bascule_tests::frame::Frame;
+
+use super::{
+    twin::Twin,
+    world::{
+        C1, HOST, ROUTER, ROUTER_MAC, UPLINK, UPLINK_MAC, WORLD, World, gateway, interface, ip, mac,
+    },
+};
+
+/// Interleaved rounds of every case.
+const ROUNDS: usize = 15;
+/// Runs of a case in a round.
+const RUNS: u32 = 400_000;
+/// Runs of one system call: a translated packet loses a hop with each.
+const BATCH: u32 = 200;
+
+/// What is measured: a name, a walk, a frame.
+struct Case {
+    name: &'static str,
+    walk: Walk,
+    packet: FramePacket,
+    spent: Vec<f64>,
+}
+
+impl Case {
+    fn new(name: &'static str, walk: Walk, interface: u32, frame: &Frame) -> Self {
+        let packet = FramePacket::new(frame.bytes(), interface);
+        Self { name, walk, packet, spent: Vec::new() }
+    }
+}
+
+/// Median and 95 % interval of it, by order statistics.
+fn spread(mut spent: Vec<f64>) -> (f64, f64, f64) {
+    spent.sort_by(f64::total_cmp);
+    let count = spent.len() as f64;
+    let reach = (1.96 * count.sqrt() / 2.0).ceil() as usize;
+    let middle = spent.len() / 2;
+    let (low, high) = (middle.saturating_sub(reach), (middle + reach).min(spent.len() - 1));
+    (spent[middle], spent[low], spent[high])
+}
+
+/// A flow that keeps its endpoints for ever.
+fn flow(key: &FlowKey4, to: &FlowKey4, action: Action) -> Flow4 {
+    Flow4 {
+        src: to.src,
+        dst: to.dst,
+        src_port: to.src_port,
+        dst_port: to.dst_port,
+        action: action as u8,
+        mtu: 1500,
+        ifindex: if action == Action::Leave { UPLINK } else { interface(1) },
+        next_hop: if action == Action::Leave { ip(ROUTER) } else { ip("0.0.0.0") },
+        last_seen: Twin::now(),
+        dst_mac: UPLINK_MAC,
+        src_mac: ROUTER_MAC,
+        rule: u32::from(key.proto == proto::TCP && action == Action::Deliver),
+        ..Flow4::default()
+    }
+}
+
+/// A world in which a translated frame is translated back when it comes by again: the same frame can be run for
+/// ever.
+fn world() -> World {
+    World::new().publish(1, proto::TCP, (8080, 80, 1), 1).with(|tables| {
+        let flags = &mut tables.endpoints.get_mut(&interface(1)).expect("a container").flags;
+        *flags |= Endpoint::ALLOW_SPOOF;
+        tables.four.locals.insert(ip(C1), Local::default());
+        let slot = service::slot(proto::TCP, Port::new(80)).expect("TCP has slots");
+        let back = Rule { host_base: 80, container_base: 8080, ..tables.rules[&1] };
+        tables.rules.insert(2, back);
+        tables.ports.insert((service::WILDCARD_TABLE, slot), 2);
+        let inside = FlowKey4 {
+            src: ip(C1),
+            dst: ip(WORLD),
+            src_port: Port::new(40_000),
+            dst_port: Port::new(443),
+            proto: proto::TCP,
+            ..FlowKey4::default()
+        };
+        let outside = FlowKey4 { src: ip(HOST), src_port: Port::new(50_000), ..inside };
+        let asked = FlowKey4 {
+            src: ip(WORLD),
+            dst: ip(HOST),
+            src_port: Port::new(5_555),
+            dst_port: Port::new(8_080),
+            proto: proto::TCP,
+            ..FlowKey4::default()
+        };
+        let served = FlowKey4 { dst: ip(C1), dst_port: Port::new(80), ..asked };
+        let mut flows = tables.four.flows.borrow_mut();
+        flows.insert(inside, flow(&inside, &outside, Action::Leave));
+        flows.insert(outside, flow(&outside, &inside, Action::Leave));
+        flows.insert(asked, flow(&asked, &served, Action::Deliver));
+        flows.insert(served, flow(&served, &asked, Action::Deliver));
+    })
+}
+
+fn cases() -> Vec<Case> {
+    let near = Frame::udp("172.20.0.2:1000", "172.20.0.3:2000");
+    let near = near.macs(mac(C1), mac("172.20.0.3"));
+    let out = Frame::tcp("172.20.0.2:40000", "203.0.113.7:443").ttl(255);
+    let out = out.macs(mac(C1), mac(&gateway(C1)));
+    let published = Frame::tcp("203.0.113.7:5555", "198.51.100.1:8080").ttl(255);
+    let host = Frame::tcp("203.0.113.7:5555", "198.51.100.1:22");
+    let uplink = |frame: Frame| frame.macs(ROUTER_MAC, UPLINK_MAC);
+    vec![
+        Case::new("same network", Walk::FromContainer, interface(1), &near),
+        Case::new("masqueraded", Walk::FromContainer, interface(1), &out),
+        Case::new("published", Walk::FromUplink, UPLINK, &uplink(published)),
+        Case::new("the host's own", Walk::FromUplink, UPLINK, &uplink(host)),
+    ]
+}
+
+#[test]
+#[ignore = "a measurement: cargo xtask bench datapath"]
+fn datapath() {
+    let mut twin = Twin::new(world());
+    let nothing = nothing().expect("load a program that does nothing");
+    let probe = cases().remove(0).packet.bytes;
+    for ports in [10, 100_000] {
+        for port in 0..ports {
+            // The second half of the table is UDP's; 80 and 8080 have their rules, 22 has none.
+            let rule = Rule { host_base: port as u16, count: 1, ..twin.tables.rules[&1] };
+            if ![22, 80, 8080].contains(&port) {
+                twin.kernel.publish(port, 16 + port, rule);
+            }
+        }
+        let mut cases = cases();
+        let mut empty = Vec::new();
+        for _ in 0..ROUNDS {
+            empty.push(run_nothing(&nothing, &probe).expect("run a program that does nothing"));
+            for case in &mut cases {
+                let mut total = 0;
+                for _ in 0..RUNS / BATCH {
+                    let (code, spent) = twin.kernel.time(case.walk, &case.packet, BATCH);
+                    assert_ne!(code, 2, "{}: dropped", case.name);
+                    total += spent;
+                }
+                case.spent.push(total as f64 / f64::from(RUNS / BATCH));
+            }
+        }
+        let (base, low, high) = spread(empty);
+        println!("{ports} published ports; nothing: {base:.1} ns [{low:.1}, {high:.1}]");
+        for case in cases {
+            let (median, low, high) = spread(case.spent);
+            println!(
+                "  {:<16} {median:>6.1} ns [{low:.1}, {high:.1}], {:>5.1} over nothing",
+                case.name,
+                median - base
+            );
+        }
+    }
+}
+
+/// Loads `return TC_ACT_UNSPEC`.
+fn nothing() -> io::Result<OwnedFd> {
+    const PROG_LOAD: i64 = 5;
+    const SCHED_CLS: u32 = 3;
+    // mov r0, -1; exit
+    let code: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
+    let license = c"Dual MIT/GPL";
+    let mut attr = [0_u64; 16];
+    attr[0] = u64::from(SCHED_CLS) | (code.len() as u64) << 32;
+    attr[1] = code.as_ptr() as u64;
+    attr[2] = license.as_ptr() as u64;
+    // SAFETY: the attribute outlives the call, as does what it points to; a descriptor that nobody else has
+    // is taken over.
+    unsafe { Ok(OwnedFd::from_raw_fd(bpf(PROG_LOAD, &mut attr)?)) }
+}
+
+/// Nanoseconds a run.
+fn run_nothing(program: &OwnedFd, frame: &[u8]) -> io::Result<f64> {
+    const PROG_TEST_RUN: i64 = 10;
+    let mut attr = [0_u64; 16];
+    attr[0] = program.as_raw_fd().cast_unsigned().into();
+    attr[1] = frame.len() as u64;
+    attr[2] = frame.as_ptr() as u64;
+    attr[4] = u64::from(RUNS);
+    // SAFETY: the attribute outlives the call, as does the frame.
+    unsafe { bpf(PROG_TEST_RUN, &mut attr)? };
+    Ok((attr[4] >> 32) as f64)
+}
+
+/// # Safety
+/// What the attribute points to must be alive.
+unsafe fn bpf(command: i64, attr: &mut [u64; 16]) -> io::Result<i32> {
+    // SAFETY: the caller's; the length is the attribute's.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), 128) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
