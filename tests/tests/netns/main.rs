@@ -14,6 +14,7 @@ mod firewalls;
 mod forwarding;
 mod groups;
 mod host;
+mod hosts6;
 mod ipv6;
 mod lines;
 mod local;
