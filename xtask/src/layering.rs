@@ -36,8 +36,13 @@ const ROOMS: &[Room] = &[
     },
     Room { at: "common/src/datapath/", rooms: &["abi", "wire", "io", "datapath"], never: WORLD },
     Room {
+        at: "common/src/memory/",
+        rooms: &["abi", "wire", "io", "datapath", "memory"],
+        never: WORLD,
+    },
+    Room {
         at: "common/src/testing/",
-        rooms: &["abi", "wire", "io", "datapath", "testing"],
+        rooms: &["abi", "wire", "io", "datapath", "memory", "testing"],
         never: WORLD,
     },
     // The control plane. Wishes and plans are data.
@@ -62,12 +67,27 @@ const ROOMS: &[Room] = &[
     },
     Room {
         at: "agent/src/api/",
-        rooms: &["model", "state", "reconcile", "config", "api", "plan", "kernel", "telemetry"],
+        rooms: &[
+            "model",
+            "state",
+            "reconcile",
+            "config",
+            "api",
+            "plan",
+            "kernel",
+            "telemetry",
+            "why",
+        ],
         never: &["clap", "rtnetlink", "aya"],
     },
     Room {
         at: "agent/src/proxy/",
         rooms: &["kernel", "telemetry", "proxy"],
+        never: &["aya", "axum", "clap", "redb", "rtnetlink"],
+    },
+    Room {
+        at: "agent/src/why/",
+        rooms: &["model", "state", "kernel", "telemetry", "why"],
         never: &["aya", "axum", "clap", "redb", "rtnetlink"],
     },
     Room {

@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    ops::{Deref, DerefMut},
 };
 
 use crate::{
@@ -14,6 +13,7 @@ use crate::{
     },
     datapath::{Family, conntrack::Entries},
     io::{Inserted, Tables},
+    memory::Own,
 };
 
 /// The maps of one family.
@@ -124,24 +124,6 @@ impl Default for MemTables {
             stats: RefCell::default(),
             flow_lookups: Cell::new(0),
         }
-    }
-}
-
-/// A value by itself, where the kernel has one in place.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Own<T>(T);
-
-impl<T> Deref for Own<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T> DerefMut for Own<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
     }
 }
 
