@@ -192,6 +192,7 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
         handle,
         places,
         tables: Arc::clone(&plane.tables),
+        names: names.clone(),
         facts: Arc::new(facts(config, &plane, started_at, warnings)),
     };
     let serving =

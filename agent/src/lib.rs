@@ -14,3 +14,4 @@ mod proxy;
 pub mod reconcile;
 pub mod state;
 pub mod telemetry;
+mod why;

@@ -6,13 +6,14 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{convert, paths, policy, proto, route::Route, view};
+use super::{convert, paths, policy, proto, route::Route, view, why};
 use crate::{
     kernel::{bpf::Tables, process},
     model::{Container, Desired, Process, Sandbox},
     plan::Subject,
     reconcile::{Handle, NOT_FORWARDING, Places, Snapshot},
     state::{Change, Kind, Outcome, Rejected, find},
+    telemetry::SharedNames,
 };
 
 /// How long a stopped container's process may take to end before it is killed.
@@ -27,6 +28,8 @@ pub struct Context {
     pub places: Places,
     /// Where counters are.
     pub tables: Arc<Tables>,
+    /// Names of what is in the tables.
+    pub names: SharedNames,
     /// What the status says that never changes: places and features.
     pub facts: Arc<Facts>,
 }
@@ -191,6 +194,7 @@ pub(super) async fn answer(
                 .map(|_| Reply::Empty(204))
         }
         Route::ContainerProcess(id) => follow(context, id, request).await,
+        Route::Why => why::why(context, request).await,
         Route::Denials => policy::list(context),
         Route::Deny => policy::deny(context, request).await,
         Route::Undeny => policy::undeny(context, request).await,

@@ -12,3 +12,4 @@ pub mod proto;
 mod route;
 pub mod server;
 mod view;
+pub mod why;

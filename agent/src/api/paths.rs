@@ -26,6 +26,8 @@ pub const BASCULE_CONTAINERS: &str = "/bascule/v1/containers";
 /// `GET`: list of [`super::policy::Denial`]; `POST` [`super::policy::Deny`], `DELETE`
 /// [`super::policy::Undeny`]; no content.
 pub const POLICY_DENY: &str = "/bascule/v1/policy/deny";
+/// `POST` [`super::why::Question`]: [`super::why::Answer`].
+pub const WHY: &str = "/bascule/v1/why";
 /// `GET`: [`super::proto::Status`].
 pub const STATUS: &str = "/bascule/v1/status";
 

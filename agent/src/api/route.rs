@@ -25,6 +25,7 @@ pub(super) enum Route {
     Denials,
     Deny,
     Undeny,
+    Why,
     Status,
 }
 
@@ -52,6 +53,7 @@ impl Route {
             Self::Denials => paths::POLICY_DENY,
             Self::Deny => "POST /bascule/v1/policy/deny",
             Self::Undeny => "DELETE /bascule/v1/policy/deny",
+            Self::Why => paths::WHY,
             Self::Status => paths::STATUS,
         }
     }
@@ -102,6 +104,7 @@ fn own(method: &str, words: &[&str], id: &impl Fn(usize) -> String) -> Result<Ro
         ("GET", ["policy", "deny"]) => Route::Denials,
         ("POST", ["policy", "deny"]) => Route::Deny,
         ("DELETE", ["policy", "deny"]) => Route::Undeny,
+        ("POST", ["why"]) => Route::Why,
         ("GET", ["status"]) => Route::Status,
         _ => return Err(Lost::Page),
     })

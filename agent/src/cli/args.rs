@@ -3,8 +3,10 @@
 //! Verbs and flags are spelled as `docker` spells them.
 
 mod policy;
+mod why;
 
 pub use policy::{Deny, DenyAdd, Policy};
+pub use why::Why;
 
 use std::{
     ffi::OsString,
@@ -125,6 +127,8 @@ pub enum Verb {
     Rm(ContainerRemove),
     /// Show containers or networks in full
     Inspect(Inspect),
+    /// Explain what would become of a packet, and why
+    Why(Why),
     /// Show how the agent and its data plane are
     Status,
     /// Print the completion script of a shell

@@ -14,6 +14,7 @@ mod run;
 mod sandbox;
 mod serve;
 mod status;
+mod why;
 
 use std::{
     io,
@@ -55,6 +56,7 @@ pub fn main(args: Args) -> Result<u8, Failure> {
         Verb::Stop(which) => container::stop(&context, &which),
         Verb::Rm(which) => container::remove(&context, &which),
         Verb::Inspect(which) => container::inspect_any(&context, &which),
+        Verb::Why(args) => why::why(&context, args),
         Verb::Status => status::status(&context),
         Verb::Completion { shell } => completion(shell),
         Verb::Man { dir } => man(dir.as_deref()),

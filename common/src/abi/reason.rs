@@ -227,6 +227,63 @@ impl DropReason {
         }
     }
 
+    /// What an operator can do to let such packets through, or where to look; without a full stop.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::PolicyIcc => {
+                "create the network with ICC (com.docker.network.bridge.enable_icc=true), or give one container a --link to an exposed port of the other"
+            }
+            Self::PolicyIsolation => {
+                "connect both containers to one network (bascule network connect), or publish the port with -p and use an address of the host"
+            }
+            Self::PolicyInternal => {
+                "connect the container to a network that is not --internal as well"
+            }
+            Self::PolicyEgress => "change the egress rule",
+            Self::PolicyPublishSource => "publish the port to this source as well",
+            Self::UnpublishedPort => "run the container with -p for the port",
+            Self::DirectRoutingBlocked => {
+                "publish the port with -p and use an address of the host; or let containers be addressed: gateway mode routed or nat-unprotected, or name the interface in com.docker.network.bridge.trusted_host_interfaces"
+            }
+            Self::MartianLoopback => "use an address of the host or of the container",
+            Self::SpoofedMac | Self::SpoofedIp | Self::SpoofedArp | Self::SpoofedNd => {
+                "send from the container's own addresses, as `bascule inspect` shows them"
+            }
+            Self::NoEndpoint => "see `bascule ps` for the addresses that there are",
+            Self::EndpointDown => "start the container that publishes the port",
+            Self::CtInvalid => {
+                "open the connection anew: what it belonged to is not known any more"
+            }
+            Self::CtTableFull => "try again; `bascule status` tells how full the tables are",
+            Self::NatPortExhausted => {
+                "wait for connections to this destination to end, or give the host a further address"
+            }
+            Self::RateLimited => "send less",
+            Self::TtlExpired => "send with a higher TTL, and look for a loop",
+            Self::MtuExceeded => "send smaller packets, or let them be fragmented",
+            Self::FragUnsupported | Self::FragNotFound => "send smaller packets, or all fragments",
+            Self::ChecksumBad | Self::Malformed => "look at the packet in a capture",
+            Self::FibNoRoute => "give the host a route to the destination",
+            Self::FibNoNeigh => "see why the next hop does not answer ARP or neighbour discovery",
+            Self::OverlayUnknownVni | Self::OverlayUnknownPeer | Self::DecryptFailed => {
+                "see whether all hosts agree about the network"
+            }
+            Self::UnsupportedProto => "use an address of the family that the network has",
+            Self::AgentNotReady => "try again; if it stays so, see `bascule status`",
+            Self::Untranslated => {
+                "see `bascule status`: an uplink without an address cannot masquerade"
+            }
+            Self::Vlan | Self::L2Proto => "send untagged IP",
+            Self::DenyCidr => "take the prefix off the list: bascule policy deny rm",
+            Self::CtStale => "open the connection anew",
+            Self::NoUplink => {
+                "give the interface of the route an address, and let --uplink of the agent match it"
+            }
+            Self::Multicast => "turn ICC on; multicast stays within its network",
+            Self::ForwardingOff => "turn forwarding on: sysctl net.ipv4.ip_forward=1",
+        }
+    }
+
     /// The reason with this number.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| *reason as u8 == number)

@@ -31,19 +31,20 @@ pub struct FramePacket<const NETWORK: u32 = L3> {
 impl FramePacket {
     /// An ordinary frame on an interface.
     pub fn new(bytes: Vec<u8>, interface: u32) -> Self {
-        Self::on(bytes, interface)
+        Self::of(bytes, interface)
     }
 }
 
 impl FramePacket<0> {
     /// A packet on an interface without Ethernet headers.
     pub fn bare(bytes: Vec<u8>, interface: u32) -> Self {
-        Self::on(bytes, interface)
+        Self::of(bytes, interface)
     }
 }
 
 impl<const NETWORK: u32> FramePacket<NETWORK> {
-    fn on(bytes: Vec<u8>, interface: u32) -> Self {
+    /// A frame, or a packet without Ethernet header, on an interface.
+    pub fn of(bytes: Vec<u8>, interface: u32) -> Self {
         Self {
             bytes,
             interface,

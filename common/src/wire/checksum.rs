@@ -60,7 +60,7 @@ pub const fn update(checksum: u16, diff: u32) -> u16 {
 }
 
 /// The partial sum of bytes, from scratch; an odd last byte counts as followed by zero.
-#[cfg(any(feature = "testing", test))]
+#[cfg(any(feature = "user", feature = "testing", test))]
 pub fn sum(bytes: &[u8]) -> u32 {
     bytes.chunks(2).fold(0, |total, pair| {
         let word = u16::from_ne_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]);

@@ -30,6 +30,7 @@ mod reuse;
 mod tunnels;
 mod uplinks;
 mod walls;
+mod why;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 

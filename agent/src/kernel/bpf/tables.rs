@@ -117,6 +117,18 @@ pub struct Endpoints {
     high: Hash<u32, Endpoint>,
 }
 
+impl Endpoints {
+    /// Reads the endpoint behind an interface.
+    pub fn get(&self, ifindex: u32) -> Result<Option<Endpoint>, BpfError> {
+        let found = if ifindex < map::ENDPOINTS_LEN {
+            self.low.get(ifindex)?
+        } else {
+            self.high.get(&ifindex)?
+        };
+        Ok(found.filter(|endpoint| endpoint.endpoint != 0))
+    }
+}
+
 impl Table for Endpoints {
     type Key = u32;
     type Value = Endpoint;
@@ -174,6 +186,11 @@ where
     /// Calls `each` with every entry.
     pub fn for_each(&self, each: impl FnMut(FlowKey<A>, Flow<A>)) -> Result<(), BpfError> {
         self.map.for_each(each)
+    }
+
+    /// Reads one entry.
+    pub fn get(&self, key: &FlowKey<A>) -> Result<Option<Flow<A>>, BpfError> {
+        self.map.get(key)
     }
 
     /// Writes an entry: for tests and for handing over connections.

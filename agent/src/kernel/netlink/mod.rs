@@ -6,6 +6,7 @@
 mod addresses;
 mod choose;
 mod links;
+mod lookup;
 mod neighbours;
 mod routes;
 mod watch;
@@ -13,6 +14,7 @@ mod watch;
 pub use addresses::{Address, Scope};
 pub use choose::{default_route, masquerade_source, masquerade_source6, mtu_of_default_route};
 pub use links::{Link, LinkKind, NewBridge, NewVeth, PortFlags};
+pub use lookup::{Lookup, Way};
 pub use neighbours::{FdbEntry, Neighbour};
 pub use routes::Route;
 pub use watch::{Change, Watch};
