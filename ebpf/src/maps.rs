@@ -76,8 +76,9 @@ pub static ENDPOINT_STATS: PerCpuArray<EndpointCounters, { map::ENDPOINT_INDICES
 // Sized by the agent.
 #[btf_map]
 pub static RULE_STATS: PerCpuArray<RuleCounters, { map::RULES_LEN as usize }> = PerCpuArray::new();
+// Sized by the agent. Allocated beforehand: several first drops in one softirq would find nothing to allocate.
 #[btf_map]
-pub static DROPS: PerCpuHashMap<DropKey, Count, 65_536, SPARSE> = PerCpuHashMap::new();
+pub static DROPS: PerCpuHashMap<DropKey, Count, 65_536> = PerCpuHashMap::new();
 #[btf_map]
 pub static STATS: PerCpuArray<u64, { Stat::COUNT as usize }> = PerCpuArray::new();
 #[btf_map]

@@ -61,7 +61,7 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (TRUSTED, (HASH, size_of::<TrustKey>(), u64_, NO_PREALLOC)),
         (ENDPOINT_STATS, (PERCPU_ARRAY, u32_, size_of::<EndpointCounters>(), 0)),
         (RULE_STATS, (PERCPU_ARRAY, u32_, size_of::<RuleCounters>(), 0)),
-        (DROPS, (PERCPU_HASH, size_of::<DropKey>(), size_of::<Count>(), NO_PREALLOC)),
+        (DROPS, (PERCPU_HASH, size_of::<DropKey>(), size_of::<Count>(), 0)),
         (STATS, (PERCPU_ARRAY, u32_, u64_, 0)),
         (EVENTS, (RINGBUF, 0, 0, 0)),
         (EVENT_TOKENS, (PERCPU_ARRAY, u32_, 2 * u64_, 0)),
@@ -253,7 +253,7 @@ fn fingerprint(text: &str) -> u64 {
 #[test]
 fn a_change_of_layout_takes_a_new_version() {
     /// Of each version, once it is released; until then of the newest alone.
-    const PINNED: (u32, u64) = (2, 3142055297594899049);
+    const PINNED: (u32, u64) = (2, 6048184500087363378);
     let text = everything();
     assert_eq!(
         (ABI_VERSION, fingerprint(&text)),

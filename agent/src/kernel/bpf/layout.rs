@@ -77,6 +77,8 @@ impl Geometry {
             entries * 8
         } else if self.flags & SPARSE != 0 {
             buckets
+        } else if is(BPF_MAP_TYPE_PERCPU_HASH) {
+            buckets + entries * (56 + key + value * cpus)
         } else {
             buckets + entries * (48 + key + value)
         }
@@ -138,7 +140,7 @@ pub fn expected() -> BTreeMap<&'static str, Geometry> {
             Geometry::new::<u32, EndpointCounters>(per_cpu, map::ENDPOINT_INDICES, 0),
         ),
         (map::RULE_STATS, Geometry::new::<u32, RuleCounters>(per_cpu, map::RULES_LEN, 0)),
-        (map::DROPS, Geometry::new::<DropKey, Count>(BPF_MAP_TYPE_PERCPU_HASH, 65_536, SPARSE)),
+        (map::DROPS, Geometry::new::<DropKey, Count>(BPF_MAP_TYPE_PERCPU_HASH, 65_536, 0)),
         (map::STATS, Geometry::new::<u32, u64>(per_cpu, Stat::COUNT, 0)),
         (map::EVENTS, Geometry::new::<(), ()>(BPF_MAP_TYPE_RINGBUF, 1 << 20, 0)),
         (map::EVENT_TOKENS, Geometry::new::<u32, [u64; 2]>(per_cpu, 1, 0)),

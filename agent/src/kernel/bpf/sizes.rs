@@ -55,6 +55,8 @@ pub struct Sizes {
     pub sockets: u32,
     /// Entries of `RULE_STATS`: rules past it work, uncounted.
     pub counted_rules: u32,
+    /// Entries of `DROPS`: one for each endpoint, reason and direction.
+    pub drops: u32,
     /// Bytes of `EVENTS`.
     pub event_bytes: u32,
 }
@@ -73,6 +75,8 @@ impl Sizes {
             }),
             fragments: (flows / 32).clamp(1 << 12, 1 << 16),
             sockets: (flows / 16).clamp(1 << 12, 1 << 17),
+            drops: power_of_two(host.memory / 400 / (80 + 16 * host.cpus.max(1)))
+                .clamp(1 << 12, 1 << 16),
             counted_rules: wanted.counted_rules.unwrap_or(counted_rules).clamp(1, map::RULES_LEN),
             event_bytes: wanted
                 .event_bytes
@@ -90,6 +94,7 @@ impl Sizes {
             map::FRAGMENTS4 | map::FRAGMENTS6 => Some(self.fragments),
             map::SOCKETS => Some(self.sockets),
             map::RULE_STATS => Some(self.counted_rules),
+            map::DROPS => Some(self.drops),
             map::EVENTS => Some(self.event_bytes),
             _ => None,
         }
