@@ -5,6 +5,7 @@ mod budget;
 mod build_ebpf;
 mod check;
 mod demo;
+mod fuzz;
 mod layering;
 mod licences;
 mod loader;
@@ -33,6 +34,8 @@ enum Command {
     Bench(bench::Options),
     /// Runs all tests, layer by layer; most layers need root
     Test(test::Options),
+    /// Sends mutated frames through the walks of the data plane, on the host, for a time
+    Fuzz(fuzz::Options),
     /// Shows Bascule at work between network namespaces, and checks what it shows; needs root
     Demo(demo::Options),
     /// Checks format, lints, layering, licences and documentation
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Budget(options) => budget::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Check(options) => check::run(&options),
     };

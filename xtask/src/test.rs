@@ -1,8 +1,7 @@
 //! `cargo xtask test`: every layer of the tests, with the time each takes.
 //!
-//! `unit` needs nothing but the compiler. `budget` loads the programs, `harness` tests what the other
-//! layers stand on: test binaries of the package in `tests/`, found by their directories. All but
-//! `unit` need root.
+//! `unit` needs nothing but the compiler, and `fuzz` some time more. `budget` loads the programs, `harness` tests what the other
+//! layers stand on: test binaries of the package in `tests/`, found by their directories. They need root.
 
 use std::{
     fs,
@@ -19,7 +18,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{budget, setup, sh, ui};
+use crate::{budget, fuzz, setup, sh, ui};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -37,10 +36,16 @@ pub struct Options {
 /// Tells the tests that they may take their time.
 const FULL: &str = "BASCULE_TEST_FULL";
 /// Layers that cheap ones come first in; any other comes after these.
-const ORDER: [&str; 10] =
-    ["unit", "abi", "budget", "verifier", "packet", "harness", "kernel", "bpf", "netns", "agent"];
+const ORDER: [&str; 11] = [
+    "unit", "fuzz", "abi", "budget", "verifier", "packet", "harness", "kernel", "bpf", "netns",
+    "agent",
+];
 /// Layers that are not directories in `tests/tests`.
-const BUILT_IN: [&str; 3] = ["unit", "budget", "harness"];
+const BUILT_IN: [&str; 4] = ["unit", "fuzz", "budget", "harness"];
+/// Layers that need no root.
+const ROOTLESS: [&str; 2] = ["unit", "fuzz"];
+/// Seconds that the walks are fuzzed for, and in the long form.
+const FUZZ: (u64, u64) = (20, 600);
 
 /// No layer takes longer, unless it hangs; four times that in the long form.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -64,7 +69,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let chosen = choose(&known, &options.layers)?;
     let root = nix::unistd::geteuid().is_root();
-    if let Some(layer) = chosen.iter().find(|layer| *layer != "unit")
+    if let Some(layer) = chosen.iter().find(|layer| !ROOTLESS.contains(&layer.as_str()))
         && !root
     {
         bail!(
@@ -121,7 +126,11 @@ fn build(chosen: &[String]) -> Result<()> {
     if chosen.iter().any(|layer| layer == "unit") {
         sh::run(sh::command("cargo").args(unit()).arg("--no-run"))?;
     }
-    if chosen.iter().any(|layer| layer != "unit" && layer != "budget") {
+    if chosen.iter().any(|layer| layer == "fuzz") {
+        sh::run(&mut fuzz::build())?;
+    }
+    let rest = |layer: &String| layer != "budget" && !ROOTLESS.contains(&layer.as_str());
+    if chosen.iter().any(rest) {
         sh::run(sh::command("cargo").args(["test", "--no-run", "--package", "bascule-tests"]))?;
     }
     ui::good(&ui::took(since.elapsed()));
@@ -154,6 +163,10 @@ fn run_layer(layer: &str, full: bool) -> Result<(usize, usize)> {
     let mut command = sh::command("cargo");
     match layer {
         "unit" => command.args(unit()).arg("--no-fail-fast"),
+        "fuzz" => {
+            command = fuzz::command(if full { FUZZ.1 } else { FUZZ.0 });
+            &mut command
+        }
         "harness" => command.args(["test", "--package", "bascule-tests", "--lib"]),
         layer => command.args(["test", "--package", "bascule-tests", "--test", layer]),
     };
