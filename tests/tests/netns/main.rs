@@ -25,6 +25,7 @@ mod mtu;
 mod networks;
 mod out;
 mod plumbing;
+mod proxied;
 mod published;
 mod reuse;
 mod tunnels;
