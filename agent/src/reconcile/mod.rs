@@ -8,6 +8,7 @@ mod executor;
 mod facts;
 mod flows;
 mod follow;
+mod forwarding;
 mod machine;
 mod names;
 mod observe;

@@ -316,3 +316,27 @@ fn appendix_d_a_restart_keeps_ipv6_and_its_connections() {
     });
     traffic::answers(&stage.net.host, ip);
 }
+
+#[test]
+fn moby_inc_002_s107_internal_networks_of_ipv6_have_no_way_out() {
+    let stage = Stage::dual();
+    stage.agent.network("n1", &format!("--internal --subnet {SUBNET}"));
+    stage.agent.network("n2", "--internal --ipv6");
+    let c1 = stage.agent.container("c1", "n1", "");
+    let c2 = stage.agent.container("c2", "n1", "");
+    let c3 = stage.agent.container("c3", "n2", "");
+    traffic::answers(&c1.ns, c2.address6());
+    for target in [c3.address6(), OUTSIDE6] {
+        let ping = c1.ns.try_sh(&format!("ping -c 1 -W 1 {target}"));
+        assert!(ping.stderr.contains("Network is unreachable"), "{ping:?}");
+    }
+    // Whoever makes a route of his own is stopped all the same.
+    c1.ns.sh("ip -6 route add default via 2001:db8:42::1");
+    for target in [c3.address6(), OUTSIDE6, HOST6] {
+        traffic::does_not_answer(&c1.ns, target);
+    }
+    stage.net.route6_to_host(SUBNET);
+    traffic::does_not_answer(&stage.net.outside, c1.address6());
+    let place = container::attachment(&stage.agent, "c1", "n1");
+    assert_eq!(place["IPv6Gateway"], json!(""));
+}
