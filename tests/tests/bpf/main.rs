@@ -12,12 +12,8 @@ use bascule_tests::places::Places;
 
 /// Small maps: tests run many at once.
 fn sizes() -> Sizes {
-    let wanted = Wanted {
-        connections: Some(1_024),
-        counted_rules: Some(4_096),
-        drops: 4096,
-        event_bytes: Some(1 << 16),
-    };
+    let wanted =
+        Wanted { connections: Some(1_024), counted_rules: Some(4_096), event_bytes: Some(1 << 16) };
     Sizes::new(Host { memory: 1 << 30, cpus: 2 }, wanted)
 }
 
