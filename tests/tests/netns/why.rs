@@ -2,7 +2,7 @@
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     time::Duration,
 };
 
@@ -83,7 +83,9 @@ fn agree(agent: &Agent, from: &Netns, line: &str, what: Send, verdict: &str, rea
     let said = (word(&answer, "Verdict"), word(&answer, "Reason"));
     assert_eq!(said, (verdict, reason), "why {line}: {answer:#}");
     if reason.is_empty() {
-        let met = send(from, what);
+        // A first packet may have to wait for a neighbour's address, and a loaded machine for anything.
+        let met = (0..3).map(|_| send(from, what)).find(|met| *met != Met::Silence);
+        let met = met.unwrap_or(Met::Silence);
         let nobody = answer["Remarks"].to_string().contains("no process of the host listens");
         let expected = if nobody { Met::Refusal } else { Met::Answer };
         assert_eq!(met, expected, "why {line}: {answer:#}");
@@ -295,15 +297,19 @@ fn flows(agent: &Agent) -> String {
 fn it_changes_nothing_and_counts_nothing() {
     let (stage, c1, c2) = Stage::with_pair();
     let agent = &stage.agent;
-    let _world = TcpServer::start(&stage.net.outside, 80);
+    // Over UDP: nothing is on its way any more once the answer is there.
+    let _world = UdpServer::start(&stage.net.outside, 53);
     agent.container("web", "n1", "-p 8080:80");
-    assert_eq!(send(&c1.ns, tcp(OUTSIDE, 80)), Met::Answer);
+    let client = c1.ns.run(|| UdpSocket::bind(("0.0.0.0", 4711))).expect("a socket");
+    c1.ns.run(|| client.connect((OUTSIDE, 53))).expect("a destination");
+    client.set_read_timeout(Some(wait::SOON)).expect("a timeout");
+    udp::ask(&client, 10).expect("an answer");
     let spoofed = agent.metrics().drops("c1", "spoofed_ip");
     let before = flows(agent);
     assert!(!before.is_empty());
     for line in [
         format!("c1 {OUTSIDE}:80"),
-        format!("c1 {OUTSIDE}:80 --from-port 4711"),
+        format!("c1 {OUTSIDE}:53/udp --from-port 4711"),
         format!("c1 {HOST}:8080"),
         format!("outside {HOST}:8080"),
         "c1 c2".to_owned(),
