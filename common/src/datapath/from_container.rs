@@ -448,7 +448,7 @@ fn to_world<A: Family, T: Tables<A>, K: Kernel<A>>(
     }
     let mut entries = tables.scratch().ok_or(DropReason::AgentNotReady)?;
     entries.reply = conntrack::back_to(endpoint);
-    let way = Way { ifindex, next_hop, mtu, uplink: &*uplink };
+    let way = Way { ifindex, next_hop, mtu, uplink: &uplink };
     masquerade::open(tables, kernel, key, network, entries, way)?;
     Ok(Opened::Flow)
 }

@@ -2,7 +2,7 @@
 //! containers. Ordinary traffic of the host costs one look at its destination and one at its port.
 
 use crate::{
-    abi::{DropReason, Flow, Ip4, Ip6, Local, Subnet},
+    abi::{DropReason, Flow, Ip4, Ip6, Local, Network, Subnet},
     datapath::{
         answer, conntrack, direct,
         family::{self, BothKernels, BothTables, Family},
@@ -121,6 +121,9 @@ fn directly<A: Family, T: Tables<A>, K: Kernel<A>>(
 ) -> Outcome {
     const BLOCKED: DropReason = DropReason::DirectRoutingBlocked;
     let network = tables.network(subnet.network).ok_or(BLOCKED)?;
+    if network.flags & Network::INTERNAL != 0 {
+        return Err(BLOCKED);
+    }
     let to = tables.neighbour(subnet.network, view.key.dst).ok_or(BLOCKED)?;
     let rule = if marked {
         0

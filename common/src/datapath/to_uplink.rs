@@ -96,7 +96,7 @@ pub fn first<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     if let Some(neighbour) = tables.neighbour(subnet.network, view.key.src) {
         entries.reply = conntrack::deliver_to(&neighbour);
     }
-    let way = Way { ifindex, next_hop: A::UNSPECIFIED, mtu: 0, uplink: &*uplink };
+    let way = Way { ifindex, next_hop: A::UNSPECIFIED, mtu: 0, uplink: &uplink };
     masquerade::open(tables, kernel, &view.key, &network, entries, way).map_err(|reason| {
         if reason == DropReason::NoUplink { DropReason::Untranslated } else { reason }
     })?;

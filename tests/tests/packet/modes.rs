@@ -9,7 +9,7 @@ use bascule_tests::frame::{Frame, TCP, UDP};
 
 use super::{
     twin::{End, Twin},
-    world::{BOTH, C1, C3, C5, Family, ROUTER_MAC, UPLINK, UPLINK_MAC, WORLD, World},
+    world::{BOTH, C1, C3, C4, C5, Family, ROUTER_MAC, UPLINK, UPLINK_MAC, WORLD, World},
 };
 
 const BLOCKED: DropReason = DropReason::DirectRoutingBlocked;
@@ -169,5 +169,27 @@ fn fragments_to_a_container_follow_their_first_one() {
             twin.arrives(part).delivered(1);
         }
         assert_eq!(twin.tables.endpoint_stats.borrow()[&1].received.packets, 3);
+    }
+}
+
+#[test]
+fn an_internal_network_is_not_addressed_from_outside_whatever_its_mode() {
+    for family in BOTH {
+        let all = routed(family) | direct(family) | unprotected(family) | Network::HAS_TRUSTED;
+        let world = with_flags(3, all).publish_on(family, 1, TCP, (8080, 80, 1), 4).served(1);
+        let mut twin = Twin::new(world.with(|tables| {
+            tables.trusted.insert(TrustKey { network: 3, ifindex: UPLINK }, 1);
+            (tables.config.accept_mark, tables.config.accept_mark_mask) = (1, 1);
+        }));
+        for frame in [
+            tcp(family, (WORLD, 40_000), (C4, 80)).syn(),
+            Frame::udp(&family.at(WORLD, 1), &family.at(C4, 2)),
+            echo(family, WORLD, C4),
+        ] {
+            let frame = frame.macs(ROUTER_MAC, UPLINK_MAC);
+            let mut packet = FramePacket::new(frame.bytes(), UPLINK);
+            packet.mark = 1;
+            twin.packet(Walk::FromUplink, packet).dropped(BLOCKED);
+        }
     }
 }
