@@ -18,28 +18,42 @@ const LISTENER: [u8; 4] = [130, 131, 132, 143];
 const SOURCE_LINK: u8 = 1;
 const TARGET_LINK: u8 = 2;
 
-/// Whether the packet is neighbour discovery that the container may send. Advertising routers, redirecting
-/// neighbours and claiming others' addresses are refused.
+/// Whether the packet is neighbour discovery, or belongs to it.
 #[inline(always)]
-pub fn judge<P: Packet>(
-    packet: &P,
-    view: &View<Ip6>,
-    endpoint: &Endpoint,
-) -> Result<bool, DropReason> {
-    const SPOOFED: DropReason = DropReason::SpoofedNd;
+pub fn concerns<P: Packet>(packet: &P, view: &View<Ip6>) -> Result<bool, DropReason> {
     if view.kind != Kind::Icmp || view.key.proto != proto::ICMPV6 {
         return Ok(false);
     }
     let kind: u16 = packet.load(view.l4).ok_or(DropReason::Malformed)?;
     let kind = kind.to_ne_bytes()[0];
+    Ok(LISTENER.contains(&kind) || (ROUTER_SOLICITATION..=REDIRECT).contains(&kind))
+}
+
+/// Whom neighbour discovery that the container may send is for: the address that a solicitation asks about, else
+/// the destination; unspecified, if the packet is something else. Advertising routers, redirecting neighbours and
+/// claiming others' addresses are refused.
+#[inline(always)]
+pub fn judge<P: Packet>(
+    packet: &P,
+    view: &View<Ip6>,
+    endpoint: &Endpoint,
+) -> Result<Ip6, DropReason> {
+    const OTHER: Ip6 = Ip6::UNSPECIFIED;
+    const SPOOFED: DropReason = DropReason::SpoofedNd;
+    if view.kind != Kind::Icmp || view.key.proto != proto::ICMPV6 {
+        return Ok(OTHER);
+    }
+    let kind: u16 = packet.load(view.l4).ok_or(DropReason::Malformed)?;
+    let kind = kind.to_ne_bytes()[0];
+    let dst = view.key.dst;
     if LISTENER.contains(&kind) {
-        return Ok(true);
+        return Ok(dst);
     }
     if !(ROUTER_SOLICITATION..=REDIRECT).contains(&kind) {
-        return Ok(false);
+        return Ok(OTHER);
     }
     if endpoint.flags & Endpoint::ALLOW_SPOOF != 0 {
-        return Ok(true);
+        return Ok(dst);
     }
     // A guard that reassembles nothing cannot see into fragments (RFC 6980).
     if view.first_fragment || matches!(kind, ROUTER_ADVERTISEMENT | REDIRECT) {
@@ -47,21 +61,18 @@ pub fn judge<P: Packet>(
     }
     let Some(message) = packet.load::<NeighbourMessage>(view.l4) else {
         // Without an option it names no Ethernet address; whom it asks for is no secret.
-        return if kind == NEIGHBOUR_ADVERTISEMENT { Err(SPOOFED) } else { Ok(true) };
+        return if kind == NEIGHBOUR_ADVERTISEMENT { Err(SPOOFED) } else { Ok(dst) };
     };
     let [option, _, mac @ ..] = message.option;
     match kind {
         NEIGHBOUR_ADVERTISEMENT => {
             let target = message.target;
             let own = target == endpoint.ip6 || target == Ip6::link_local(&endpoint.mac);
-            if own && option == TARGET_LINK && mac == endpoint.mac {
-                Ok(true)
-            } else {
-                Err(SPOOFED)
-            }
+            if own && option == TARGET_LINK && mac == endpoint.mac { Ok(dst) } else { Err(SPOOFED) }
         }
         // The option of a solicitation teaches those who are asked.
         NEIGHBOUR_SOLICITATION if option == SOURCE_LINK && mac != endpoint.mac => Err(SPOOFED),
-        _ => Ok(true),
+        NEIGHBOUR_SOLICITATION => Ok(message.target),
+        _ => Ok(dst),
     }
 }

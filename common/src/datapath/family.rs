@@ -62,12 +62,15 @@ pub trait Family: Address + Wire {
     /// Reads the packet that an ICMP error quotes. None where it is cut short, or quotes a later fragment.
     fn quote<P: Packet>(packet: &P, view: &View<Self>) -> Option<Quote<Self>>;
 
-    /// Whether the packet is the family's neighbour discovery, and of a kind that the endpoint may send.
+    /// Whether the packet is the family's neighbour discovery.
+    fn concerns_neighbours<P: Packet>(packet: &P, view: &View<Self>) -> Result<bool, DropReason>;
+    /// Whom the family's neighbour discovery, of a kind that the endpoint may send, is for; unspecified, if the
+    /// packet is something else.
     fn discovers<P: Packet>(
         packet: &P,
         view: &View<Self>,
         endpoint: &Endpoint,
-    ) -> Result<bool, DropReason>;
+    ) -> Result<Self, DropReason>;
 
     /// The difference that replacing an address makes to a checksum.
     fn difference(old: Self, new: Self) -> u32;

@@ -104,8 +104,9 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
         return Err(DropReason::MartianLoopback);
     }
     let mut view = A::view(packet, &header)?;
-    let verdict = if A::discovers(packet, &view, &endpoint)? {
-        to_kernel(tables, Stat::ToNeighbourDiscovery)
+    let verdict = if A::concerns_neighbours(packet, &view)? {
+        // As rare as errors, and judged with them, for the stack.
+        Ok(Verdict::ERROR)
     } else if src == A::UNSPECIFIED && endpoint.flags & Endpoint::ALLOW_SPOOF == 0 {
         Err(DropReason::SpoofedIp)
     } else if view.kind == Kind::Error {
@@ -144,6 +145,27 @@ fn group<A: Family, T: Tables<A>>(tables: &T, network: &Network) -> Outcome {
         return Err(DropReason::Multicast);
     }
     to_kernel(tables, Stat::ToBroadcast)
+}
+
+/// Neighbour discovery goes straight to the container that it is about: on the bridge the host's firewall may
+/// drop it (`br_netfilter`), which it does not do with ARP. The gateway and other stations are on the bridge.
+#[inline(always)]
+fn discovery<A: Family, P: Packet, T: Tables<A>>(
+    packet: &P,
+    tables: &T,
+    view: &View<A>,
+    frame: &Ethernet,
+    endpoint: &Endpoint,
+) -> Outcome {
+    let about = A::discovers(packet, view, endpoint)?;
+    if let Some(to) = tables.neighbour(endpoint.network, about)
+        // Not to the asker itself, who would take it for somebody else with its address.
+        && to.endpoint != endpoint.endpoint
+        && (frame.dst[0] & 1 != 0 || frame.dst == to.mac)
+    {
+        return deliver(packet, tables, to.endpoint, to.ifindex);
+    }
+    to_kernel(tables, Stat::ToNeighbourDiscovery)
 }
 
 /// A frame for another station of the network.
@@ -289,8 +311,13 @@ pub fn error<A: Family, P: Packet, T: Tables<A>>(packet: &mut P, tables: &T) -> 
     let network = tables.network(endpoint.network).ok_or(DropReason::AgentNotReady)?;
     let (endpoint, network) = (&*endpoint, &*network);
     let view = &family::view(packet)?;
-    sent(packet, tables, endpoint.endpoint);
     let frame: Ethernet = packet.load(0).ok_or(DropReason::Malformed)?;
+    if view.kind != Kind::Error {
+        let verdict = discovery(packet, tables, view, &frame, endpoint)?;
+        sent(packet, tables, endpoint.endpoint);
+        return Ok(verdict);
+    }
+    sent(packet, tables, endpoint.endpoint);
     if frame.dst[0] & 1 != 0 {
         return Err(DropReason::Multicast);
     }

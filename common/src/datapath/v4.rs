@@ -143,12 +143,17 @@ impl Family for Ip4 {
     }
 
     #[inline(always)]
+    fn concerns_neighbours<P: Packet>(_packet: &P, _view: &View<Self>) -> Result<bool, DropReason> {
+        Ok(false)
+    }
+
+    #[inline(always)]
     fn discovers<P: Packet>(
         _packet: &P,
         _view: &View<Self>,
         _endpoint: &Endpoint,
-    ) -> Result<bool, DropReason> {
-        Ok(false)
+    ) -> Result<Self, DropReason> {
+        Ok(Self::UNSPECIFIED)
     }
 
     #[inline(always)]

@@ -156,11 +156,16 @@ impl Family for Ip6 {
     }
 
     #[inline(always)]
+    fn concerns_neighbours<P: Packet>(packet: &P, view: &View<Self>) -> Result<bool, DropReason> {
+        discovery::concerns(packet, view)
+    }
+
+    #[inline(always)]
     fn discovers<P: Packet>(
         packet: &P,
         view: &View<Self>,
         endpoint: &Endpoint,
-    ) -> Result<bool, DropReason> {
+    ) -> Result<Self, DropReason> {
         discovery::judge(packet, view, endpoint)
     }
 

@@ -262,6 +262,7 @@ fn appendix_d12_ufw_and_firewalld() {
             traffic::reaches(client, at6(HOST6, 8080));
             traffic::exchange(client, at6(HOST6, 8053), 64);
         }
+        traffic::reaches(&c2.ns, at6(c1.address6(), 80));
         assert_eq!(*traffic::reaches(&c2.ns, at6(OUTSIDE6, 80)).ip(), HOST6);
         traffic::unreachable(&stage.net.outside, at6(HOST6, 2222));
     };
