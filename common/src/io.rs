@@ -124,6 +124,12 @@ pub trait Tables<A: Family> {
     fn rule(&self, index: u32) -> Option<Self::Ref<Rule>>;
     /// An entry of conntrack.
     fn flow(&self, key: &FlowKey<A>) -> Option<Flow<A>>;
+    /// Copies an entry of conntrack; in BPF past the stack. False: there is none.
+    fn copy_flow(&self, key: &FlowKey<A>, to: &mut Flow<A>) -> bool {
+        let Some(flow) = self.flow(key) else { return false };
+        *to = flow;
+        true
+    }
     /// Enters a flow whose key must be free.
     fn insert_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Inserted;
     /// Enters or replaces a flow.

@@ -217,6 +217,14 @@ impl<A: Stored> Tables<A> for Maps {
     }
 
     #[inline(always)]
+    fn copy_flow(&self, key: &FlowKey<A>, to: &mut Flow<A>) -> bool {
+        let Some(flow) = A::flow(key) else { return false };
+        // SAFETY: both are whole values in maps, valid until the program ends, and of different maps.
+        unsafe { core::ptr::copy_nonoverlapping(flow, core::ptr::from_mut(to), 1) };
+        true
+    }
+
+    #[inline(always)]
     fn insert_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Inserted {
         inserted(A::put_flow(key, flow, BPF_NOEXIST))
     }

@@ -213,6 +213,9 @@ pub struct Entries<A> {
     pub key: FlowKey<A>,
     /// The answers' tuple, while a port is looked for.
     reply_key: FlowKey<A>,
+    /// Who has that tuple already, and the tuple of the other half of that flow. Here, for the stack's sake.
+    held: Flow<A>,
+    peer: FlowKey<A>,
 }
 
 /// How the source port of a flow to be opened is chosen.
@@ -305,25 +308,29 @@ impl<A: Family, T: Tables<A>, K: Kernel<A>> Search<'_, A, T, K> {
 
     /// Enters both entries under the answers' tuple, taking it over from a flow that is over.
     #[inline(always)]
-    fn enter(&self) -> Inserted {
-        let (tables, entries) = (self.tables, &*self.entries);
-        let (key, reply_key) = (&entries.key, &entries.reply_key);
-        let mut inserted = tables.insert_flow(reply_key, &entries.reply);
+    fn enter(&mut self) -> Inserted {
+        let tables = self.tables;
+        let mut inserted = tables.insert_flow(&self.entries.reply_key, &self.entries.reply);
         if inserted == Inserted::Exists {
-            let Some(held) = tables.flow(reply_key) else { return Inserted::Exists };
-            let peer = rewritten(reply_key, &held).reversed();
-            if self.is_over(reply_key.proto, &held) {
-                tables.remove_flow(&peer);
-                inserted = tables.replace_flow(reply_key, &entries.reply);
-            } else if peer == *key {
+            let entries = &mut *self.entries;
+            if !tables.copy_flow(&entries.reply_key, &mut entries.held) {
+                return Inserted::Exists;
+            }
+            entries.peer = rewritten(&entries.reply_key, &entries.held).reversed();
+            if self.is_over(self.entries.reply_key.proto, &self.entries.held) {
+                tables.remove_flow(&self.entries.peer);
+                inserted = tables.replace_flow(&self.entries.reply_key, &self.entries.reply);
+            } else if self.entries.peer == self.entries.key {
                 // Our own, whose other half was evicted, or that another CPU enters at this moment.
                 tables.count(Stat::FlowsAdopted);
                 inserted = Inserted::Yes;
             }
         }
-        if inserted == Inserted::Yes && tables.replace_flow(key, &entries.forward) != Inserted::Yes
+        let entries = &*self.entries;
+        if inserted == Inserted::Yes
+            && tables.replace_flow(&entries.key, &entries.forward) != Inserted::Yes
         {
-            tables.remove_flow(reply_key);
+            tables.remove_flow(&entries.reply_key);
             return Inserted::Full;
         }
         inserted
