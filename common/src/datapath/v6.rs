@@ -328,7 +328,7 @@ impl Chain {
     }
 }
 
-/// Follows extension headers from `at` on, the first of which is `next`. A chain that is longer than [`EXTENSIONS`] is
+/// Follows extension headers from `at` on, the first of which is `next`. A chain of more than six is
 /// broken.
 #[inline(always)]
 pub fn follow<P: Packet>(packet: &P, at: u32, next: u8) -> Chain {

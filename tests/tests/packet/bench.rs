@@ -128,6 +128,7 @@ fn cases() -> Vec<Case> {
 
 #[test]
 #[ignore = "a measurement: cargo xtask bench datapath"]
+#[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
 fn datapath() {
     let mut twin = Twin::new(world());
     let nothing = nothing().expect("load a program that does nothing");
