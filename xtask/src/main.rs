@@ -34,6 +34,8 @@ enum Command {
     Bench(bench::Options),
     /// Runs all tests, layer by layer; most layers need root
     Test(test::Options),
+    /// Boots Linux 6.1 in qemu, loads every program there and does the main job; needs root
+    Vm,
     /// Sends mutated frames through the walks of the data plane, on the host, for a time
     Fuzz(fuzz::Options),
     /// Shows Bascule at work between network namespaces, and checks what it shows; needs root
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Budget(options) => budget::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Vm => test::run(&test::Options::only("verifier")),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Check(options) => check::run(&options),

@@ -33,6 +33,13 @@ pub struct Options {
     list: bool,
 }
 
+impl Options {
+    /// One layer, in its short form.
+    pub fn only(layer: &str) -> Self {
+        Self { layers: vec![layer.to_owned()], full: false, list: false }
+    }
+}
+
 /// Tells the tests that they may take their time.
 const FULL: &str = "BASCULE_TEST_FULL";
 /// Layers that cheap ones come first in; any other comes after these.
