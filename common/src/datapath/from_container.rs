@@ -465,8 +465,10 @@ fn to_world<A: Family, T: Tables<A>, K: Kernel<A>>(
         Route::Kernel => return Ok(Opened::Kernel(Stat::ToRouting)),
     };
     let uplink = tables.uplink(ifindex).ok_or(DropReason::NoUplink)?;
-    // The answer of a published port whose flow the table lost: it has its port back.
-    if (key.proto != proto::TCP || !view.opens_tcp())
+    // The answer of a published port whose flow the table lost: it has its port back. Where the network is
+    // routed, the client asked the container itself.
+    if network.flags & A::ROUTED == 0
+        && (key.proto != proto::TCP || !view.opens_tcp())
         && let Some(rule) =
             service::serving::<A, T>(tables, endpoint.endpoint, key.proto, key.src_port)
     {

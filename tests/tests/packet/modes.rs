@@ -90,6 +90,13 @@ fn a_routed_networks_published_ports_are_open_at_the_containers_address() {
         twin.arrives(&tcp(family, (WORLD, 40_000), (C1, 81)).syn()).dropped(BLOCKED);
         twin.arrives(&tcp(family, (WORLD, 40_000), (C1, 8080)).syn()).dropped(BLOCKED);
         twin.arrives(&Frame::udp(&family.at(WORLD, 1), &family.at(C1, 80))).dropped(BLOCKED);
+        // An answer whose flow was lost keeps the address that the client asked.
+        twin.change(|tables| {
+            tables.four.flows.borrow_mut().clear();
+            tables.six.flows.borrow_mut().clear();
+        });
+        let seen = twin.sends(1, &tcp(family, (C1, 80), (WORLD, 40_000))).left();
+        assert_eq!((seen.src.to_string(), seen.ports()), (family.ip(C1), Some((80, 40_000))));
         // From another network of the host too.
         twin.sends(3, &tcp(family, (C3, 40_000), (C1, 80)).syn()).delivered(1);
         twin.sends(3, &tcp(family, (C3, 40_000), (C1, 81)).syn())
