@@ -123,6 +123,12 @@ impl Topology {
         self.router.sh(&format!("ip route replace 203.0.113.0/24 dev wan0 mtu lock {mtu}"));
     }
 
+    /// The same over IPv6.
+    pub fn narrow6(&self, mtu: u32) {
+        self.router
+            .sh(&format!("ip -6 route add 2001:db8:113::/64 dev wan0 metric 1 mtu lock {mtu}"));
+    }
+
     /// Has the router, and so the outside, know the way to a subnet behind the host.
     pub fn route_to_host(&self, subnet: &str) {
         self.router.sh(&format!("ip route replace {subnet} via {HOST}"));

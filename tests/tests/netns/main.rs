@@ -28,6 +28,7 @@ mod plumbing;
 mod proxied;
 mod published;
 mod reuse;
+mod traces;
 mod tunnels;
 mod uplinks;
 mod walls;
