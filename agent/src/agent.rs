@@ -124,7 +124,8 @@ fn load(config: &Config) -> Result<Plane, AgentError> {
     tracing::info!("{features}");
     let pins = Pins::open(&config.bpffs)?;
     let lock = PinsLock::take(&config.bpffs)?;
-    let sizes = Sizes::new(bpf::Host::read(), bpf::Wanted::default());
+    let wanted = bpf::Wanted { connections: config.max_connections, ..bpf::Wanted::default() };
+    let sizes = Sizes::new(bpf::Host::read(), wanted);
     let loaded = bpf::load(&pins, &sizes)?;
     for (map, fate) in &loaded.report.maps {
         match fate {

@@ -100,13 +100,26 @@ impl Drop for Capture {
 
 /// Puts a frame on a link, as it is.
 pub fn inject(ns: &Netns, interface: &str, bytes: &[u8]) {
+    inject_all(ns, interface, [bytes]);
+}
+
+/// Puts frames on a link, one after the other.
+pub fn inject_all<B: AsRef<[u8]>>(
+    ns: &Netns,
+    interface: &str,
+    frames: impl IntoIterator<Item = B> + Send,
+) {
     let ifindex =
         ns.ifindex(interface).unwrap_or_else(|| panic!("no {interface} in {}", ns.name()));
     ns.run(|| {
         let socket = packet_socket(ifindex, true);
-        // SAFETY: the pointer and length are those of a live slice.
-        let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
-        assert_eq!(sent, bytes.len().cast_signed(), "{}", std::io::Error::last_os_error());
+        for frame in frames {
+            let bytes = frame.as_ref();
+            // SAFETY: the pointer and length are those of a live slice.
+            let sent =
+                unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
+            assert_eq!(sent, bytes.len().cast_signed(), "{}", std::io::Error::last_os_error());
+        }
     });
 }
 

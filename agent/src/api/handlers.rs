@@ -11,7 +11,7 @@ use crate::{
     kernel::{bpf::Tables, process},
     model::{Container, Desired, Process, Sandbox},
     plan::Subject,
-    reconcile::{Handle, NOT_FORWARDING, Places, Snapshot},
+    reconcile::{Handle, Places, Snapshot},
     state::{Change, Kind, Outcome, Rejected, find},
     telemetry::SharedNames,
 };
@@ -391,9 +391,7 @@ fn status(context: &Context) -> proto::Status {
         attempts: failure.attempts,
     });
     let mut warnings = context.facts.warnings.clone();
-    if !snapshot.forwarding {
-        warnings.push(NOT_FORWARDING.to_owned());
-    }
+    warnings.extend(snapshot.forwarding.iter().cloned());
     proto::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),

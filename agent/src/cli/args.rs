@@ -182,6 +182,9 @@ pub struct AgentOptions {
     /// Address that serves /metrics and /healthz [default: 127.0.0.1:9477]
     #[arg(long, env = "BASCULE_METRICS_LISTEN", value_name = "IP:PORT")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Connections that are tracked at most; the tables keep the size that they were made with [default: by memory]
+    #[arg(long, env = "BASCULE_MAX_CONNECTIONS", value_name = "COUNT")]
+    pub max_connections: Option<u32>,
     /// Interfaces that lead out of the host, as globs; repeatable [default: every one that does]
     #[arg(long, env = "BASCULE_UPLINK", value_name = "GLOB", value_delimiter = ',')]
     pub uplink: Vec<String>,

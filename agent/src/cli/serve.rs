@@ -50,6 +50,7 @@ fn given(global: &Global, options: AgentOptions) -> Given {
         bpffs: options.bpffs,
         cgroup: options.cgroup,
         metrics_listen: options.metrics_listen,
+        max_connections: options.max_connections,
         uplink: options.uplink,
         bridge: options.bridge,
         ip_forward: options.ip_forward,

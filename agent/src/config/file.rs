@@ -17,6 +17,7 @@ pub(super) struct File {
     pub(super) bpffs: Option<PathBuf>,
     pub(super) cgroup: Option<PathBuf>,
     pub(super) metrics_listen: Option<SocketAddr>,
+    pub(super) max_connections: Option<u32>,
     pub(super) uplink: Option<Vec<String>>,
     pub(super) bridge: Option<String>,
     pub(super) ip_forward: Option<bool>,

@@ -39,6 +39,8 @@ pub struct Given {
     pub cgroup: Option<PathBuf>,
     /// Address of `/metrics` and `/healthz`.
     pub metrics_listen: Option<SocketAddr>,
+    /// Connections that are tracked at most, of each family.
+    pub max_connections: Option<u32>,
     /// Globs of interfaces that lead out; none leaves it open.
     pub uplink: Vec<String>,
     /// `none`, address and prefix of the default network, or a bridge that is there for it.
@@ -107,6 +109,8 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
     /// Address of `/metrics` and `/healthz`.
     pub metrics_listen: SocketAddr,
+    /// Connections that are tracked at most; none goes by the host's memory.
+    pub max_connections: Option<u32>,
     /// Globs of interfaces that lead out; none is every one.
     pub uplinks: Vec<String>,
     /// The default network.
@@ -145,6 +149,20 @@ pub enum ConfigError {
     },
 }
 
+/// Fewest and most connections that a table is made for.
+const CONNECTIONS: std::ops::RangeInclusive<u32> = 512..=8_388_608;
+
+fn connections(given: Option<u32>) -> Result<Option<u32>, ConfigError> {
+    match given {
+        Some(count) if !CONNECTIONS.contains(&count) => Err(ConfigError::Value {
+            key: "max_connections",
+            value: count.to_string(),
+            why: "it has to be from 512 to 8388608",
+        }),
+        given => Ok(given),
+    }
+}
+
 impl Config {
     /// Puts together what was given, what the file says, and the defaults.
     pub fn resolve(given: Given) -> Result<Self, ConfigError> {
@@ -163,6 +181,7 @@ impl Config {
             bpffs: path(given.bpffs, file.bpffs, BPFFS),
             cgroup: given.cgroup.or(file.cgroup),
             metrics_listen: given.metrics_listen.or(file.metrics_listen).unwrap_or(METRICS),
+            max_connections: connections(given.max_connections.or(file.max_connections))?,
             uplinks,
             bridge: bridge(given.bridge.or(file.bridge))?,
             ip_forward: given.ip_forward.or(file.ip_forward).unwrap_or(true),

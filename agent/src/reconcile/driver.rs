@@ -39,9 +39,6 @@ const PRESENCE: Duration = Duration::from_millis(500);
 const FULL: Duration = Duration::from_secs(30);
 /// Waiting before the first repetition of what failed; doubled each time, up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-/// What an operator is told while the host does not route.
-pub const NOT_FORWARDING: &str = "IPv4 forwarding is disabled (net.ipv4.ip_forward is 0): new connections of \
-     containers to the outside, and to published ports, are dropped as forwarding_off; set it to 1";
 /// Changes that may wait.
 const QUEUE: usize = 1024;
 

@@ -31,37 +31,46 @@ impl Driver {
     /// Says so when the host stops or begins to route: new flows to the outside are dropped meanwhile.
     pub(super) fn note_forwarding(&mut self) {
         let families = [
-            (true, sysctls::is_forwarding(), "IPv4 forwarding is disabled", "net.ipv4.ip_forward"),
-            (
-                routes_ipv6(&self.desired),
-                sysctls::is_forwarding6(),
-                "IPv6 global forwarding is disabled",
-                "net.ipv6.conf.all.forwarding",
-            ),
+            (true, sysctls::is_forwarding(), IPV4),
+            (routes_ipv6(&self.desired), sysctls::is_forwarding6(), IPV6),
         ];
-        for ((wanted, found, disabled, key), before) in
+        let mut changed = false;
+        let mut warnings = Vec::new();
+        for ((wanted, found, (disabled, key)), before) in
             families.into_iter().zip(&mut self.forwarding)
         {
-            match found {
-                Err(error) if wanted => {
+            let now = found.unwrap_or_else(|error| {
+                if wanted {
                     tracing::warn!(%error, "cannot tell whether the host forwards");
                 }
-                Ok(now) if wanted && now != *before => {
-                    *before = now;
-                    if now {
-                        tracing::info!("the host forwards again ({key} is 1)");
-                    } else {
-                        tracing::warn!(
-                            "the host does not forward ({disabled}: {key} is 0): what containers send to \
-                             the outside is dropped as forwarding_off; set it to 1"
-                        );
-                    }
+                *before
+            }) || !wanted;
+            let warning = format!(
+                "{disabled} ({key} is 0): new connections of containers to the outside, and to published \
+                 ports, are dropped as forwarding_off; set it to 1"
+            );
+            if now != *before {
+                *before = now;
+                changed = true;
+                if now {
+                    tracing::info!("the host forwards again ({key} is 1)");
+                } else {
+                    tracing::warn!("{warning}");
                 }
-                _ => {}
             }
+            if !now {
+                warnings.push(warning);
+            }
+        }
+        if changed {
+            self.shared.update(|s| s.forwarding = warnings);
         }
     }
 }
+
+/// What each family's switch is called by Docker, and by the kernel.
+const IPV4: (&str, &str) = ("IPv4 forwarding is disabled", "net.ipv4.ip_forward");
+const IPV6: (&str, &str) = ("IPv6 global forwarding is disabled", "net.ipv6.conf.all.forwarding");
 
 /// Returns whether a network leads IPv6 to the outside.
 fn routes_ipv6(desired: &Desired) -> bool {

@@ -16,7 +16,7 @@ mod pass;
 mod status;
 mod sysctls;
 
-pub use driver::{Driver, Handle, NOT_FORWARDING, Options, StartError};
+pub use driver::{Driver, Handle, Options, StartError};
 pub use machine::{Machine, Places};
 pub use names::usage;
 pub use status::{Failure, Shared, Snapshot};

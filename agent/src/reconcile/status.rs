@@ -42,8 +42,8 @@ pub struct Snapshot {
     pub desired: Arc<Desired>,
     /// Interfaces that lead out of the host.
     pub uplinks: Vec<UplinkSeen>,
-    /// Whether the host routes.
-    pub forwarding: bool,
+    /// What the operator is to know of whether the host routes.
+    pub forwarding: Vec<String>,
     /// Entries of endpoints in the data plane.
     pub endpoints: usize,
     /// Entries of published ranges in the data plane.
@@ -68,7 +68,7 @@ impl Snapshot {
         Self {
             desired: Arc::new(desired),
             uplinks: Vec::new(),
-            forwarding: true,
+            forwarding: Vec::new(),
             endpoints: 0,
             published: 0,
             failures: BTreeMap::new(),

@@ -6,6 +6,7 @@
 mod brought;
 mod bulk;
 mod checksums;
+mod churn;
 mod company;
 mod counters;
 mod deny;
