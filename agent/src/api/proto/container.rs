@@ -1,0 +1,158 @@
+//! Containers as Docker shows them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{EndpointSettings, Map};
+
+/// An entry of `GET /containers/json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerSummary {
+    /// The id, 64 hex digits.
+    pub id: String,
+    /// Names, each with a slash before it.
+    pub names: Vec<String>,
+    /// Always empty.
+    pub image: String,
+    /// The command, as handed over by the client; empty where there is none.
+    pub command: String,
+    /// When it was made, seconds since the epoch.
+    pub created: i64,
+    /// Its published ports, and the exposed ones.
+    pub ports: Vec<PortSummary>,
+    /// Labels.
+    pub labels: Map,
+    /// `created`, `running` or `exited`.
+    pub state: String,
+    /// The same for people: `Up 5 minutes`.
+    pub status: String,
+    /// Its networks.
+    pub network_settings: SummaryNetworks,
+}
+
+/// Networks in [`ContainerSummary`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SummaryNetworks {
+    /// By network name.
+    pub networks: BTreeMap<String, EndpointSettings>,
+}
+
+/// A port in [`ContainerSummary`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PortSummary {
+    /// Host address; absent where the port is exposed only.
+    #[serde(rename = "IP", skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// Port in the container.
+    pub private_port: u16,
+    /// Port on the host; absent where the port is exposed only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_port: Option<u16>,
+    /// `tcp` or `udp`.
+    pub r#type: String,
+}
+
+/// Reply of `GET /containers/{id}/json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Container {
+    /// The id, 64 hex digits.
+    pub id: String,
+    /// When it was made, RFC 3339 with nanoseconds.
+    pub created: String,
+    /// The command's first word, or empty.
+    pub path: String,
+    /// The other words.
+    pub args: Vec<String>,
+    /// What it is doing.
+    pub state: ContainerState,
+    /// The name with a slash before it.
+    pub name: String,
+    /// Wishes that concern the host.
+    pub host_config: HostConfig,
+    /// Wishes that do not.
+    pub config: ContainerConfig,
+    /// What it has on the network.
+    pub network_settings: NetworkSettings,
+}
+
+/// What a container is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerState {
+    /// `created`, `running` or `exited`.
+    pub status: String,
+    /// Whether it runs.
+    pub running: bool,
+    /// Always false.
+    pub paused: bool,
+    /// Process that the client has handed over, or whose namespace was brought; 0 is none.
+    pub pid: i32,
+    /// Exit code of the last command, where it is known.
+    pub exit_code: i32,
+    /// Why it last failed to start or to be kept up, or empty.
+    pub error: String,
+    /// When it was last started.
+    pub started_at: String,
+    /// When it last ended.
+    pub finished_at: String,
+}
+
+/// Wishes of a container that concern the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HostConfig {
+    /// Name of the first network, `none` or `host`.
+    pub network_mode: String,
+    /// Published ports as asked for: `80/tcp` to bindings.
+    pub port_bindings: BTreeMap<String, Vec<PortBinding>>,
+    /// Links, `CONTAINER:ALIAS`.
+    pub links: Vec<String>,
+    /// Whether it goes when its process ends.
+    pub auto_remove: bool,
+}
+
+/// Wishes of a container that do not concern the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerConfig {
+    /// Host name.
+    pub hostname: String,
+    /// Labels.
+    pub labels: Map,
+    /// Exposed ports, `80/tcp`.
+    pub exposed_ports: BTreeMap<String, Empty>,
+}
+
+/// An object without keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// What a container has on the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkSettings {
+    /// Id of the sandbox: the container's.
+    #[serde(rename = "SandboxID")]
+    pub sandbox_id: String,
+    /// Path of the network namespace; empty while it does not run.
+    pub sandbox_key: String,
+    /// Published and exposed ports, `80/tcp`; null where a port is exposed only.
+    pub ports: BTreeMap<String, Option<Vec<PortBinding>>>,
+    /// By network name.
+    pub networks: BTreeMap<String, EndpointSettings>,
+}
+
+/// A published port's side on the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct PortBinding {
+    /// Host address.
+    pub host_ip: String,
+    /// Host port.
+    pub host_port: String,
+}

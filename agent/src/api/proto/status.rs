@@ -1,0 +1,89 @@
+//! How the agent is: shapes of our own.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Map;
+
+/// Reply of `GET /bascule/v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Status {
+    /// Version of the agent.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it was started.
+    pub started_at: String,
+    /// State, run and pin directories and the metrics address.
+    pub places: Map,
+    /// What the kernel offers, as probed.
+    pub features: Map,
+    /// Interfaces that lead out of the host.
+    pub uplinks: Vec<UplinkStatus>,
+    /// Number of networks.
+    pub networks: usize,
+    /// Number of containers.
+    pub containers: usize,
+    /// Number of those that run.
+    pub containers_running: usize,
+    /// Number of endpoints in the data plane.
+    pub endpoints: usize,
+    /// Number of published ranges in the data plane.
+    pub published: usize,
+    /// Number of prefixes on the deny list.
+    pub denied: usize,
+    /// Last pass of reconciliation.
+    pub reconcile: ReconcileStatus,
+    /// Objects that are not as they should be.
+    pub failures: Vec<Failure>,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// An uplink in [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UplinkStatus {
+    /// Interface.
+    pub name: String,
+    /// Its index.
+    pub ifindex: u32,
+    /// Address that masquerade uses, or empty.
+    pub masquerade: String,
+    /// The same for IPv6.
+    pub masquerade6: String,
+    /// MTU.
+    pub mtu: u32,
+    /// Where the deny list is looked at: `native`, `generic` or `tc`; empty where there is none.
+    pub deny: String,
+}
+
+/// Reconciliation in [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ReconcileStatus {
+    /// Passes since the start.
+    pub passes: u64,
+    /// Actions since the start.
+    pub actions: u64,
+    /// Actions that put right what nobody had changed through the API, by kind.
+    pub repairs: BTreeMap<String, u64>,
+    /// When the last pass ended.
+    pub last_pass: String,
+    /// How long it took, in seconds.
+    pub last_seconds: f64,
+}
+
+/// An object that is not as it should be, in [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Failure {
+    /// The object: `container c1`.
+    pub object: String,
+    /// Why.
+    pub error: String,
+    /// Attempts so far.
+    pub attempts: u32,
+}
