@@ -1,0 +1,121 @@
+//! What can be written behind `bascule agent`, and behind every verb about where the agent is.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+
+/// `agent`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = false)]
+pub struct Agent {
+    /// What else than to run it.
+    #[command(subcommand)]
+    pub verb: Option<AgentVerb>,
+    /// Where it lives and what it does.
+    #[command(flatten)]
+    pub options: AgentOptions,
+}
+
+/// Verbs of `agent`.
+#[derive(Debug, Subcommand)]
+pub enum AgentVerb {
+    /// Remove everything of Bascule's from the kernel: pins, interfaces, namespaces, settings
+    Cleanup {
+        /// Remove the store with all networks and containers too
+        #[arg(long)]
+        purge: bool,
+    },
+}
+
+/// Settings of the agent; what is not given comes from the configuration file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct AgentOptions {
+    /// Directory of the store [default: /var/lib/bascule]
+    #[arg(long, global = true, env = "BASCULE_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Directory for pins, a bpffs; mounted where missing [default: /sys/fs/bpf/bascule]
+    #[arg(long, global = true, env = "BASCULE_BPFFS", value_name = "DIR")]
+    pub bpffs: Option<PathBuf>,
+    /// Cgroup whose processes may take no published port, and reach them as clients [default: the root]
+    #[arg(long, global = true, env = "BASCULE_CGROUP", value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+    /// Address that serves /metrics and /healthz [default: 127.0.0.1:9477]
+    #[arg(long, env = "BASCULE_METRICS_LISTEN", value_name = "IP:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Connections that are tracked at most; the tables keep the size that they were made with [default: by memory]
+    #[arg(long, env = "BASCULE_MAX_CONNECTIONS", value_name = "COUNT")]
+    pub max_connections: Option<u32>,
+    /// Interfaces that lead out of the host, as globs; repeatable [default: every one that does]
+    #[arg(long, env = "BASCULE_UPLINK", value_name = "GLOB", value_delimiter = ',')]
+    pub uplink: Vec<String>,
+    /// Address and prefix of the default network, a bridge that is there for it, or `none`
+    #[arg(short, long, env = "BASCULE_BRIDGE", value_name = "CIDR|BRIDGE|none")]
+    pub bridge: Option<String>,
+    /// Switch forwarding on: IPv4's at start, IPv6's with the first network that has it [default: true]
+    #[arg(
+        long,
+        env = "BASCULE_IP_FORWARD",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub ip_forward: Option<bool>,
+    /// Give the default network IPv6
+    #[arg(
+        long,
+        env = "BASCULE_IPV6",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub ipv6: Option<bool>,
+    /// IPv6 subnet of the default network [default: a unique local one]
+    #[arg(long, env = "BASCULE_FIXED_CIDR_V6", value_name = "CIDR")]
+    pub fixed_cidr_v6: Option<String>,
+    /// Masquerade what leaves, on networks that do not say otherwise [default: true]
+    #[arg(
+        long,
+        env = "BASCULE_IP_MASQ",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub ip_masq: Option<bool>,
+    /// Let the outside reach published ports at the containers' own addresses
+    #[arg(
+        long,
+        env = "BASCULE_ALLOW_DIRECT_ROUTING",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub allow_direct_routing: Option<bool>,
+    /// Let packets with this mark reach containers directly
+    #[arg(long, env = "BASCULE_BRIDGE_ACCEPT_FWMARK", value_name = "MARK[/MASK]")]
+    pub bridge_accept_fwmark: Option<String>,
+    /// `human` or `json` [default: human]
+    #[arg(
+        long,
+        env = "BASCULE_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        hide_possible_values = true
+    )]
+    pub log_format: Option<LogFormat>,
+    /// error, warn, info, debug, trace, or directives such as bascule::api=debug [default: info]
+    #[arg(long, env = "BASCULE_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+/// How the agent writes its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
