@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Agent, Netns, process};
+use crate::{Agent, Dockerd, Netns, process};
 
 const LIMIT: Duration = Duration::from_secs(10);
 /// No more lines of a map than this: some have a quarter of a million entries.
@@ -33,6 +33,19 @@ pub fn agent(agent: &Agent) {
         text += &format!("----- pin {pin} -----\n{}\n", head(&out));
     }
     show(&text);
+}
+
+/// Prints the end of a Docker daemon's log, and its host, to standard error.
+pub fn daemon(docker: &Dockerd) {
+    let log = docker.log();
+    let lines: Vec<&str> = log.lines().collect();
+    let tail = &lines[lines.len().saturating_sub(LINES)..];
+    let host = docker.host.name();
+    show(&format!(
+        "\n===== dockerd in {host} =====\n{}\n{}",
+        tail.join("\n"),
+        namespace(&docker.host)
+    ));
 }
 
 #[expect(clippy::print_stderr, reason = "what is printed is shown with the test's failure")]

@@ -9,6 +9,7 @@
 //! - [`traffic`]: servers, clients and bulk transfers; [`frame`]: frames by hand; [`capture`]: what
 //!   really was on a wire, with checksums verified independently of the code under test.
 //! - [`tunnel`]: a VPN; [`foreign`]: programs of others on the same interfaces; [`firewall`]: a host's own.
+//! - [`dockerd`]: a real dockerd in a host's namespace.
 //! - [`vm`]: other kernels than the running one.
 //! - [`wait`]: conditions with deadlines, never sleeps for luck.
 //!
@@ -19,6 +20,7 @@ pub mod api;
 pub mod capture;
 pub mod checksum;
 pub mod container;
+pub mod dockerd;
 pub mod dump;
 pub mod firewall;
 pub mod foreign;
@@ -35,6 +37,7 @@ pub mod wait;
 
 pub use agent::Agent;
 pub use container::Container;
+pub use dockerd::Dockerd;
 pub use netns::Netns;
 pub use topology::Topology;
 

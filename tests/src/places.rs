@@ -20,11 +20,7 @@ pub struct Places {
 impl Places {
     /// Makes the directories.
     pub fn new() -> Self {
-        static SWEEP: Once = Once::new();
-        SWEEP.call_once(sweep);
-        let prefix = format!("{PREFIX}{}-", std::process::id());
-        let root = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a directory");
-        let places = Self { root };
+        let places = Self { root: directory() };
         for dir in [places.state(), places.run(), places.bpffs()] {
             fs::create_dir(&dir).unwrap_or_else(|e| panic!("cannot create {}: {e}", dir.display()));
         }
@@ -85,6 +81,14 @@ impl Places {
         names.sort();
         names
     }
+}
+
+/// Makes a directory that vanishes with the value or, if the test dies, with the next test's start.
+pub fn directory() -> TempDir {
+    static SWEEP: Once = Once::new();
+    SWEEP.call_once(sweep);
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir().expect("a directory")
 }
 
 impl Default for Places {
@@ -151,6 +155,32 @@ pub fn cgroup() -> PathBuf {
         .clone()
 }
 
+/// Makes another cgroup beside the test's own, for what must not be among the test's processes.
+pub fn cgroup_beside(name: &str) -> PathBuf {
+    let path = cgroup_root().join(format!("{PREFIX}{}-{name}", std::process::id()));
+    fs::create_dir_all(&path).expect("a cgroup of the test's own");
+    path
+}
+
+/// Ends whatever is in a cgroup and removes it with all below it.
+pub fn remove_cgroup(path: &Path) {
+    fs::write(path.join("cgroup.kill"), "1").ok();
+    let start = std::time::Instant::now();
+    while remove_empty(path).is_err() && start.elapsed() < crate::wait::SOON {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// A cgroup is removed by rmdir alone: its files are not files.
+fn remove_empty(path: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(path)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path())?;
+        }
+    }
+    fs::remove_dir(path)
+}
+
 fn cgroup_root() -> PathBuf {
     fs::read_to_string("/proc/self/mountinfo")
         .unwrap_or_default()
@@ -163,20 +193,22 @@ fn cgroup_root() -> PathBuf {
 
 /// Removes what test processes that are dead left: directories with their mounts, and cgroups.
 fn sweep() {
-    for dir in [std::env::temp_dir(), cgroup_root()] {
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+    let cgroups = cgroup_root();
+    for dir in [std::env::temp_dir(), cgroups.clone()] {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let Some(rest) = name.strip_prefix(PREFIX) else { continue };
             let pid = rest.split('-').next().unwrap_or_default();
             if pid.parse::<u32>().is_err() || Path::new("/proc").join(pid).exists() {
                 continue;
             }
+            if dir == cgroups {
+                remove_cgroup(&entry.path());
+                continue;
+            }
             unmount_below(&entry.path());
             forget_names(&entry.path());
-            // A cgroup is removed by rmdir alone: its files are not files.
-            if fs::remove_dir(entry.path()).is_err() {
-                fs::remove_dir_all(entry.path()).ok();
-            }
+            fs::remove_dir_all(entry.path()).ok();
         }
     }
 }

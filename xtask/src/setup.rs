@@ -30,7 +30,7 @@ struct Tool {
 }
 
 /// What the tests and the demo run.
-const TOOLS: [Tool; 25] = [
+const TOOLS: [Tool; 27] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "bridge", package: "iproute2" },
     Tool { program: "tc", package: "iproute2" },
@@ -56,6 +56,8 @@ const TOOLS: [Tool; 25] = [
     Tool { program: "nsenter", package: "util-linux" },
     Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" },
     Tool { program: "busybox", package: "busybox-static" },
+    Tool { program: "dockerd", package: "docker.io" },
+    Tool { program: "docker", package: "docker.io" },
 ];
 
 /// The compiler with library sources, as Debian has it, and its linter.
@@ -322,6 +324,9 @@ impl Apt {
             ("prometheus", "prometheus.service"),
             ("firewalld", "firewalld.service"),
             ("ufw", "ufw.service"),
+            ("docker.io", "docker.service"),
+            ("docker.io", "docker.socket"),
+            ("docker.io", "containerd.service"),
         ] {
             if packages.contains(&package) {
                 keep_off(unit);
