@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -73,7 +73,7 @@ impl Dockerd {
             let pid = world.id();
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
             let init = children.split_whitespace().next()?.parse().ok()?;
-            Path::new(&format!("/proc/{init}/root/run/ready")).exists().then_some(init)
+            root_of(init).join("run/ready").exists().then_some(init)
         });
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let mut docker =
@@ -151,7 +151,7 @@ impl Dockerd {
 
     /// The daemon's `/`, seen from outside of its world.
     pub fn root(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root", self.init))
+        root_of(self.init)
     }
 
     /// A command that will run where the daemon does.
@@ -223,6 +223,11 @@ impl Dockerd {
     pub fn version(&self) -> String {
         self.ok("version --format {{.Server.Version}}")
     }
+}
+
+/// A process's `/`, for others to look into.
+fn root_of(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/root"))
 }
 
 impl Drop for Dockerd {
