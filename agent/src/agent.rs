@@ -18,7 +18,7 @@ use tokio::{
 pub use crate::cleanup::{Cleaned, CleanupError, cleanup};
 use crate::{
     api::{self, proto},
-    config::{Bridge, Config, Ipv6},
+    config::{Bridge, Config, Given, Ipv6},
     kernel::{
         self,
         bpf::{self, BpfError, CgroupHook, Features, Hooks, Pins, Programs, Report, Sizes, Tables},
@@ -30,8 +30,9 @@ use crate::{
     plan::Settings,
     proxy::Proxy,
     reconcile::{Driver, Machine, Options, Places, StartError},
+    reload::Reload,
     state::{
-        DefaultIpv6, DefaultNetwork,
+        DefaultIpv6, DefaultNetwork, DefaultPlace,
         store::{Store, StoreError},
     },
     telemetry::{self, Events, Metrics, SharedNames, log},
@@ -89,8 +90,8 @@ pub enum AgentError {
 }
 
 /// Runs the agent until it is told to stop.
-pub fn run(config: &Config) -> Result<(), AgentError> {
-    log::init(&config.log_level, config.log_format)?;
+pub fn run(config: &Config, given: &Given) -> Result<(), AgentError> {
+    let filter = log::init(&config.log_level, config.log_format)?;
     if !Uid::effective().is_root() {
         return Err(AgentError::NotRoot);
     }
@@ -100,7 +101,7 @@ pub fn run(config: &Config) -> Result<(), AgentError> {
     let _locks = Locks::take(&config.state_dir, &config.run_dir)?;
     let _namespace = NamespaceLock::take("bascule-agent")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(AgentError::Runtime)?.block_on(serve(config))
+    runtime.map_err(AgentError::Runtime)?.block_on(serve(config, given, filter))
 }
 
 fn make_directory(path: &Path) -> Result<(), AgentError> {
@@ -152,7 +153,7 @@ fn load(config: &Config) -> Result<Plane, AgentError> {
     })
 }
 
-async fn serve(config: &Config) -> Result<(), AgentError> {
+async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<(), AgentError> {
     let started_at = jiff::Timestamp::now();
     // Addresses are taken before anything is made or changed: a clash shows at once.
     let metrics_listener = telemetry::bind(config.metrics_listen).await?;
@@ -178,6 +179,7 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
     let store = Store::open(&config.state_dir)?;
     let options = options(config, own.cookie()?);
     let (driver, handle) = Driver::start(machine, store, &options, Arc::clone(&metrics)).await?;
+    let reload = Reload::listen(given, config, filter, handle.shared.clone());
     let mut warnings = attach_cgroup(config, &plane);
     let proxy = start_proxy(&plane, &metrics, &mut warnings);
     plane.hooks.sweep()?;
@@ -202,6 +204,7 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
         tokio::spawn(telemetry::serve(metrics_listener, Arc::clone(&metrics), stopped()));
     let listening = tokio::spawn(listen(Events::new(names), Arc::clone(&plane.tables)));
     let collecting = tokio::spawn(collect(plane.programs, plane.tables, metrics));
+    let reloading = tokio::spawn(reload.run());
     let driving = tokio::spawn(driver.run(stopped()));
     ready(config);
     told_to_stop().await;
@@ -214,6 +217,7 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
         tracing::warn!("requests that had begun were cut short");
     }
     listening.abort();
+    reloading.abort();
     collecting.abort();
     drop(proxy);
     // Not there any more is as good.
@@ -222,11 +226,18 @@ async fn serve(config: &Config) -> Result<(), AgentError> {
 }
 
 fn options(config: &Config, netns_cookie: u64) -> Options {
-    let bridge = match &config.bridge {
-        Bridge::None => DefaultNetwork::Absent,
-        Bridge::Automatic => DefaultNetwork::Automatic,
-        Bridge::Fixed(network) => DefaultNetwork::Fixed(*network),
-        Bridge::Brought(name) => DefaultNetwork::Brought(name.clone()),
+    let place = match &config.bridge {
+        Bridge::None => DefaultPlace::Absent,
+        Bridge::Automatic => DefaultPlace::Automatic,
+        Bridge::Fixed(network) => DefaultPlace::Fixed(*network),
+        Bridge::Brought(name) => DefaultPlace::Brought(name.clone()),
+    };
+    let bridge = DefaultNetwork {
+        place,
+        range: config.fixed_cidr,
+        icc: config.icc,
+        host_binding: config.ip,
+        mtu: config.mtu,
     };
     let settings = Settings {
         config: abi::Config {

@@ -12,6 +12,7 @@ pub mod model;
 pub mod plan;
 mod proxy;
 pub mod reconcile;
+mod reload;
 pub mod state;
 pub mod telemetry;
 mod why;

@@ -43,7 +43,7 @@ fn usage_errors_exit_with_two() {
         "policy deny add",
         "policy deny rm",
         "policy deny ls --output yaml",
-        "agent --bridge 10.0.0.1/33",
+        "agent --bip 10.0.0.1/33",
         "agent --metrics-listen foo",
     ] {
         let output = bascule(line);

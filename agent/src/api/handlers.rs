@@ -392,12 +392,17 @@ fn status(context: &Context) -> proto::Status {
     });
     let mut warnings = context.facts.warnings.clone();
     warnings.extend(snapshot.forwarding.iter().cloned());
+    let configured = &snapshot.configured;
+    let refused = configured.refused.iter();
+    warnings.extend(refused.map(|why| format!("the configuration is not reloaded: {why}")));
     proto::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         started_at: context.facts.started_at.map(|t| t.to_string()).unwrap_or_default(),
         places: context.facts.places.clone(),
         features: context.facts.features.clone(),
+        dns: configured.dns.clone(),
+        dns_search: configured.dns_search.clone(),
         uplinks: uplinks.collect(),
         networks: desired.networks.len(),
         containers: desired.containers.len(),

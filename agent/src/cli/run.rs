@@ -89,7 +89,7 @@ fn start(
     let addresses: Vec<_> = addresses.filter(|a| !a.is_empty()).cloned().collect();
     let interior = Interior {
         netns: (!started.netns.is_empty()).then(|| PathBuf::from(&started.netns)),
-        rest: own(&context.run_dir()?, id, &started.hostname, &addresses)?,
+        rest: own(context, id, &started.hostname, &addresses)?,
     };
     let what = Launch {
         command: command.to_vec(),
@@ -111,10 +111,12 @@ fn start(
 }
 
 /// Gives a sandbox files of its own.
-fn own(run_dir: &Path, id: &str, hostname: &str, addresses: &[String]) -> Result<Rest, Failure> {
-    let files = files::directory(run_dir, id);
+fn own(context: &Context, id: &str, hostname: &str, addresses: &[String]) -> Result<Rest, Failure> {
+    let files = files::directory(&context.run_dir()?, id);
+    let status: proto::Status = context.client()?.get(paths::STATUS).map_err(engine)?;
+    let resolver = files::Resolver { servers: status.dns, search: status.dns_search };
     let hostname = if hostname.is_empty() { output::id(id, false) } else { hostname };
-    files::write(&files, hostname, addresses)
+    files::write(&files, hostname, addresses, &resolver)
         .map_err(|error| Failure::from(error).with_code(exit::ENGINE))?;
     Ok(Rest::Own { hostname: hostname.to_owned(), files })
 }
@@ -268,7 +270,7 @@ fn interior(context: &Context, container: &proto::Container) -> Result<Interior,
                 .filter(|address| !address.is_empty())
                 .cloned()
                 .collect();
-            own(&run_dir, &container.id, &container.config.hostname, &addresses)?
+            own(context, &container.id, &container.config.hostname, &addresses)?
         }
     };
     let netns = (!key.as_os_str().is_empty()).then(|| key.to_owned());

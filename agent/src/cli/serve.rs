@@ -18,15 +18,16 @@ pub fn run_dir(global: &Global) -> Result<PathBuf, Failure> {
     match &global.run_dir {
         // A client needs nothing else of the file, and does not stumble over it.
         Some(dir) => Ok(dir.clone()),
-        None => Ok(resolve(global, AgentOptions::default())?.run_dir),
+        None => Ok(resolve(given(global, AgentOptions::default()))?.run_dir),
     }
 }
 
 /// Runs the agent, or removes what it left.
 pub fn agent(context: &Context, args: Agent) -> Result<u8, Failure> {
-    let config = resolve(&context.global, args.options)?;
+    let given = given(&context.global, args.options);
+    let config = resolve(given.clone())?;
     match args.verb {
-        None => agent::run(&config).map_err(anyhow::Error::from)?,
+        None => agent::run(&config, &given).map_err(anyhow::Error::from)?,
         Some(AgentVerb::Cleanup { purge }) => {
             let cleaned = agent::cleanup(&config, purge).map_err(anyhow::Error::from)?;
             return report(context, &cleaned);
@@ -35,8 +36,8 @@ pub fn agent(context: &Context, args: Agent) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-fn resolve(global: &Global, options: AgentOptions) -> Result<Config, Failure> {
-    Config::resolve(given(global, options)).map_err(|error| match error {
+fn resolve(given: Given) -> Result<Config, Failure> {
+    Config::resolve(given).map_err(|error| match error {
         ConfigError::Value { .. } => Failure::usage(error),
         ConfigError::File(_) => Failure::new(error),
     })
@@ -53,6 +54,13 @@ fn given(global: &Global, options: AgentOptions) -> Given {
         max_connections: options.max_connections,
         uplink: options.uplink,
         bridge: options.bridge,
+        bip: options.bip,
+        fixed_cidr: options.fixed_cidr,
+        icc: options.icc,
+        ip: options.ip,
+        mtu: options.mtu,
+        dns: options.dns,
+        dns_search: options.dns_search,
         ip_forward: options.ip_forward,
         ipv6: options.ipv6,
         fixed_cidr_v6: options.fixed_cidr_v6,

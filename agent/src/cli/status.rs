@@ -37,6 +37,14 @@ fn text(status: &proto::Status) -> String {
     if status.denied > 0 {
         add("Denied", format!("{} prefixes", status.denied));
     }
+    let search = match status.dns_search.as_slice() {
+        [] => None,
+        domains => Some(format!("search {}", domains.join(" "))),
+    };
+    let dns: Vec<_> = status.dns.iter().cloned().chain(search).collect();
+    if !dns.is_empty() {
+        add("DNS", dns.join(", "));
+    }
     let reconcile = &status.reconcile;
     let repairs: u64 = reconcile.repairs.values().sum();
     add(

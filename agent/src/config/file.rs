@@ -2,7 +2,7 @@
 
 use std::{
     io::ErrorKind,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -20,6 +20,13 @@ pub(super) struct File {
     pub(super) max_connections: Option<u32>,
     pub(super) uplink: Option<Vec<String>>,
     pub(super) bridge: Option<String>,
+    pub(super) bip: Option<String>,
+    pub(super) fixed_cidr: Option<String>,
+    pub(super) icc: Option<bool>,
+    pub(super) ip: Option<IpAddr>,
+    pub(super) mtu: Option<u32>,
+    pub(super) dns: Option<Vec<IpAddr>>,
+    pub(super) dns_search: Option<Vec<String>>,
     pub(super) ip_forward: Option<bool>,
     pub(super) ipv6: Option<bool>,
     pub(super) fixed_cidr_v6: Option<String>,
@@ -55,25 +62,43 @@ pub enum FileError {
     },
 }
 
-pub(super) fn read(path: &Path) -> Result<File, FileError> {
+/// A file that was read, and its text.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) content: File,
+    pub(super) text: String,
+}
+
+pub(super) fn read(path: &Path) -> Result<Read, FileError> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|source| FileError::Open { path: path.to_owned(), source })?;
-    toml::from_str(&text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let before = text.get(..at).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
+    let content = toml::from_str(&text).map_err(|error| {
+        let line = line_at(&text, error.span().map_or(0, |span| span.start));
         let key =
             text.lines().nth(line - 1).and_then(|l| l.split_once('=')).map(|(key, _)| key.trim());
         let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
         let message = error.message().replace('\n', ", ");
         FileError::Line { path: path.to_owned(), line, key, message }
-    })
+    })?;
+    Ok(Read { content, text })
 }
 
-pub(super) fn read_if_there(path: &Path) -> Result<File, FileError> {
+fn line_at(text: &str, at: usize) -> usize {
+    text.get(..at).unwrap_or_default().matches('\n').count() + 1
+}
+
+/// Returns the line in which a setting stands, and how it is spelled there; the flags have dashes.
+pub(super) fn line_of(text: &str, setting: &str) -> Option<(usize, String)> {
+    let key = setting.replace('-', "_");
+    let table = toml::de::DeTable::parse(text).ok()?;
+    let (found, _) = table.get_ref().get_key_value(key.as_str())?;
+    Some((line_at(text, found.span().start), key))
+}
+
+pub(super) fn read_if_there(path: &Path) -> Result<Read, FileError> {
     match read(path) {
         Err(FileError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            Ok(File::default())
+            Ok(Read::default())
         }
         result => result,
     }

@@ -10,7 +10,8 @@ use super::{Action, Owner, Settings, Xdp, diff, fake::Fake, vanished};
 use crate::{
     model::{Desired, NetworkId, Predefined, Sandbox},
     state::{
-        Change, ContainerSpec, DefaultNetwork, EndpointSpec, Facts, NetworkSpec, SubnetSpec, change,
+        Change, ContainerSpec, DefaultNetwork, DefaultPlace, EndpointSpec, Facts, NetworkSpec,
+        SubnetSpec, change,
     },
 };
 
@@ -110,7 +111,7 @@ impl World {
 #[test]
 fn one_container_takes_three_rounds_and_then_nothing_is_left_to_do() {
     let mut world = World::new();
-    world.change(&Change::DefaultNetwork(DefaultNetwork::Automatic));
+    world.change(&Change::DefaultNetwork(DefaultNetwork::at(DefaultPlace::Automatic)));
     world.network(1);
     world.container(1, 1);
     assert!(world.converge() <= 4);
@@ -374,7 +375,7 @@ proptest! {
     #[test]
     fn every_start_leads_to_what_is_desired(events in prop::collection::vec(event(), 0..24)) {
         let mut world = World::new();
-        world.change(&Change::DefaultNetwork(DefaultNetwork::Automatic));
+        world.change(&Change::DefaultNetwork(DefaultNetwork::at(DefaultPlace::Automatic)));
         for event in &events {
             happen(&mut world, event);
         }

@@ -19,4 +19,4 @@ mod sysctls;
 pub use driver::{Driver, Handle, Options, StartError};
 pub use machine::{Machine, Places};
 pub use names::usage;
-pub use status::{Failure, Shared, Snapshot};
+pub use status::{Configured, Failure, Shared, Snapshot};

@@ -35,9 +35,22 @@ pub struct UplinkSeen {
     pub deny: Option<&'static str>,
 }
 
+/// What the operator has set, as far as others ask for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configured {
+    /// Name servers of containers.
+    pub dns: Vec<String>,
+    /// Domains that they look up short names in.
+    pub dns_search: Vec<String>,
+    /// Why the configuration that was read last does not hold.
+    pub refused: Option<String>,
+}
+
 /// State after the last pass.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
+    /// What the operator has set.
+    pub configured: Configured,
     /// What was asked for.
     pub desired: Arc<Desired>,
     /// Interfaces that lead out of the host.
@@ -66,6 +79,7 @@ impl Snapshot {
     /// Returns the state before the first pass.
     pub fn new(desired: Desired) -> Self {
         Self {
+            configured: Configured::default(),
             desired: Arc::new(desired),
             uplinks: Vec::new(),
             forwarding: Vec::new(),
@@ -94,6 +108,11 @@ impl Shared {
     /// Returns the current state.
     pub fn get(&self) -> Arc<Snapshot> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes what the operator has set.
+    pub fn configured(&self, configured: Configured) {
+        self.update(|snapshot| snapshot.configured = configured);
     }
 
     /// Changes it.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
@@ -93,9 +93,24 @@ pub enum Change {
     Recover,
 }
 
+/// What the default network is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultNetwork {
+    /// Whether there is one, and with which addresses.
+    pub place: DefaultPlace,
+    /// The part of its subnet that dynamic addresses come from; where the addresses are free, the subnet.
+    pub range: Option<Ipv4Network>,
+    /// Whether containers on it talk to each other freely.
+    pub icc: bool,
+    /// Address that it publishes ports on where a mapping names none.
+    pub host_binding: Option<IpAddr>,
+    /// Its MTU; none is that of the way out, as long as it stands.
+    pub mtu: Option<u16>,
+}
+
 /// Whether there is a default network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DefaultNetwork {
+pub enum DefaultPlace {
     /// There is none.
     Absent,
     /// There is one, with addresses that are free.
@@ -104,6 +119,13 @@ pub enum DefaultNetwork {
     Fixed(Ipv4Network),
     /// There is one, on this bridge of the operator's, with its address.
     Brought(String),
+}
+
+impl DefaultNetwork {
+    /// Returns a default network of which nothing else is said.
+    pub const fn at(place: DefaultPlace) -> Self {
+        Self { place, range: None, icc: true, host_binding: None, mtu: None }
+    }
 }
 
 /// Whether the default network has IPv6.

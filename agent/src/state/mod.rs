@@ -14,8 +14,8 @@ pub mod store;
 mod subnet;
 
 pub use change::{
-    Change, ContainerSpec, DefaultIpv6, DefaultNetwork, EndpointSpec, NetworkSpec, Outcome,
-    SubnetSpec,
+    Change, ContainerSpec, DefaultIpv6, DefaultNetwork, DefaultPlace, EndpointSpec, NetworkSpec,
+    Outcome, SubnetSpec,
 };
 pub use facts::{Brought, Facts};
 pub use lifecycle::{brings, rules};

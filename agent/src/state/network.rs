@@ -1,15 +1,16 @@
 //! Networks come and go.
 
 mod brought;
+mod default;
 
-use std::{net::Ipv4Addr, str::FromStr};
+pub(super) use default::{default, default_ipv6};
 
 use super::{
-    DefaultIpv6, DefaultNetwork, Facts, NetworkSpec, Outcome, Rejected,
+    Facts, NetworkSpec, Outcome, Rejected,
     find::{self, Found},
     subnet::{self, Pools},
 };
-use crate::model::{Desired, Family, Name, Network, NetworkId, NetworkOptions, keys};
+use crate::model::{Desired, Family, Name, Network, NetworkId, NetworkOptions};
 
 /// Name of the default network's bridge.
 pub(super) const DEFAULT_BRIDGE: &str = "bascule0";
@@ -40,119 +41,6 @@ pub(super) fn create(
     };
     let new = New { id, name, addresses, bridge, brought, options, spec, predefined: false };
     insert(desired, facts, new)
-}
-
-/// Makes or removes the default network.
-pub(super) fn default(
-    desired: &mut Desired,
-    wanted: &DefaultNetwork,
-    facts: &mut Facts,
-) -> Result<Outcome, Rejected> {
-    let standing = desired.default_network().map(|n| n.id);
-    let Some(id) = standing else {
-        if *wanted == DefaultNetwork::Absent {
-            return Ok(Outcome::Nothing);
-        }
-        let id = new_id(desired, facts);
-        return make_default(desired, id, wanted, facts);
-    };
-    // One that stands keeps its addresses, containers have some of them; but it moves to another bridge.
-    let active = active(desired, id);
-    let moves = desired.networks.get(&id).is_some_and(|n| brought::moves(n, wanted, facts));
-    match wanted {
-        DefaultNetwork::Absent => {
-            if let Some(active) = active {
-                return Err(Rejected::forbidden(format!("network {} {active}", find::BRIDGE)));
-            }
-            drop_network(desired, id);
-            Ok(Outcome::Network(id))
-        }
-        _ if !moves => Ok(Outcome::Nothing),
-        _ => {
-            if let Some(active) = active {
-                return Err(Rejected::forbidden(format!(
-                    "network {} cannot move to another bridge: it {active}",
-                    find::BRIDGE
-                )));
-            }
-            drop_network(desired, id);
-            make_default(desired, id, wanted, facts)
-        }
-    }
-}
-
-/// Makes the default network.
-fn make_default(
-    desired: &mut Desired,
-    id: NetworkId,
-    wanted: &DefaultNetwork,
-    facts: &mut Facts,
-) -> Result<Outcome, Rejected> {
-    let spec = &NetworkSpec::default();
-    let (bridge, addresses) = match wanted {
-        DefaultNetwork::Brought(bridge) => {
-            let options = NetworkOptions::default();
-            (bridge.clone(), brought::addresses(desired, bridge, spec, &options, facts)?)
-        }
-        DefaultNetwork::Fixed(network) => {
-            let pool = subnet::fixed_pool(desired, (*network).into(), facts)?;
-            (DEFAULT_BRIDGE.to_owned(), Pools::from([(Family::V4, pool)]))
-        }
-        DefaultNetwork::Absent | DefaultNetwork::Automatic => {
-            let pool = subnet::default_pool(desired, facts)?;
-            (DEFAULT_BRIDGE.to_owned(), Pools::from([(Family::V4, pool)]))
-        }
-    };
-    bridge_is_free(desired, id, &bridge)?;
-    let pairs = [
-        (keys::DEFAULT_BRIDGE, "true".to_owned()),
-        (keys::ICC, "true".to_owned()),
-        (keys::MASQUERADE, "true".to_owned()),
-        (keys::HOST_BINDING, Ipv4Addr::UNSPECIFIED.to_string()),
-        (keys::BRIDGE, bridge.clone()),
-        (keys::MTU, brought::mtu(&bridge, facts).to_string()),
-    ];
-    let verbatim = pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let options = NetworkOptions::new(verbatim).map_err(Rejected::invalid)?;
-    let name = Name::from_str(find::BRIDGE).map_err(Rejected::invalid)?;
-    let brought = matches!(wanted, DefaultNetwork::Brought(_));
-    let new = New { id, name, addresses, bridge, brought, options, spec, predefined: true };
-    insert(desired, facts, new)
-}
-
-/// Gives the default network IPv6 addresses, or takes them from it. Those that containers have stay.
-pub(super) fn default_ipv6(
-    desired: &mut Desired,
-    wanted: DefaultIpv6,
-    facts: &mut Facts,
-) -> Result<Outcome, Rejected> {
-    // A bridge that is brought has the addresses that it has.
-    let Some(network) = desired.default_network().filter(|n| !n.brought) else {
-        return Ok(Outcome::Nothing);
-    };
-    let (id, subnet) = (network.id, network.ipv6.as_ref().map(|pool| pool.subnet));
-    let used =
-        desired.attachments(id).any(|(_, a)| a.endpoint.as_ref().is_some_and(|e| e.ip6.is_some()));
-    let fits = match (wanted, subnet) {
-        (DefaultIpv6::Off, None) | (DefaultIpv6::Automatic, Some(_)) => true,
-        (DefaultIpv6::Fixed(wanted), Some(subnet)) => subnet == wanted.into(),
-        _ => false,
-    };
-    if fits || used {
-        return Ok(Outcome::Nothing);
-    }
-    if let Some(network) = desired.networks.get_mut(&id) {
-        network.ipv6 = None;
-    }
-    let pool = match wanted {
-        DefaultIpv6::Off => None,
-        DefaultIpv6::Automatic => Some(subnet::default_pool6(desired, None, facts)?),
-        DefaultIpv6::Fixed(subnet) => Some(subnet::default_pool6(desired, Some(subnet), facts)?),
-    };
-    if let Some(network) = desired.networks.get_mut(&id) {
-        network.ipv6 = pool;
-    }
-    Ok(Outcome::Network(id))
 }
 
 pub(super) fn remove(desired: &mut Desired, reference: &str) -> Result<Outcome, Rejected> {

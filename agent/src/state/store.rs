@@ -292,7 +292,7 @@ mod tests {
     use super::*;
     use crate::{
         model::NetworkId,
-        state::{Change, ContainerSpec, DefaultNetwork, Facts, change},
+        state::{Change, ContainerSpec, DefaultNetwork, DefaultPlace, Facts, change},
     };
 
     fn container(name: &str) -> Change {
@@ -326,7 +326,7 @@ mod tests {
         assert!(store.load().unwrap().desired.is_none());
         store.commit(None, &desired).unwrap();
         for change in [
-            Change::DefaultNetwork(DefaultNetwork::Automatic),
+            Change::DefaultNetwork(DefaultNetwork::at(DefaultPlace::Automatic)),
             container("c1"),
             container("c2"),
             Change::Start("c1".into()),

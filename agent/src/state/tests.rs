@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 
+mod default;
 mod ipv6;
 
 use super::{change::revert, *};
@@ -26,7 +27,7 @@ impl World {
 
     fn with_default() -> Self {
         let mut world = Self::new();
-        world.ok(&Change::DefaultNetwork(DefaultNetwork::Automatic));
+        world.ok(&Change::DefaultNetwork(DefaultNetwork::at(DefaultPlace::Automatic)));
         world
     }
 
@@ -116,7 +117,10 @@ fn s56_the_default_network_is_made_once_and_stays() {
         (default.ipv4.as_ref().unwrap().subnet.to_string(), default.bridge.as_str()),
         ("172.17.0.0/16".into(), "bascule0")
     );
-    assert_eq!(world.ok(&Change::DefaultNetwork(DefaultNetwork::Automatic)), Outcome::Nothing);
+    assert_eq!(
+        world.ok(&Change::DefaultNetwork(DefaultNetwork::at(DefaultPlace::Automatic))),
+        Outcome::Nothing
+    );
     for (name, text) in
         [("bridge", "bridge is a pre"), ("host", "host is a pre"), ("none", "none is a pre")]
     {

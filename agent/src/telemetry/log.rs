@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,16 +24,34 @@ pub enum LogError {
         "cannot understand the log level {0:?}: {1} (a level such as debug, or a filter such as info,bascule::reconcile=trace)"
     )]
     Filter(String, String),
+    /// There are no logs any more.
+    #[error("cannot change the log level: {0}")]
+    Reload(#[from] reload::Error),
     /// Something else in this process has done it before.
     #[error("cannot set up logs: {0}")]
     Installed(#[from] tracing_subscriber::util::TryInitError),
 }
 
+/// Which lines are written, to be changed while they are.
+#[derive(Clone, Debug)]
+pub struct Filter(reload::Handle<EnvFilter, Registry>);
+
+impl Filter {
+    /// Changes it to a level or a list of `target=level`.
+    pub fn set(&self, filter: &str) -> Result<(), LogError> {
+        Ok(self.0.reload(parse(filter)?)?)
+    }
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::try_new(filter)
+        .map_err(|error| LogError::Filter(filter.to_owned(), error.to_string()))
+}
+
 /// Sets up the logs of this process; `filter` is a level or a list of `target=level`.
-pub fn init(filter: &str, format: Format) -> Result<(), LogError> {
-    let parsed = EnvFilter::try_new(filter)
-        .map_err(|error| LogError::Filter(filter.to_owned(), error.to_string()))?;
-    let registry = tracing_subscriber::registry().with(parsed);
+pub fn init(filter: &str, format: Format) -> Result<Filter, LogError> {
+    let (layer, handle) = reload::Layer::new(parse(filter)?);
+    let registry = tracing_subscriber::registry().with(layer);
     match format {
         Format::Human => {
             let stderr = std::io::stderr;
@@ -43,7 +63,7 @@ pub fn init(filter: &str, format: Format) -> Result<(), LogError> {
             registry.with(lines).try_init()?;
         }
     }
-    Ok(())
+    Ok(Filter(handle))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod cleanup;
 mod crash;
 mod lifecycle;
+mod options;
 mod places;
 mod refusals;
 mod restart;

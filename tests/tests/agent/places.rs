@@ -12,7 +12,7 @@ fn the_configuration_file_counts_where_nothing_else_is_said() {
     agent.wait_ready();
     assert!(!net.host.interfaces().contains(&"bascule0".to_owned()));
     agent.stop();
-    agent.launch_with(&Settings::default().arg(&["--bridge", "10.86.0.1/24"]));
+    agent.launch_with(&Settings::default().arg(&["--bip", "10.86.0.1/24"]));
     agent.wait_ready();
     assert_eq!(net.host.addresses("bascule0")[0].0.to_string(), "10.86.0.1");
 }

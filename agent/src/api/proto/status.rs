@@ -20,6 +20,10 @@ pub struct Status {
     pub places: Map,
     /// What the kernel offers, as probed.
     pub features: Map,
+    /// Name servers that containers are given; none, those of the host.
+    pub dns: Vec<String>,
+    /// Domains that they look up short names in; none, those of the host, and `.` is none at all.
+    pub dns_search: Vec<String>,
     /// Interfaces that lead out of the host.
     pub uplinks: Vec<UplinkStatus>,
     /// Number of networks.

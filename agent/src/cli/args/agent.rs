@@ -1,6 +1,9 @@
 //! What can be written behind `bascule agent`, and behind every verb about where the agent is.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Subcommand, ValueEnum};
 
@@ -48,9 +51,37 @@ pub struct AgentOptions {
     /// Interfaces that lead out of the host, as globs; repeatable [default: every one that does]
     #[arg(long, env = "BASCULE_UPLINK", value_name = "GLOB", value_delimiter = ',')]
     pub uplink: Vec<String>,
-    /// Address and prefix of the default network, a bridge that is there for it, or `none`
-    #[arg(short, long, env = "BASCULE_BRIDGE", value_name = "CIDR|BRIDGE|none")]
+    /// A bridge that is there for the default network, or `none` [default: bascule0, made by the agent]
+    #[arg(short, long, env = "BASCULE_BRIDGE", value_name = "BRIDGE|none")]
     pub bridge: Option<String>,
+    /// Address and prefix of the default network's bridge [default: 172.17.0.1/16, or what is free]
+    #[arg(long, env = "BASCULE_BIP", value_name = "CIDR")]
+    pub bip: Option<String>,
+    /// Part of the default network's subnet that automatic addresses come from; without --bip, the subnet
+    #[arg(long, env = "BASCULE_FIXED_CIDR", value_name = "CIDR")]
+    pub fixed_cidr: Option<String>,
+    /// Let containers of the default network talk to each other [default: true]
+    #[arg(
+        long,
+        env = "BASCULE_ICC",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub icc: Option<bool>,
+    /// Host address that the default network publishes ports on where -p names none [default: all]
+    #[arg(long, env = "BASCULE_IP", value_name = "IP")]
+    pub ip: Option<IpAddr>,
+    /// MTU of the default network; other networks have -o com.docker.network.driver.mtu [default: the uplink's]
+    #[arg(long, env = "BASCULE_MTU", value_name = "BYTES")]
+    pub mtu: Option<u32>,
+    /// Name server in the /etc/resolv.conf of commands; repeatable [default: as on the host]
+    #[arg(long, env = "BASCULE_DNS", value_name = "IP", value_delimiter = ',')]
+    pub dns: Vec<IpAddr>,
+    /// Domain in the search line of that file, `.` for none; repeatable [default: as on the host]
+    #[arg(long, env = "BASCULE_DNS_SEARCH", value_name = "DOMAIN", value_delimiter = ',')]
+    pub dns_search: Vec<String>,
     /// Switch forwarding on: IPv4's at start, IPv6's with the first network that has it [default: true]
     #[arg(
         long,

@@ -24,13 +24,46 @@ pub fn directory(run_dir: &Path, id: &str) -> PathBuf {
     run_dir.join("containers").join(id)
 }
 
+/// What the operator has set for names; what is empty is as on the host.
+#[derive(Clone, Debug, Default)]
+pub struct Resolver {
+    /// Name servers.
+    pub servers: Vec<String>,
+    /// Domains that short names are looked up in; a lone dot is none.
+    pub search: Vec<String>,
+}
+
+impl Resolver {
+    /// Puts what was set in the place of what the host has.
+    fn in_place_of(&self, host: &str) -> String {
+        let replaced = |line: &str| match line.split_whitespace().next() {
+            Some("nameserver") => !self.servers.is_empty(),
+            Some("search" | "domain") => !self.search.is_empty(),
+            _ => false,
+        };
+        let kept = host.lines().filter(|line| !replaced(line)).map(|line| format!("{line}\n"));
+        let mut text: String = kept.collect();
+        text.extend(self.servers.iter().map(|server| format!("nameserver {server}\n")));
+        let search: Vec<_> = self.search.iter().filter(|domain| *domain != ".").cloned().collect();
+        if !search.is_empty() {
+            text += &format!("search {}\n", search.join(" "));
+        }
+        text
+    }
+}
+
 /// Writes the files of a container. They are written in place: commands that run have them mounted.
-pub fn write(dir: &Path, hostname: &str, addresses: &[String]) -> anyhow::Result<()> {
+pub fn write(
+    dir: &Path,
+    hostname: &str,
+    addresses: &[String],
+    resolver: &Resolver,
+) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     // A host without one has no servers, and neither has the container.
     let resolv = fs::read("/etc/resolv.conf").unwrap_or_default();
-    let contents =
-        [hosts(hostname, addresses).into_bytes(), resolv, format!("{hostname}\n").into()];
+    let resolv = resolver.in_place_of(&String::from_utf8_lossy(&resolv));
+    let contents = [hosts(hostname, addresses), resolv, format!("{hostname}\n")];
     for (name, content) in NAMES.iter().zip(contents) {
         let path = dir.join(name);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
@@ -62,11 +95,28 @@ mod tests {
     }
 
     #[test]
+    fn s129_the_agents_servers_and_domains_stand_in_the_place_of_the_hosts() {
+        let host =
+            "# by hand\nnameserver 192.0.2.53\nsearch a.example b.example\noptions ndots:2\n";
+        let of = |servers: &[&str], search: &[&str]| {
+            let list = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect();
+            Resolver { servers: list(servers), search: list(search) }.in_place_of(host)
+        };
+        assert_eq!(of(&[], &[]), host, "S131");
+        let dns = of(&["9.9.9.9", "2001:db8::53"], &["example.com"]);
+        assert_eq!(
+            dns,
+            "# by hand\noptions ndots:2\nnameserver 9.9.9.9\nnameserver 2001:db8::53\nsearch example.com\n"
+        );
+        assert_eq!(of(&[], &["."]), "# by hand\nnameserver 192.0.2.53\noptions ndots:2\n", "S128");
+    }
+
+    #[test]
     fn s125_three_files_are_written_and_written_over() {
         let dir = tempfile::tempdir().expect("a directory");
         let dir = directory(dir.path(), "abc");
-        write(&dir, "c1", &[]).expect("written");
-        write(&dir, "c2", &["10.0.0.2/8".into()]).expect("written again");
+        write(&dir, "c1", &[], &Resolver::default()).expect("written");
+        write(&dir, "c2", &["10.0.0.2/8".into()], &Resolver::default()).expect("written again");
         assert_eq!(fs::read_to_string(dir.join("hostname")).expect("there"), "c2\n");
         assert!(fs::read_to_string(dir.join("hosts")).expect("there").contains("10.0.0.2\tc2"));
         assert!(dir.join("resolv.conf").exists());

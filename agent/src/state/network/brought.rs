@@ -4,10 +4,10 @@ use ipnetwork::IpNetwork;
 
 use super::{
     super::{
-        NetworkSpec,
+        DefaultPlace, NetworkSpec,
         subnet::{self, Pools},
     },
-    DefaultNetwork, Facts, Rejected,
+    Facts, Rejected,
 };
 use crate::model::{Desired, Family, Network, NetworkOptions};
 
@@ -73,9 +73,9 @@ pub(super) fn mtu(name: &str, facts: &Facts) -> u16 {
 }
 
 /// Returns whether a default network that stands has to move to another bridge, or to other addresses.
-pub(super) fn moves(network: &Network, wanted: &DefaultNetwork, facts: &Facts) -> bool {
+pub(super) fn moves(network: &Network, wanted: &DefaultPlace, facts: &Facts) -> bool {
     match wanted {
-        DefaultNetwork::Brought(name) => {
+        DefaultPlace::Brought(name) => {
             let stands = network.brought && network.bridge == *name;
             // A bridge that cannot be used now is no reason to forget the network.
             let gateway = || network.ipv4.as_ref().and_then(|p| p.with_prefix(p.gateway?));

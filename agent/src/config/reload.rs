@@ -1,0 +1,67 @@
+//! What is different between two configurations, and what of it takes effect while the agent runs.
+
+use super::Config;
+
+/// A setting that is another one now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// The setting, as its flag is called.
+    pub key: &'static str,
+    /// Whether it takes effect while the agent runs.
+    pub at_once: bool,
+}
+
+impl Config {
+    /// Returns what a new configuration would change.
+    pub fn changes(&self, new: &Self) -> Vec<Changed> {
+        // Named one by one, so that no setting can be forgotten here.
+        let Self {
+            state_dir,
+            run_dir,
+            bpffs,
+            cgroup,
+            metrics_listen,
+            max_connections,
+            uplinks,
+            bridge,
+            fixed_cidr,
+            icc,
+            ip,
+            mtu,
+            dns,
+            dns_search,
+            ip_forward,
+            ipv6,
+            ip_masq,
+            allow_direct_routing,
+            accept_mark,
+            log_format,
+            log_level,
+        } = self;
+        let all = [
+            ("state-dir", *state_dir != new.state_dir, false),
+            ("run-dir", *run_dir != new.run_dir, false),
+            ("bpffs", *bpffs != new.bpffs, false),
+            ("cgroup", *cgroup != new.cgroup, false),
+            ("metrics-listen", *metrics_listen != new.metrics_listen, false),
+            ("max-connections", *max_connections != new.max_connections, false),
+            ("uplink", *uplinks != new.uplinks, false),
+            ("bridge or bip", *bridge != new.bridge, false),
+            ("fixed-cidr", *fixed_cidr != new.fixed_cidr, false),
+            ("icc", *icc != new.icc, false),
+            ("ip", *ip != new.ip, false),
+            ("mtu", *mtu != new.mtu, false),
+            ("dns", *dns != new.dns, true),
+            ("dns-search", *dns_search != new.dns_search, true),
+            ("ip-forward", *ip_forward != new.ip_forward, false),
+            ("ipv6 or fixed-cidr-v6", *ipv6 != new.ipv6, false),
+            ("ip-masq", *ip_masq != new.ip_masq, false),
+            ("allow-direct-routing", *allow_direct_routing != new.allow_direct_routing, false),
+            ("bridge-accept-fwmark", *accept_mark != new.accept_mark, false),
+            ("log-format", *log_format != new.log_format, false),
+            ("log-level", *log_level != new.log_level, true),
+        ];
+        let changed = all.into_iter().filter(|(_, differs, _)| *differs);
+        changed.map(|(key, _, at_once)| Changed { key, at_once }).collect()
+    }
+}
