@@ -137,6 +137,12 @@ impl Pool {
         let first = self.with_prefix(ipam::first(self.subnet));
         IpNetwork::new(gateway, 64).into_iter().chain(first).collect()
     }
+
+    /// Returns whom containers see where the host speaks to them, or for them: the gateway, if it has an
+    /// address of the subnet, else the bridge's. A server could not answer `fe80::1` as it does others.
+    pub fn host_side(&self) -> Option<IpAddr> {
+        self.on_bridge().last().map(IpNetwork::ip)
+    }
 }
 
 impl Network {

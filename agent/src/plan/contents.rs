@@ -14,7 +14,8 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::{Entry, Settings, deny, diff::View, host};
 use crate::model::{
-    self, Container, ContainerId, Desired, Family, GatewayMode, Network, PortRange, PublishedRule,
+    self, Container, ContainerId, Desired, Family, GatewayMode, Network, Pool, PortRange,
+    PublishedRule,
 };
 
 /// Contents of every map that the agent writes.
@@ -89,10 +90,11 @@ impl Contents {
 
     fn network(&mut self, network: &Network, bridge: u32, gateway_mac: Mac, settings: &Settings) {
         let options = &network.options;
+        let host_side = |family| network.pool(family).and_then(Pool::host_side);
         let value = abi::Network {
             flags: flags(network, settings),
             bridge,
-            gateway4: match network.gateway(Family::V4) {
+            gateway4: match host_side(Family::V4) {
                 Some(IpAddr::V4(gateway)) => gateway.into(),
                 _ => Ip4::UNSPECIFIED,
             },
@@ -100,7 +102,7 @@ impl Contents {
             mtu: network.mtu.into(),
             gateway_mac,
             pad: 0,
-            gateway6: match network.gateway(Family::V6) {
+            gateway6: match host_side(Family::V6) {
                 Some(IpAddr::V6(gateway)) => gateway.into(),
                 _ => Ip6::UNSPECIFIED,
             },

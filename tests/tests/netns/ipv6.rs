@@ -263,6 +263,12 @@ fn s166_s174_the_default_network_by_fe80_1() {
     traffic::answers(&c1.ns, "fe80::1%eth0");
     traffic::answers(&c1.ns, OUTSIDE6);
     traffic::reaches(&stage.net.outside, at6(HOST6, 8080));
+    // A hairpin comes from the bridge's other address: `fe80::1` is answered on the link, past the flow.
+    let c2 = stage.agent.container("c2", "bridge", "");
+    for client in [&c1, &c2] {
+        let seen_as = traffic::reaches(&client.ns, at6(HOST6, 8080));
+        assert_eq!(seen_as.ip().to_string(), "2001:db8:1::1");
+    }
 }
 
 #[test]
