@@ -24,6 +24,9 @@ const BPF_ADJ_ROOM_MAC: u32 = 1;
 /// addresses. Without the flag, a device that sums whole frames (CHECKSUM_COMPLETE) is misunderstood.
 const BPF_F_IPV6: u64 = 0x80;
 
+/// Offsets that are known when the program is compiled lie below this, in bytes: Ethernet and IP without options.
+const NEAR: u32 = 64;
+
 /// A frame in the kernel, whose IP header is at this offset.
 pub struct Skb<const NETWORK: u32 = L3> {
     skb: *mut __sk_buff,
@@ -187,6 +190,19 @@ impl<const NETWORK: u32> Packet for Skb<NETWORK> {
 
     #[inline(always)]
     fn store<T: Wire>(&mut self, offset: u32, value: T) -> Option<()> {
+        // SAFETY: as above.
+        let start = self.field(|skb| unsafe { &raw mut (*skb).data }) as usize;
+        // SAFETY: as above.
+        let end = self.field(|skb| unsafe { &raw mut (*skb).data_end }) as usize;
+        let at = start + offset as usize;
+        // The helper's call and copy cost as much as two look-ups. The kernel sees that the program writes and
+        // gives a cloned frame a head of its own before it runs (tc_cls_act_prologue).
+        if offset < NEAR && at + size_of::<T>() <= end {
+            // SAFETY: the bytes lie within the linear part of the frame, as just checked; of the alignment, see
+            // `load`.
+            unsafe { (at as *mut T).write(value) };
+            return Some(());
+        }
         // SAFETY: the buffer has the length that is passed; the helper checks the frame's bounds and
         // makes the bytes writable.
         let failed = unsafe {
