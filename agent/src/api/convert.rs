@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use super::proto;
+use super::{proto, route::ApiVersion};
 use crate::{
     model::{MacAddress, Sandbox, keys},
     state::{Change, ContainerSpec, EndpointSpec, NetworkSpec, Rejected, SubnetSpec},
@@ -10,7 +10,15 @@ use crate::{
 
 type Result<T> = std::result::Result<T, Rejected>;
 
-pub(super) fn network_create(request: proto::NetworkCreate) -> Result<Change> {
+/// Reads a wish for a network, in a version of the API: before 1.48 there was none without IPv4.
+pub(super) fn network_create(
+    mut request: proto::NetworkCreate,
+    version: ApiVersion,
+) -> Result<Change> {
+    if version < ApiVersion(1, 48) {
+        request.enable_ipv4 = None;
+    }
+
     if !["", "bridge", "default"].contains(&request.driver.as_str()) {
         return Err(Rejected::new(
             crate::state::Kind::NotFound,

@@ -1,15 +1,25 @@
 //! The agent's own API: HTTP/1.1 with JSON over a unix socket.
 //!
 //! [`proto`] holds what crosses the socket and [`paths`] where; both are shared with the command line.
-//! [`server`] is the transport with its rules, `route` says which request is meant, `handlers` answer it.
+//! `socket` says who may come in, [`server`] is the transport with its rules, `route` says which request is
+//! meant, `handlers` answer it.
 
 pub mod client;
+mod containers;
 mod convert;
+mod engine;
+mod events;
+mod filters;
 mod handlers;
+mod networks;
 pub mod paths;
 pub mod policy;
 pub mod proto;
+mod reply;
+mod request;
 mod route;
 pub mod server;
+mod socket;
+mod status;
 mod view;
 pub mod why;

@@ -13,6 +13,10 @@ pub const ENGINE_VERSION: &str = concat!("28.5.2-bascule-", env!("CARGO_PKG_VERS
 pub const PING: &str = "/_ping";
 /// `GET`: [`super::proto::Version`].
 pub const VERSION: &str = "/version";
+/// `GET`: [`super::proto::Info`].
+pub const INFO: &str = "/info";
+/// `GET`: [`super::proto::Event`], one a line, as they happen.
+pub const EVENTS: &str = "/events";
 /// `GET`: list of [`super::proto::Network`].
 pub const NETWORKS: &str = "/networks";
 /// `POST` [`super::proto::NetworkCreate`]: [`super::proto::NetworkCreated`].

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::handlers::{Context, Reply, Request};
+use super::{handlers::Context, reply::Reply, request::Request};
 use crate::{
     kernel::bpf::BpfError,
     state::{Change, Rejected},

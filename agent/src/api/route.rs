@@ -2,26 +2,28 @@
 
 use super::paths;
 
-/// A request that is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Route {
     Ping,
     Version,
+    Info,
+    Events,
     Networks,
     NetworkCreate,
     NetworkPrune,
-    Network(String),
-    NetworkRemove(String),
-    NetworkConnect(String),
-    NetworkDisconnect(String),
+    Network,
+    NetworkRemove,
+    NetworkConnect,
+    NetworkDisconnect,
     Containers,
-    Container(String),
+    Container,
     ContainerCreate,
-    ContainerRemove(String),
-    ContainerStart(String),
-    ContainerStop(String),
-    ContainerProcess(String),
-    ContainerPorts(String),
+    ContainerRemove,
+    ContainerStart,
+    ContainerStop,
+    ContainerProcess,
+    ContainerPorts,
     Denials,
     Deny,
     Undeny,
@@ -29,99 +31,128 @@ pub(super) enum Route {
     Status,
 }
 
-impl Route {
-    /// Returns the pattern that metrics know the request by.
-    pub(super) const fn pattern(&self) -> &'static str {
-        match self {
-            Self::Ping => paths::PING,
-            Self::Version => paths::VERSION,
-            Self::Networks => paths::NETWORKS,
-            Self::NetworkCreate => paths::NETWORKS_CREATE,
-            Self::NetworkPrune => paths::NETWORKS_PRUNE,
-            Self::Network(_) => "/networks/{id}",
-            Self::NetworkRemove(_) => "DELETE /networks/{id}",
-            Self::NetworkConnect(_) => "/networks/{id}/connect",
-            Self::NetworkDisconnect(_) => "/networks/{id}/disconnect",
-            Self::Containers => paths::CONTAINERS,
-            Self::Container(_) => "/containers/{id}/json",
-            Self::ContainerCreate => paths::BASCULE_CONTAINERS,
-            Self::ContainerRemove(_) => "DELETE /bascule/v1/containers/{id}",
-            Self::ContainerStart(_) => "/bascule/v1/containers/{id}/start",
-            Self::ContainerStop(_) => "/bascule/v1/containers/{id}/stop",
-            Self::ContainerProcess(_) => "/bascule/v1/containers/{id}/process",
-            Self::ContainerPorts(_) => "/bascule/v1/containers/{id}/ports",
-            Self::Denials => paths::POLICY_DENY,
-            Self::Deny => "POST /bascule/v1/policy/deny",
-            Self::Undeny => "DELETE /bascule/v1/policy/deny",
-            Self::Why => paths::WHY,
-            Self::Status => paths::STATUS,
-        }
-    }
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    /// What is asked for.
+    pub(super) route: Route,
+    /// Method.
+    pub(super) method: &'static str,
+    /// Path; `{id}` stands for one segment.
+    pub(super) path: &'static str,
 }
+
+const fn row(route: Route, method: &'static str, path: &'static str) -> Row {
+    Row { route, method, path }
+}
+
+/// Everything that is served. A path that is spelled out comes before one with `{id}` in its place.
+pub(super) const TABLE: &[Row] = &[
+    row(Route::Ping, "GET", paths::PING),
+    row(Route::Ping, "HEAD", paths::PING),
+    row(Route::Version, "GET", paths::VERSION),
+    row(Route::Info, "GET", paths::INFO),
+    row(Route::Events, "GET", paths::EVENTS),
+    row(Route::Networks, "GET", paths::NETWORKS),
+    row(Route::NetworkCreate, "POST", paths::NETWORKS_CREATE),
+    row(Route::NetworkPrune, "POST", paths::NETWORKS_PRUNE),
+    row(Route::Network, "GET", "/networks/{id}"),
+    row(Route::NetworkRemove, "DELETE", "/networks/{id}"),
+    row(Route::NetworkConnect, "POST", "/networks/{id}/connect"),
+    row(Route::NetworkDisconnect, "POST", "/networks/{id}/disconnect"),
+    row(Route::Containers, "GET", paths::CONTAINERS),
+    row(Route::Container, "GET", "/containers/{id}/json"),
+    row(Route::ContainerCreate, "POST", paths::BASCULE_CONTAINERS),
+    row(Route::ContainerRemove, "DELETE", "/bascule/v1/containers/{id}"),
+    row(Route::ContainerStart, "POST", "/bascule/v1/containers/{id}/start"),
+    row(Route::ContainerStop, "POST", "/bascule/v1/containers/{id}/stop"),
+    row(Route::ContainerProcess, "POST", "/bascule/v1/containers/{id}/process"),
+    row(Route::ContainerPorts, "GET", "/bascule/v1/containers/{id}/ports"),
+    row(Route::Denials, "GET", paths::POLICY_DENY),
+    row(Route::Deny, "POST", paths::POLICY_DENY),
+    row(Route::Undeny, "DELETE", paths::POLICY_DENY),
+    row(Route::Why, "POST", paths::WHY),
+    row(Route::Status, "GET", paths::STATUS),
+];
+
+/// A request that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Its row.
+    pub(super) row: &'static Row,
+    /// What `{id}` stands for; empty where there is none.
+    pub(super) id: String,
+    /// API version that the client speaks.
+    pub(super) version: ApiVersion,
+}
+
+/// A version of Docker's API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ApiVersion(pub(super) u32, pub(super) u32);
 
 /// Why a path leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lost {
     /// Nothing is there.
     Page,
+    /// Docker's engine has something there, and Bascule has not.
+    Engine,
     /// Its version is not spoken here.
     Version(String),
 }
 
 /// Finds what a request means.
-pub(super) fn find(method: &str, path: &str) -> Result<Route, Lost> {
-    let path = unversioned(path)?;
+pub(super) fn find(method: &str, path: &str) -> Result<Found, Lost> {
+    let (version, path) = unversioned(path)?;
     let segments: Option<Vec<String>> =
         path.split('/').filter(|s| !s.is_empty()).map(unescape).collect();
     let segments = segments.ok_or(Lost::Page)?;
-    let words: Vec<&str> = segments.iter().map(String::as_str).collect();
-    let id = |at: usize| segments.get(at).cloned().unwrap_or_default();
-    Ok(match (method, words.as_slice()) {
-        ("GET" | "HEAD", ["_ping"]) => Route::Ping,
-        ("GET", ["version"]) => Route::Version,
-        ("GET", ["networks"]) => Route::Networks,
-        ("POST", ["networks", "create"]) => Route::NetworkCreate,
-        ("POST", ["networks", "prune"]) => Route::NetworkPrune,
-        ("GET", ["networks", _]) => Route::Network(id(1)),
-        ("DELETE", ["networks", _]) => Route::NetworkRemove(id(1)),
-        ("POST", ["networks", _, "connect"]) => Route::NetworkConnect(id(1)),
-        ("POST", ["networks", _, "disconnect"]) => Route::NetworkDisconnect(id(1)),
-        ("GET", ["containers", "json"]) => Route::Containers,
-        ("GET", ["containers", _, "json"]) => Route::Container(id(1)),
-        (_, ["bascule", "v1", ..]) => own(method, &words, &id)?,
-        _ => return Err(Lost::Page),
-    })
+    let fits = |row: &&Row| row.method == method && leads_to(row.path, &segments);
+    let Some(row) = TABLE.iter().find(fits) else {
+        return Err(if is_engines(method, &segments) { Lost::Engine } else { Lost::Page });
+    };
+    let at = row.path.split('/').skip(1).position(|part| part == "{id}");
+    let id = at.and_then(|at| segments.get(at)).cloned().unwrap_or_default();
+    Ok(Found { row, id, version })
 }
 
-fn own(method: &str, words: &[&str], id: &impl Fn(usize) -> String) -> Result<Route, Lost> {
-    Ok(match (method, words.get(2..).unwrap_or_default()) {
-        ("POST", ["containers"]) => Route::ContainerCreate,
-        ("DELETE", ["containers", _]) => Route::ContainerRemove(id(3)),
-        ("POST", ["containers", _, "start"]) => Route::ContainerStart(id(3)),
-        ("POST", ["containers", _, "stop"]) => Route::ContainerStop(id(3)),
-        ("POST", ["containers", _, "process"]) => Route::ContainerProcess(id(3)),
-        ("GET", ["containers", _, "ports"]) => Route::ContainerPorts(id(3)),
-        ("GET", ["policy", "deny"]) => Route::Denials,
-        ("POST", ["policy", "deny"]) => Route::Deny,
-        ("DELETE", ["policy", "deny"]) => Route::Undeny,
-        ("POST", ["why"]) => Route::Why,
-        ("GET", ["status"]) => Route::Status,
-        _ => return Err(Lost::Page),
-    })
+fn leads_to(pattern: &str, segments: &[String]) -> bool {
+    let parts = pattern.split('/').skip(1);
+    parts.clone().count() == segments.len()
+        && parts.zip(segments).all(|(part, segment)| part == "{id}" || part == segment)
+}
+
+/// Tells whether Docker's engine does something there. What is only looked for is not found, as ever:
+/// `docker inspect` looks in one place after the other.
+fn is_engines(method: &str, segments: &[String]) -> bool {
+    const PLACES: [&str; 11] = [
+        "auth",
+        "build",
+        "commit",
+        "containers",
+        "exec",
+        "images",
+        "plugins",
+        "session",
+        "swarm",
+        "system",
+        "volumes",
+    ];
+    method != "GET" && segments.first().is_some_and(|first| PLACES.contains(&first.as_str()))
 }
 
 /// Takes a version off the front of a path, if it is one that is spoken here.
-fn unversioned(path: &str) -> Result<&str, Lost> {
+fn unversioned(path: &str) -> Result<(ApiVersion, &str), Lost> {
+    let range = (number(paths::MIN_API_VERSION), number(paths::API_VERSION));
     let Some((version, rest)) = path.strip_prefix("/v").and_then(|p| p.split_once('/')) else {
-        return Ok(path);
+        return Ok((range.1, path));
     };
     if !version.starts_with(|c: char| c.is_ascii_digit())
         || !version.bytes().all(|b| b.is_ascii_digit() || b == b'.')
     {
-        return Ok(path);
+        return Ok((range.1, path));
     }
     let start = path.len() - rest.len() - 1;
-    let range = (number(paths::MIN_API_VERSION), number(paths::API_VERSION));
     match number(version) {
         asked if asked < range.0 => Err(Lost::Version(format!(
             "client version {version} is too old. Minimum supported API version is {}, please upgrade your client to a newer version",
@@ -131,12 +162,14 @@ fn unversioned(path: &str) -> Result<&str, Lost> {
             "client version {version} is too new. Maximum supported API version is {}",
             paths::API_VERSION
         ))),
-        _ => Ok(path.get(start..).unwrap_or(path)),
+        asked => Ok((asked, path.get(start..).unwrap_or(path))),
     }
 }
 
-fn number(version: &str) -> Vec<u32> {
-    version.split('.').map(|part| part.parse().unwrap_or(u32::MAX)).collect()
+/// Reads a version; parts beyond the second count for nothing.
+fn number(version: &str) -> ApiVersion {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(u32::MAX));
+    ApiVersion(parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 /// Reads `%41` as `A`.
@@ -158,38 +191,79 @@ pub(super) fn unescape(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    fn found(method: &str, path: &str) -> Result<(Route, String), Lost> {
+        find(method, path).map(|found| (found.row.route, found.id))
+    }
 
     #[test]
     fn requests_are_known_with_and_without_a_version() {
         for prefix in ["", "/v1.24", "/v1.43", "/v1.51"] {
-            let find = |method, path: &str| super::find(method, &format!("{prefix}{path}"));
-            assert_eq!(find("GET", "/networks"), Ok(Route::Networks));
-            assert_eq!(find("GET", "/networks/n1"), Ok(Route::Network("n1".into())));
-            assert_eq!(find("POST", "/networks/create"), Ok(Route::NetworkCreate));
+            let found = |method, path: &str| found(method, &format!("{prefix}{path}"));
+            let whole = |route| Ok((route, String::new()));
+            assert_eq!(found("GET", "/networks"), whole(Route::Networks));
+            assert_eq!(found("GET", "/networks/"), whole(Route::Networks));
+            assert_eq!(found("GET", "/networks/n1"), Ok((Route::Network, "n1".into())));
+            assert_eq!(found("POST", "/networks/create"), whole(Route::NetworkCreate));
             assert_eq!(
-                find("POST", "/networks/a%2Fb/connect"),
-                Ok(Route::NetworkConnect("a/b".into()))
+                found("POST", "/networks/a%2Fb/connect"),
+                Ok((Route::NetworkConnect, "a/b".into()))
             );
             assert_eq!(
-                find("DELETE", &paths::container("c1")),
-                Ok(Route::ContainerRemove("c1".into()))
+                found("DELETE", &paths::container("c1")),
+                Ok((Route::ContainerRemove, "c1".into()))
             );
-            assert_eq!(find("DELETE", paths::POLICY_DENY), Ok(Route::Undeny));
-            assert_eq!(find("HEAD", "/_ping"), Ok(Route::Ping));
-            assert_eq!(find("GET", "/images/json"), Err(Lost::Page));
-            assert_eq!(find("PUT", "/networks"), Err(Lost::Page));
+            assert_eq!(found("DELETE", paths::POLICY_DENY), whole(Route::Undeny));
+            assert_eq!(found("HEAD", "/_ping"), whole(Route::Ping));
+            assert_eq!(found("GET", "/images/x/json"), Err(Lost::Page));
+            assert_eq!(found("POST", "/containers/create"), Err(Lost::Engine));
+            assert_eq!(found("PUT", "/networks"), Err(Lost::Page));
         }
     }
 
     #[test]
+    fn every_row_is_found_by_its_own_path_alone() {
+        let mut seen = BTreeSet::new();
+        for row in TABLE {
+            let path = row.path.replace("{id}", "x1");
+            let found = find(row.method, &path).expect(row.path);
+            assert_eq!(found.row, row, "{} {path}", row.method);
+            assert!(
+                seen.insert((row.method, row.path)),
+                "{} {} is there twice",
+                row.method,
+                row.path
+            );
+        }
+    }
+
+    #[test]
+    fn the_version_of_the_path_is_told() {
+        let version = |path| find("GET", path).expect("known").version;
+        assert_eq!(version("/v1.24/networks"), ApiVersion(1, 24));
+        assert_eq!(version("/networks"), ApiVersion(1, 51));
+        assert!(ApiVersion(1, 9) < ApiVersion(1, 24));
+    }
+
+    #[test]
     fn versions_that_are_not_spoken_are_refused_in_dockers_words() {
-        assert!(
-            matches!(find("GET", "/v1.20/networks"), Err(Lost::Version(why)) if why.contains("1.20 is too old"))
-        );
-        assert!(
-            matches!(find("GET", "/v1.99/networks"), Err(Lost::Version(why)) if why.contains("1.99 is too new"))
-        );
-        assert_eq!(find("GET", "/volumes/x"), Err(Lost::Page));
+        for (version, words) in [
+            (
+                "1.20",
+                "client version 1.20 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version",
+            ),
+            ("1.99", "client version 1.99 is too new. Maximum supported API version is 1.51"),
+            ("1", "too old"),
+            ("99999999999999999999.1", "too new"),
+        ] {
+            assert!(
+                matches!(find("GET", &format!("/v{version}/networks")), Err(Lost::Version(why)) if why.contains(words)),
+                "{version}"
+            );
+        }
+        assert_eq!(found("GET", "/volumes/x"), Err(Lost::Page));
     }
 }

@@ -1,136 +1,200 @@
 //! The transport: a unix socket, HTTP/1.1, and the rules that hold for every request.
+//!
+//! Nobody waits for somebody else here: every connection has a task, a request has to come and an answer
+//! to be taken within half a minute, and there are only so many connections at once.
 
 use std::{
-    io,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    convert::Infallible,
+    pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{
-    Router,
     body::{Body, to_bytes},
-    extract::{ConnectInfo, State, connect_info::Connected},
-    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header},
-    serve::IncomingStream,
+    http::{HeaderMap, Request, Response, Uri, header},
 };
-use nix::unistd::{Gid, Group, Uid, chown};
-use tokio::net::UnixListener;
+use http_body_util::LengthLimitError;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use tokio::net::UnixStream;
+use tokio_io_timeout::TimeoutStream;
 
-pub use super::handlers::{Context, Facts, Peer};
 use super::{
-    handlers::{self, Reply},
-    paths, proto,
-    route::{self, Lost, Route},
+    handlers, reply, request,
+    route::{self, Lost},
+    socket::Seats,
 };
-use crate::{state::Rejected, telemetry::Metrics};
+pub use super::{
+    handlers::{Context, Facts},
+    request::Peer,
+    socket::{ServeError, Socket, bind},
+};
+use crate::{
+    state::{Kind, Rejected},
+    telemetry::Metrics,
+};
 
 /// Longest body that is read.
 const BODY: usize = 1 << 20;
 /// How long a client may take to send its body.
 const READ: Duration = Duration::from_secs(30);
-/// Who may use the socket beside root.
-const GROUP: &str = "bascule";
+/// How long a client may take to send the head of a request, and how long a connection may idle.
+const HEADER: Duration = Duration::from_secs(30);
+/// How long a client may take none of an answer.
+const WRITE: Duration = Duration::from_secs(30);
+/// Headers of one request.
+const HEADERS: usize = 64;
+/// Longest head of a request.
+const HEAD: usize = 64 << 10;
+/// How long to wait where no connection can be taken, for want of descriptors.
+const BREATH: Duration = Duration::from_millis(100);
 
-/// Why the API cannot be served.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} the API's socket {}: {source}", path.display())]
-pub struct ServeError {
-    action: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
-/// Makes the socket, in place of one that an agent left which has ended.
-pub fn bind(run_dir: &Path) -> Result<UnixListener, ServeError> {
-    let path = run_dir.join(paths::SOCKET);
-    let failed = |action| {
-        let path = path.clone();
-        move |source| ServeError { action, path, source }
-    };
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("replace")(error));
-        }
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path).map_err(failed("make"))?;
-    // Nobody else gets in between: the group is set before its members may connect.
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(failed("protect"))?;
-    if let Ok(Some(group)) = Group::from_name(GROUP) {
-        chown(&path, None::<Uid>, Some::<Gid>(group.gid))
-            .map_err(|e| failed("protect")(e.into()))?;
-    }
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o660)).map_err(failed("protect"))?;
-    Ok(listener)
-}
-
-#[derive(Clone)]
 struct Server {
     context: Context,
     metrics: Arc<Metrics>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
-    }
-}
-
 /// Serves until `stop` completes, and requests that have begun to their end.
 pub async fn serve(
-    listener: UnixListener,
+    socket: Socket,
     context: Context,
     metrics: Arc<Metrics>,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let router = Router::new().fallback(handle).with_state(Server { context, metrics });
-    let service = router.into_make_service_with_connect_info::<Peer>();
-    axum::serve(listener, service).with_graceful_shutdown(stop).await
+) {
+    let server = Arc::new(Server { context, metrics });
+    let (seats, graceful) = (Seats::default(), GracefulShutdown::new());
+    let mut stop = pin::pin!(stop);
+    loop {
+        let stream = tokio::select! {
+            () = &mut stop => break,
+            accepted = socket.listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot take a connection to the API");
+                    tokio::time::sleep(BREATH).await;
+                    continue;
+                }
+            },
+        };
+        let (peer, admitted) = socket.door.admit(&stream);
+        let Some(seat) = seats.take(peer.uid) else {
+            turn_away(&stream, peer);
+            continue;
+        };
+        let server = Arc::clone(&server);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (server, admitted) = (Arc::clone(&server), admitted.clone());
+            async move { Ok::<_, Infallible>(handle(&server, peer, admitted, request).await) }
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEADER);
+        http.max_headers(HEADERS).max_buf_size(HEAD);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE));
+        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            let _seat = seat;
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, uid = peer.uid, "a connection has ended badly");
+            }
+        });
+    }
+    graceful.shutdown().await;
+}
+
+/// Says that there are too many connections, without waiting for anything.
+fn turn_away(stream: &UnixStream, peer: Peer) {
+    tracing::warn!(uid = peer.uid, "too many connections to the API; one was turned away");
+    let body =
+        "{\"message\":\"too many connections to the agent; close some, or try again later\"}\n";
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // Nothing was sent on it yet, so there is room; who has gone already needs no answer.
+    let _ = stream.try_write(answer.as_bytes());
 }
 
 async fn handle(
-    State(server): State<Server>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    request: Request<Body>,
+    server: &Server,
+    peer: Peer,
+    admitted: Result<(), String>,
+    request: Request<Incoming>,
 ) -> Response<Body> {
     let begin = Instant::now();
     let method = request.method().clone();
     let found = route::find(method.as_str(), request.uri().path());
-    let pattern = found.as_ref().map_or("unknown", Route::pattern);
-    let result = match found {
-        Ok(route) => answer(&server.context, route, peer, request).await,
-        Err(Lost::Page) => Err(Rejected::new(crate::state::Kind::NotFound, "page not found")),
-        Err(Lost::Version(why)) => Err(Rejected::invalid(why)),
+    let known = found.as_ref().ok().map(|found| found.row);
+    let response = match (admitted, found) {
+        (Err(why), _) => reply::refusal(403, why),
+        (Ok(()), Ok(found)) => match receive(peer, found, request).await {
+            Ok((route, request)) => {
+                let result = handlers::answer(&server.context, route, &request).await;
+                reply::respond(result, &method)
+            }
+            Err((status, why)) => reply::refusal(status, why),
+        },
+        (Ok(()), Err(lost)) => reply::respond(Err(refused(lost, request.uri())), &method),
     };
-    let response = respond(result, &method);
     let code = response.status().as_u16().to_string();
     let seconds = begin.elapsed().as_secs_f64();
-    server.metrics.api_request_seconds.with_label_values(&[pattern, &code]).observe(seconds);
+    let pattern = known.map_or("unknown".to_owned(), |row| match row.method {
+        "GET" | "POST" => row.path.to_owned(),
+        method => format!("{method} {}", row.path),
+    });
+    server.metrics.api_request_seconds.with_label_values(&[&pattern, &code]).observe(seconds);
     tracing::debug!(%method, route = pattern, code, seconds, uid = peer.uid, "request");
     response
 }
 
-async fn answer(
-    context: &Context,
-    route: Route,
-    peer: Peer,
-    request: Request<Body>,
-) -> Result<Reply, Rejected> {
-    let (parts, body) = request.into_parts();
-    let body = tokio::time::timeout(READ, to_bytes(body, BODY)).await;
-    let body = body.map_err(|_| Rejected::invalid("the request body took too long"))?;
-    let body =
-        body.map_err(|error| Rejected::invalid(format!("cannot read the request body: {error}")))?;
-    if !body.is_empty() {
-        must_be_json(&parts.headers)?;
+fn refused(lost: Lost, uri: &Uri) -> Rejected {
+    match lost {
+        Lost::Page => Rejected::new(Kind::NotFound, "page not found"),
+        Lost::Engine => Rejected::new(
+            Kind::NotFound,
+            format!(
+                "page not found: {} is a container engine's business, and this is Bascule, which serves the networks of Docker's API; `bascule run` makes a sandbox",
+                uri.path()
+            ),
+        ),
+        Lost::Version(why) => Rejected::invalid(why),
     }
-    let request = handlers::Request { peer, query: query(&parts.uri), body: body.to_vec() };
-    handlers::answer(context, route, &request).await
 }
 
-fn must_be_json(headers: &HeaderMap) -> Result<(), Rejected> {
+/// Reads a request to its end; what is wrong with it comes with a status.
+async fn receive(
+    peer: Peer,
+    found: route::Found,
+    request: Request<Incoming>,
+) -> Result<(route::Route, request::Request), (u16, String)> {
+    let (parts, body) = request.into_parts();
+    let body = tokio::time::timeout(READ, to_bytes(Body::new(body), BODY)).await;
+    let body = body.map_err(|_| (408, "the request body took too long".to_owned()))?;
+    let body = body.map_err(|error| {
+        let mut cause: Option<&dyn std::error::Error> = Some(&error);
+        while let Some(error) = cause {
+            if error.is::<LengthLimitError>() {
+                return (413, format!("the request body has more than {BODY} bytes"));
+            }
+            cause = error.source();
+        }
+        (400, format!("cannot read the request body: {error}"))
+    })?;
+    if !body.is_empty() {
+        must_be_json(&parts.headers).map_err(|why| (400, why))?;
+    }
+    let query = query(&parts.uri).map_err(|why| (400, why))?;
+    let request =
+        request::Request { peer, version: found.version, id: found.id, query, body: body.to_vec() };
+    Ok((found.row.route, request))
+}
+
+fn must_be_json(headers: &HeaderMap) -> Result<(), String> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     if kind
         .split(';')
@@ -139,62 +203,19 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Rejected> {
     {
         return Ok(());
     }
-    Err(Rejected::invalid(format!(
-        "unsupported Content-Type header ({kind}): must be 'application/json'"
-    )))
+    Err(format!("unsupported Content-Type header ({kind}): must be 'application/json'"))
 }
 
-fn query(uri: &Uri) -> Vec<(String, String)> {
+fn query(uri: &Uri) -> Result<Vec<(String, String)>, String> {
     let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-    let text = |part: &str| route::unescape(&part.replace('+', " ")).unwrap_or_default();
+    let text = |part: &str| {
+        route::unescape(&part.replace('+', " "))
+            .ok_or_else(|| format!("invalid query: {part:?} is not well escaped UTF-8"))
+    };
     pairs
         .map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (text(key), text(value))
+            Ok((text(key)?, text(value)?))
         })
         .collect()
-}
-
-fn respond(result: Result<Reply, Rejected>, method: &Method) -> Response<Body> {
-    let (status, kind, body) = match result {
-        Ok(Reply::Ping) => {
-            let body = if method == Method::HEAD { "" } else { "OK" };
-            (200, Some("text/plain; charset=utf-8"), body.to_owned())
-        }
-        Ok(Reply::Empty(status)) => (status, None, String::new()),
-        Ok(Reply::Json(status, value)) => (status, Some("application/json"), format!("{value}\n")),
-        Err(error) => {
-            let reply = proto::ErrorReply { message: error.message.clone() };
-            let body = serde_json::to_string(&reply).unwrap_or_default();
-            (error.status(), Some("application/json"), body + "\n")
-        }
-    };
-    let ping = kind.is_some_and(|kind| kind.starts_with("text/plain"));
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    headers.insert(
-        header::SERVER,
-        HeaderValue::from_static(concat!(
-            "Docker/28.5.2-bascule-",
-            env!("CARGO_PKG_VERSION"),
-            " (linux)"
-        )),
-    );
-    headers.insert("Api-Version", HeaderValue::from_static(paths::API_VERSION));
-    headers.insert("Ostype", HeaderValue::from_static("linux"));
-    headers.insert("Docker-Experimental", HeaderValue::from_static("false"));
-    if let Some(kind) = kind {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    }
-    if ping {
-        headers.insert(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-cache, no-store, must-revalidate"),
-        );
-        headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
-        headers.insert("Swarm", HeaderValue::from_static("inactive"));
-    }
-    response
 }

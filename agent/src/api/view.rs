@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::proto::{self, Map};
+use super::{
+    proto::{self, Map},
+    route::ApiVersion,
+};
 use crate::{
     model::{self, Attachment, Desired, Family, Mode, PublishedRule},
     reconcile::{Places, usage},
@@ -155,6 +158,22 @@ pub(super) fn container(
     }
 }
 
+/// Shows a container as an older version of the API did: before 1.45 the short id was among its aliases.
+pub(super) fn as_of(
+    version: ApiVersion,
+    container: &model::Container,
+    shown: &mut proto::Container,
+) {
+    if version >= ApiVersion(1, 45) {
+        return;
+    }
+    for settings in shown.network_settings.networks.values_mut() {
+        if settings.dns_names.is_some() {
+            settings.aliases.push(container.id.short());
+        }
+    }
+}
+
 /// Returns the path of a running container's namespace; empty where it is the agent's own.
 pub(super) fn netns(places: &Places, container: &model::Container) -> String {
     match container.running() {
@@ -165,7 +184,8 @@ pub(super) fn netns(places: &Places, container: &model::Container) -> String {
     }
 }
 
-fn network_mode(container: &model::Container) -> String {
+/// Returns Docker's word for how a container is on the network.
+pub(super) fn network_mode(container: &model::Container) -> String {
     match container.mode {
         Mode::None => find::NONE.to_owned(),
         Mode::Host => find::HOST.to_owned(),
@@ -313,7 +333,9 @@ pub(super) fn summary(
         labels: container.labels.clone(),
         state: container.status().to_owned(),
         status: status(container, now),
+        host_config: proto::SummaryHostConfig { network_mode: network_mode(container) },
         network_settings: proto::SummaryNetworks { networks: networks(desired, container) },
+        ..proto::ContainerSummary::default()
     }
 }
 

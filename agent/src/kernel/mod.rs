@@ -14,6 +14,7 @@ pub mod error;
 pub mod netlink;
 pub mod netns;
 pub mod owned;
+pub mod peer;
 pub mod ports;
 pub mod process;
 pub mod reserve;

@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     facts,
     follow::{self, Follow},
+    journal::Journal,
     machine::Machine,
     observe::{Known, Look, ObserveError, known},
     pass::{Report, Trigger},
@@ -72,6 +73,8 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     /// What others may see.
     pub shared: Shared,
+    /// What has happened.
+    pub journal: Journal,
 }
 
 impl Handle {
@@ -108,6 +111,7 @@ pub struct Driver {
     pub(super) desired: Arc<Desired>,
     pub(super) known: Known,
     pub(super) shared: Shared,
+    journal: Journal,
     pub(super) metrics: Arc<Metrics>,
     pub(super) retry: Retry,
     pub(super) store: Store,
@@ -132,13 +136,14 @@ impl Driver {
         let desired = load(&store)?;
         let shared = Shared::new(Snapshot::new(desired.clone()));
         let (sender, commands) = mpsc::channel(QUEUE);
-        let handle = Handle { commands: sender, shared: shared.clone() };
+        let desired = Arc::new(desired);
         let mut driver = Self {
             known: known(&machine)?,
             machine,
             settings: options.settings.clone(),
-            desired: Arc::new(desired),
-            shared,
+            journal: Journal::new(Arc::clone(&desired)),
+            desired,
+            shared: shared.clone(),
             metrics,
             retry: Retry::default(),
             store,
@@ -149,6 +154,8 @@ impl Driver {
             commands,
         };
         driver.bring_up_to_date(options).await?;
+        driver.journal = Journal::new(Arc::clone(&driver.desired));
+        let handle = Handle { commands: sender, shared, journal: driver.journal.clone() };
         Ok((driver, handle))
     }
 
@@ -208,7 +215,9 @@ impl Driver {
                 _ = full.tick() => self.look_at_all().await,
                 () = sleep_until(retry) => self.look(Look::All).await,
             }
+            self.journal.tell(&self.desired, false);
         }
+        self.journal.close();
         watch.abort();
     }
 
@@ -257,6 +266,9 @@ impl Driver {
         }
         // A request may be as long as a request may be, and hold what is nobody's business.
         tracing::debug!(change = ?command.change);
+        // Who asks for events after the answer finds it among them.
+        let pruned = matches!(&command.change, Change::PruneNetworks) && result.is_ok();
+        self.journal.tell(&self.desired, pruned);
         // Whoever asked may have gone.
         let _ = command.reply.send(result);
     }

@@ -9,6 +9,8 @@ mod facts;
 mod flows;
 mod follow;
 mod forwarding;
+mod happened;
+mod journal;
 mod machine;
 mod names;
 mod observe;
@@ -17,6 +19,7 @@ mod status;
 mod sysctls;
 
 pub use driver::{Driver, Handle, Options, StartError};
+pub use journal::{Ending, Event, Expected, Journal, Page};
 pub use machine::{Machine, Places};
 pub use names::usage;
 pub use status::{Configured, Failure, Shared, Snapshot};

@@ -71,7 +71,8 @@ impl Rejected {
         }
     }
 
-    pub(super) fn no_network(reference: &str) -> Self {
+    /// Says that there is no such network.
+    pub fn no_network(reference: &str) -> Self {
         Self::new(Kind::NotFound, format!("network {reference} not found"))
     }
 

@@ -16,6 +16,9 @@ pub struct ContainerSummary {
     pub names: Vec<String>,
     /// Always empty.
     pub image: String,
+    /// Always empty.
+    #[serde(rename = "ImageID")]
+    pub image_id: String,
     /// The command, as handed over by the client; empty where there is none.
     pub command: String,
     /// When it was made, seconds since the epoch.
@@ -28,8 +31,20 @@ pub struct ContainerSummary {
     pub state: String,
     /// The same for people: `Up 5 minutes`.
     pub status: String,
+    /// How it is on the network.
+    pub host_config: SummaryHostConfig,
     /// Its networks.
     pub network_settings: SummaryNetworks,
+    /// Always empty.
+    pub mounts: Vec<Empty>,
+}
+
+/// How a container of [`ContainerSummary`] is on the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SummaryHostConfig {
+    /// Name of the first network, `none` or `host`.
+    pub network_mode: String,
 }
 
 /// Networks in [`ContainerSummary`].

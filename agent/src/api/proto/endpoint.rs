@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Map, null_is_default};
+use super::{Map, empty_is_null, null_is_default};
 
 /// A container's place on a network: what is wished for in requests, what is so in replies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,10 +12,10 @@ pub struct EndpointSettings {
     #[serde(rename = "IPAMConfig")]
     pub ipam_config: Option<EndpointIpamConfig>,
     /// Links, `CONTAINER[:ALIAS]`.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default", serialize_with = "empty_is_null")]
     pub links: Vec<String>,
     /// Further names on the network.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "null_is_default", serialize_with = "empty_is_null")]
     pub aliases: Vec<String>,
     /// Ethernet address.
     #[serde(deserialize_with = "null_is_default")]
