@@ -93,6 +93,10 @@ pub fn open_from_container<A: Family, T: Tables<A>, K: Kernel<A>>(
     let neighbour = target(tables, &rule)?;
     let same_network = rule.network == client.network;
     if !same_network {
+        // Its own gateway's address would else be a way into any network that publishes a port.
+        if network.flags & Network::INTERNAL != 0 {
+            return Err(DropReason::PolicyInternal);
+        }
         may_forward(kernel, network.bridge, key.src, A::from_any(rule.address))?;
     }
     let mut entries = tables.scratch().ok_or(DropReason::AgentNotReady)?;

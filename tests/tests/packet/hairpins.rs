@@ -60,8 +60,14 @@ fn by_the_gateways_address() {
 #[test]
 fn an_internal_network_does_not_use_them() {
     let mut twin = Twin::new(published());
-    twin.sends(4, &Frame::tcp("172.22.0.2:40000", "198.51.100.1:8080").syn())
-        .dropped(DropReason::PolicyInternal);
+    // Its gateway's address is its own to ask; what other networks publish there is not.
+    for address in [HOST, "172.22.0.1"] {
+        twin.sends(4, &Frame::tcp("172.22.0.2:40000", &format!("{address}:8080")).syn())
+            .dropped(DropReason::PolicyInternal);
+        twin.sends(4, &Frame::udp("172.22.0.2:40000", &format!("{address}:53")))
+            .dropped(DropReason::PolicyInternal);
+    }
+    assert!(twin.tables.four.flows.borrow().is_empty());
 }
 
 #[test]
