@@ -104,7 +104,7 @@ impl Mem {
             container_base: port,
             count,
             proto: TCP,
-            flags: if to.is_ipv6() { Rule::IPV6 } else { 0 },
+            flags: if to.is_ipv6() { Rule::IPV6 } else { Rule::EVERYWHERE },
             network: 1,
             endpoint: index,
             generation: 3,
@@ -227,6 +227,9 @@ fn moby_pm_015_ipv6_loopback_leads_to_ipv6_or_by_the_proxy_to_ipv4() {
     let proxied = |mem: &Mem, ip| find_for_proxy(mem, TCP, ip6(ip), Port::new(8080));
     assert_eq!(proxied(&mem, "::1"), lead(Ip4::from(CONTAINER).to_shared(), 80, 1));
     assert_eq!(proxied(&mem, "2001:db8::1"), Lead::Elsewhere);
+    // CNI-PM-005: a mapping that says 0.0.0.0 says IPv4.
+    mem.rules.get_mut(&1).expect("the rule").flags = 0;
+    assert_eq!(proxied(&mem, "::1"), Lead::Elsewhere);
     mem.publish(2, &[service::WILDCARD_TABLE6], (8080, 1, 80), CONTAINER6.into());
     for ip in ["::1", "::", "2001:db8::1"] {
         assert_eq!(mem.from("::", ip6(ip), 8080), lead(CONTAINER6.into(), 80, 2), "{ip}");

@@ -123,6 +123,7 @@ pub(super) fn container_create(request: proto::ContainerCreate) -> Result<Change
         expose: all(&request.expose)?,
         links: all(&request.links)?,
         hostname: hostname(request.hostname)?,
+        sysctls: request.sysctls,
         labels: request.labels,
         sandbox,
         auto_remove: request.auto_remove,

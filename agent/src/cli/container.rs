@@ -20,10 +20,9 @@ use crate::{
 
 /// Makes a container without starting it.
 pub fn create(context: &Context, args: Create) -> Result<u8, Failure> {
-    if !args.words.is_empty() {
+    if let Some(image) = &args.image {
         return Err(Failure::usage(format!(
-            "there are no images here, and {:?} stands where docker has one",
-            args.words[0]
+            "there are no images here, and {image:?} stands where docker has one"
         ))
         .hint("`bascule container create` makes a sandbox without a command; run one in it with `bascule exec NAME COMMAND` after the start, or use `bascule run ... -- COMMAND`"));
     }
@@ -60,6 +59,7 @@ fn request(sandbox: Sandbox, command: &[OsString]) -> Result<proto::ContainerCre
         expose: sandbox.expose,
         links: sandbox.link,
         hostname: sandbox.hostname.unwrap_or_default(),
+        sysctls: network::map(sandbox.sysctl),
         labels: network::map(sandbox.label),
         netns: sandbox.netns.map(named_namespace).transpose()?,
         pid: sandbox.pid,

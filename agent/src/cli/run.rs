@@ -32,7 +32,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs a command in a new container.
 pub fn run(context: &Context, args: Run) -> Result<u8, Failure> {
-    let Run { sandbox, execution, words, command } = args;
+    let Run { sandbox, execution, image, words, command } = args;
+    let words: Vec<_> = image.into_iter().chain(words).collect();
     refuse_images(&sandbox, &words)?;
     if command.is_empty() && !execution.detach {
         return Err(Failure::usage("there is no command to run")

@@ -27,6 +27,9 @@ pub struct Container {
     pub hostname: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Sysctls of its own network namespace.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
     /// The command that runs in it, for show.
     pub command: Vec<String>,
     /// Whether it goes when its process ends.
@@ -184,6 +187,9 @@ pub struct PublishedRule {
     /// Whether no port of the host leads there: the network is routed, and the container's own ports are open.
     #[serde(default)]
     pub routed: bool,
+    /// Whether the mapping itself names the host address, and so a family.
+    #[serde(default)]
+    pub named: bool,
 }
 
 impl Endpoint {

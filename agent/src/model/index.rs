@@ -36,6 +36,11 @@ impl IndexPool {
         self.freed.push_back(index);
     }
 
+    /// Takes a number that was in use before, where it was given back meanwhile.
+    pub fn claim(&mut self, index: u32) {
+        self.freed.retain(|freed| *freed != index);
+    }
+
     /// Returns whether a number is in use.
     pub fn in_use(&self, index: u32) -> bool {
         index > 0 && index < self.fresh && !self.freed.contains(&index)

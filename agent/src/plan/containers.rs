@@ -125,13 +125,16 @@ impl Place<'_> {
         let endpoint = self.endpoint;
         let with_prefix =
             |family| self.network.pool(family)?.with_prefix(endpoint.address(family)?);
-        let addresses: Vec<_> = Family::ALL.into_iter().filter_map(with_prefix).collect();
+        // Whoever switches it off for the whole container has it off.
+        let families = || {
+            Family::ALL.into_iter().filter(|family| *family == Family::V4 || !inside.without_ipv6)
+        };
+        let addresses: Vec<_> = families().filter_map(with_prefix).collect();
         let leads_out = |family: &Family| {
             let first = self.desired.gateway(self.container, *family);
             first.is_some_and(|(_, first)| first.id == endpoint.id)
         };
-        let gateways: Vec<_> = Family::ALL
-            .into_iter()
+        let gateways: Vec<_> = families()
             .filter(leads_out)
             .filter_map(|family| self.network.gateway(family))
             .collect();

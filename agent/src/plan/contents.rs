@@ -202,7 +202,11 @@ impl Contents {
             container_base: rule.container.first(),
             count: rule.host.count(),
             proto: rule.proto.number(),
-            flags: if rule.family() == Family::V6 { Rule::IPV6 } else { 0 },
+            flags: match (rule.family(), rule.named) {
+                (Family::V6, _) => Rule::IPV6,
+                (Family::V4, true) => 0,
+                (Family::V4, false) => Rule::EVERYWHERE,
+            },
             network: network.index,
             endpoint: endpoint.index,
             generation: endpoint.generation,

@@ -188,6 +188,8 @@ pub enum Name {
 pub struct Inside {
     /// Whether the loopback device is up.
     pub loopback_up: bool,
+    /// Whether IPv6 is switched off for all of it.
+    pub without_ipv6: bool,
     /// Its other interfaces, by name.
     pub interfaces: BTreeMap<String, Interface>,
 }

@@ -84,7 +84,10 @@ fn is_link_local(network: IpNetwork) -> bool {
 }
 
 fn chooses_ports(desired: &Desired, change: &Change) -> bool {
-    let (Change::Start(reference) | Change::Connect { container: reference, .. }) = change else {
+    let (Change::Start(reference)
+    | Change::Connect { container: reference, .. }
+    | Change::Disconnect { container: reference, .. }) = change
+    else {
         return false;
     };
     find::container(desired, reference).is_ok_and(|c| !c.publish.is_empty() || c.publish_all)

@@ -209,6 +209,8 @@ pub struct ContainerSpec {
     pub hostname: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Sysctls of a namespace of its own.
+    pub sysctls: BTreeMap<String, String>,
     /// Where the namespace comes from.
     pub sandbox: Sandbox,
     /// Whether it goes when its process ends.
@@ -279,7 +281,7 @@ pub fn apply(
             container::connect(&mut next, network, container, endpoint, facts)
         }
         Change::Disconnect { network, container, force } => {
-            container::disconnect(&mut next, network, container, *force)
+            container::disconnect(&mut next, network, container, *force, facts)
         }
         Change::Start(reference) => lifecycle::start(&mut next, reference, facts),
         Change::Stop { container, exit_code } => {
@@ -337,6 +339,12 @@ pub fn revert(before: &Desired, after: &Desired) -> Desired {
     }
     next.containers.clone_from(&before.containers);
     lifecycle::forget_tables(&mut next);
+    for index in published {
+        next.indices.rules.claim(index);
+    }
+    for (ip, table) in &before.indices.tables {
+        next.indices.tables.entry(*ip).or_insert(*table);
+    }
     deny::revert(before, &mut next);
     next
 }

@@ -44,6 +44,7 @@ pub(super) fn create(
     if let Some(brought) = &facts.brought {
         lifecycle::may_bring(desired, None, brought)?;
     }
+    sysctls_are_its_own(spec, mode)?;
     let mut attachments: Vec<Attachment> = Vec::new();
     if mode == Mode::Networks {
         let default = [(find::BRIDGE.to_owned(), EndpointSpec::default())];
@@ -78,6 +79,7 @@ pub(super) fn create(
         created: facts.now,
         hostname: if spec.hostname.is_empty() { id.short() } else { spec.hostname.clone() },
         labels: spec.labels.clone(),
+        sysctls: spec.sysctls.clone(),
         command: spec.command.clone(),
         auto_remove: spec.auto_remove,
         mode,
@@ -150,6 +152,7 @@ pub(super) fn disconnect(
     network: &str,
     container: &str,
     force: bool,
+    facts: &Facts,
 ) -> Result<Outcome, Rejected> {
     let target = match find::container(desired, container) {
         // An endpoint without a container does not exist with us.
@@ -173,7 +176,32 @@ pub(super) fn disconnect(
         )));
     }
     lifecycle::detach(desired, id, network_id);
-    Ok(Outcome::Container(id, Vec::new()))
+    // Published ports move to the next network with a way out; with the last one of a family they go.
+    let before = desired.clone();
+    let warnings = publish::publish(desired, id, facts).unwrap_or_else(|error| {
+        *desired = before;
+        publish::withdraw(desired, id);
+        vec![format!("ports are not published on the network that is left: {error}")]
+    });
+    Ok(Outcome::Container(id, warnings))
+}
+
+/// Refuses sysctls that are not of a network namespace that the agent makes.
+fn sysctls_are_its_own(spec: &ContainerSpec, mode: Mode) -> Result<(), Rejected> {
+    let Some(first) = spec.sysctls.keys().next() else { return Ok(()) };
+    let is_of_network =
+        |key: &String| key.starts_with("net.") && !key.contains("..") && !key.contains(['/', '\0']);
+    if let Some(key) = spec.sysctls.keys().find(|key| !is_of_network(key)) {
+        return Err(Rejected::invalid(format!(
+            "sysctl {key:?} is not allowed: those of the network are, net..."
+        )));
+    }
+    if mode == Mode::Host || spec.sandbox != Sandbox::Own {
+        return Err(Rejected::invalid(format!(
+            "sysctl {first:?} is not allowed in a network namespace that the agent does not make"
+        )));
+    }
+    Ok(())
 }
 
 fn twice(container: &Name, network: &Network) -> Rejected {

@@ -60,10 +60,12 @@ impl Facts {
             .min()
     }
 
-    /// Returns whether an address is one of the host's.
+    /// Returns whether an address is one of the host's, and of it alone.
     pub fn is_local(&self, ip: IpAddr) -> bool {
+        // The broadcast address of the loopback network.
+        const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 255, 255, 255));
         ip.is_unspecified()
-            || ip.is_loopback()
+            || (ip.is_loopback() && ip != GROUP)
             || self.interfaces.values().flatten().any(|n| n.ip() == ip)
     }
 

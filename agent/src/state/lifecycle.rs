@@ -333,22 +333,6 @@ pub(super) fn detach(desired: &mut Desired, id: ContainerId, network: NetworkId)
     if let Some(endpoint) = container.attachments.remove(at).endpoint {
         release(desired, endpoint.index);
     }
-    let Some(container) = desired.containers.get(&id) else { return };
-    // Published ports move to the next network with a way out; with the last one of a family they go.
-    let left: Vec<_> =
-        Family::ALL.into_iter().filter(|f| desired.gateway(container, *f).is_some()).collect();
-    let container = desired.containers.get_mut(&id).and_then(Container::running_mut);
-    let gone = container.map(|running| {
-        let stays = |rule: &PublishedRule| left.contains(&rule.family());
-        let (stay, gone) = std::mem::take(&mut running.rules).into_iter().partition(stays);
-        running.rules = stay;
-        gone
-    });
-    let gone: Vec<PublishedRule> = gone.unwrap_or_default();
-    for rule in gone {
-        desired.indices.rules.free(rule.index);
-    }
-    forget_tables(desired);
 }
 
 /// Returns every published range, with its container.

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{Facts, Rejected, lifecycle::rules, rejected};
+use super::{
+    Facts, Rejected,
+    lifecycle::{forget_tables, rules},
+    rejected,
+};
 use crate::model::{
     Container, ContainerId, Desired, Expose, Family, GatewayMode, PortRange, PublishSpec,
     PublishedRule, ipam,
@@ -12,7 +16,7 @@ const TABLES: u32 = bascule_common::abi::service::TABLES;
 const FIRST_TABLE: u32 = bascule_common::abi::service::FIRST_OWN_TABLE;
 
 /// Where a family of a container's ports is published.
-struct Way {
+pub(super) struct Way {
     family: Family,
     /// Address that is taken where a mapping names none.
     binding: Option<IpAddr>,
@@ -20,8 +24,9 @@ struct Way {
     routed: bool,
 }
 
-/// Publishes what a container wants published, for the families that it has newly got a way out for, all or
-/// nothing. Returns what the operator should know.
+/// Publishes what a container wants published, by the ways out that its networks give it now, all or nothing:
+/// what is published by another way is withdrawn, and keeps its port where that can be. Returns what the
+/// operator should know.
 pub(super) fn publish(
     desired: &mut Desired,
     id: ContainerId,
@@ -29,11 +34,10 @@ pub(super) fn publish(
 ) -> Result<Vec<String>, Rejected> {
     let Some(container) = desired.containers.get(&id) else { return Ok(Vec::new()) };
     let rules = container.running().map(|r| r.rules.clone()).unwrap_or_default();
-    let is_new = |way: &Way| !rules.iter().any(|rule| rule.family() == way.family);
-    let ways: Vec<_> = ways(desired, container).into_iter().filter(is_new).collect();
-    if ways.is_empty() {
+    let ways = withdraw(desired, id);
+    let Some(container) = desired.containers.get(&id).filter(|_| !ways.is_empty()) else {
         return Ok(Vec::new());
-    }
+    };
     let first = Family::ALL.into_iter().find_map(|family| desired.gateway(container, family));
     let Some((_, endpoint)) = first else { return Ok(Vec::new()) };
     let (name, endpoint) = (container.name.clone(), endpoint.id);
@@ -43,12 +47,18 @@ pub(super) fn publish(
     let (named, chosen): (Vec<_>, Vec<_>) =
         specs(container).into_iter().partition(|s| s.host.is_some());
     for mut spec in named.into_iter().chain(chosen) {
-        // What was chosen for one family is the other's as well.
+        // What was chosen for one family, or for the way before this one, is this one's as well.
         let other = |rule: &&PublishedRule| {
             !rule.routed && (rule.container, rule.proto) == (spec.container, spec.proto)
         };
-        spec.host = spec.host.or(rules.iter().find(other).map(|rule| rule.host));
-        for rule in published(desired, &spec, &ways, facts, &mut warnings).map_err(refuse)? {
+        let kept = rules.iter().find(other).map(|rule| rule.host).filter(|_| spec.host.is_none());
+        spec.host = spec.host.or(kept);
+        let mut found = published(desired, &spec, &ways, facts, &mut warnings);
+        if found.is_err() && kept.is_some() && stays_free(&rules, &ways) {
+            spec.host = None;
+            found = published(desired, &spec, &ways, facts, &mut warnings);
+        }
+        for rule in found.map_err(refuse)? {
             let limit = bascule_common::abi::names::map::RULES_LEN;
             let index = desired.indices.rules.take();
             let index = index.ok_or_else(|| Rejected::exhausted("published ranges", limit))?;
@@ -62,6 +72,54 @@ pub(super) fn publish(
         }
     }
     Ok(warnings)
+}
+
+/// Returns whether a chosen port may become another one: no family that stays has it.
+fn stays_free(rules: &[PublishedRule], ways: &[Way]) -> bool {
+    rules.iter().all(|rule| ways.iter().any(|way| way.family == rule.family()))
+}
+
+/// Withdraws what is published by a way out that is none any more, or another one. Returns the ways that
+/// nothing is published by yet.
+pub(super) fn withdraw(desired: &mut Desired, id: ContainerId) -> Vec<Way> {
+    let Some(container) = desired.containers.get(&id) else { return Vec::new() };
+    let Some(running) = container.running() else { return Vec::new() };
+    let specs = specs(container);
+    let (stand, new): (Vec<_>, Vec<_>) =
+        ways(desired, container).into_iter().partition(|way| fits(&specs, way, &running.rules));
+    let stays = |rule: &PublishedRule| stand.iter().any(|way| way.family == rule.family());
+    let (stay, gone): (Vec<_>, Vec<_>) = running.rules.iter().copied().partition(stays);
+    if !gone.is_empty() {
+        if let Some(running) = desired.containers.get_mut(&id).and_then(Container::running_mut) {
+            running.rules = stay;
+        }
+        for rule in gone {
+            desired.indices.rules.free(rule.index);
+        }
+        forget_tables(desired);
+    }
+    new
+}
+
+/// Returns whether what is published in a family is what a way out asks for.
+fn fits(specs: &BTreeSet<PublishSpec>, way: &Way, rules: &[PublishedRule]) -> bool {
+    let mut left: Vec<_> = rules.iter().filter(|rule| rule.family() == way.family).collect();
+    let is_published = !left.is_empty();
+    for spec in specs {
+        let Some(ip) = host_address(spec, way) else { continue };
+        let (ip, host) = match way.routed {
+            true => (way.family.unspecified(), Some(spec.container)),
+            false => (ip, spec.host),
+        };
+        let wanted = (ip, spec.container, spec.proto, way.routed);
+        let is_it = |rule: &&PublishedRule| {
+            (rule.host_ip, rule.container, rule.proto, rule.routed) == wanted
+                && host.is_none_or(|host| host == rule.host)
+        };
+        let Some(at) = left.iter().position(is_it) else { return false };
+        left.swap_remove(at);
+    }
+    is_published && left.is_empty()
 }
 
 /// Returns what a container wants published.
@@ -130,6 +188,7 @@ fn published(
         container: spec.container,
         proto: spec.proto,
         routed,
+        named: spec.host_ip.is_some(),
     };
     let mut rules: Vec<_> = open.into_iter().map(|ip| rule(ip, spec.container, true)).collect();
     if !addresses.is_empty() {

@@ -29,7 +29,7 @@ const SYSCTLS: TableDefinition<&str, &[u8]> = TableDefinition::new("sysctls");
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database refuses.
-    #[error("cannot {action} the store {}: {source}", path.display())]
+    #[error("cannot {action} the store {}: {source}{}", path.display(), remedy(source))]
     Database {
         /// What was being done.
         action: &'static str,
@@ -39,7 +39,7 @@ pub enum StoreError {
         source: Box<redb::Error>,
     },
     /// Something in it does not read.
-    #[error("the store {} is damaged: {what}: {source}", path.display())]
+    #[error("the store {} is damaged: {what}: {source}{ANEW}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -49,13 +49,36 @@ pub enum StoreError {
         source: serde_json::Error,
     },
     /// It was written by a newer version.
-    #[error("the store {} has schema {found}; this version reads up to {SCHEMA}", path.display())]
+    #[error(
+        "the store {} has schema {found}; this version reads up to {SCHEMA}: start the version that wrote it, or a \
+         later one", path.display()
+    )]
     Newer {
         /// The file.
         path: PathBuf,
         /// Its schema.
         found: u32,
     },
+}
+
+/// What to do about a store that does not read.
+const ANEW: &str = "; put a copy of it back, or remove it and all that the agent made by \
+                    `bascule agent cleanup --purge`, and begin anew";
+
+/// Returns what to do about a refusal of the database.
+fn remedy(source: &redb::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match source {
+        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => ANEW,
+        redb::Error::Io(error) => match error.kind() {
+            ErrorKind::InvalidData | ErrorKind::UnexpectedEof => ANEW,
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room on its disk",
+            ErrorKind::ReadOnlyFilesystem => "; give --state-dir a place that can be written",
+            _ => "",
+        },
+        redb::Error::DatabaseAlreadyOpen => "; another process has it open",
+        _ => "",
+    }
 }
 
 impl StoreError {
@@ -103,6 +126,15 @@ impl Store {
             Some(_) => {}
         }
         Ok(store)
+    }
+
+    /// Opens the store that a state directory has, to read what is in it: nothing is written.
+    pub fn open_existing(directory: &Path) -> Result<Self> {
+        let store = Self { database: Mutex::new(None), path: directory.join(FILE) };
+        match store.get::<u32>(META, "schema")? {
+            Some(found) if found > SCHEMA => Err(StoreError::Newer { path: store.path, found }),
+            _ => Ok(store),
+        }
     }
 
     /// Reads everything.
@@ -304,6 +336,7 @@ mod tests {
             expose: vec!["80".parse().unwrap()],
             links: vec!["db".parse().unwrap()],
             hostname: String::new(),
+            sysctls: Default::default(),
             labels: [("a".to_owned(), "b".to_owned())].into(),
             sandbox: crate::model::Sandbox::Own,
             auto_remove: false,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 mod default;
 mod ipv6;
+mod moves;
 
 use super::{change::revert, *};
 use crate::model::{Container, Desired, NamespaceId, NetworkId, Predefined, Sandbox};
@@ -81,6 +82,7 @@ fn container(name: &str, networks: &[&str]) -> ContainerSpec {
         links: Vec::new(),
         hostname: String::new(),
         labels: Default::default(),
+        sysctls: Default::default(),
         sandbox: Sandbox::Own,
         auto_remove: false,
         command: Vec::new(),

@@ -56,7 +56,7 @@ pub struct Rule {
     pub count: u16,
     /// IP protocol number; 0 marks an empty slot.
     pub proto: u8,
-    /// [`Rule::IPV6`].
+    /// [`Rule::IPV6`], [`Rule::EVERYWHERE`].
     pub flags: u8,
     /// Index of the network.
     pub network: u32,
@@ -76,6 +76,8 @@ const _: () = assert!(size_of::<Rule>() == 56 && align_of::<Rule>() == 4);
 impl Rule {
     /// The addresses are IPv6.
     pub const IPV6: u8 = 1;
+    /// The mapping names no address of the host: where the container has no IPv6, `::1` leads there as well.
+    pub const EVERYWHERE: u8 = 2;
 
     /// The container's port for a port of the host that the rule covers.
     #[inline(always)]

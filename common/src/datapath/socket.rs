@@ -264,10 +264,19 @@ pub fn find_for_proxy<T: Published<Ip4> + Published<Ip6>>(
     }
     match find::<Ip6, T>(tables, proto, address, port) {
         Lead::Elsewhere if address == Ip6::LOOPBACK => {
-            shared(find_in::<Ip4, T>(tables, Ip4::WILDCARD, proto, port))
+            match find_in::<Ip4, T>(tables, Ip4::WILDCARD, proto, port) {
+                Lead::To(backend) if !is_everywhere(tables, backend.rule) => Lead::Elsewhere,
+                lead => shared(lead),
+            }
         }
         lead => lead,
     }
+}
+
+/// Whether a rule is of a mapping that names no address: `0.0.0.0:8080:80` is for IPv4 alone.
+#[inline(always)]
+fn is_everywhere<T: Published<Ip4>>(tables: &T, rule: u32) -> bool {
+    tables.rule(rule).is_some_and(|rule| rule.flags & Rule::EVERYWHERE != 0)
 }
 
 #[inline(always)]

@@ -217,3 +217,14 @@ fn s121_ports_are_listed_as_docker_does() {
     let row = agent.ok("ps --format {{.Ports}}");
     assert_eq!(row, "0.0.0.0:8080->80/tcp, 443/tcp, 0.0.0.0:5000-5001->6000-6001/udp");
 }
+
+#[test]
+fn a_port_may_stand_right_behind_its_flag() {
+    let (agent, _net) = stage();
+    agent.ok("run -d --name c1 --network n1 -p8080:80 -p127.0.0.1:53:53/udp");
+    assert_eq!(agent.ok("port c1"), "53/udp -> 127.0.0.1:53\n80/tcp -> 0.0.0.0:8080");
+    // Docker has both on one line, before its own arguments.
+    let out = agent.cli(["run", "-dp", "8081:80", "--name", "c2", "--network", "n1"]);
+    assert!(out.ok(), "{out:?}");
+    assert_eq!(agent.ok("port c2"), "80/tcp -> 0.0.0.0:8081");
+}

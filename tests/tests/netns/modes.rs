@@ -268,3 +268,28 @@ fn p48_moby_mq_003_the_source_of_masquerade_is_the_networks_choice() {
     assert_eq!(seen(&c1), ("198.51.100.2".into(), HOST6.to_string()));
     assert_eq!(seen(&c2), (HOST.to_string(), "2001:db8:100::2".into()));
 }
+
+#[test]
+fn moby_pm_010_ports_follow_their_container_to_a_network_of_another_mode() {
+    let stage = Stage::new();
+    stage.agent.network("open", "");
+    stage.agent.network(
+        "routed",
+        "--subnet 10.73.0.0/24 -o com.docker.network.bridge.gateway_mode_ipv4=routed",
+    );
+    stage.net.route_to_host("10.73.0.0/24");
+    let c1 = stage.agent.container("c1", "open", "-p 8080:80");
+    let _server = TcpServer::start(&c1.ns, 80);
+    traffic::reaches(&stage.net.outside, at(HOST, 8080));
+    stage.agent.ok("network connect routed c1");
+    traffic::reaches(&stage.net.outside, at(HOST, 8080));
+    stage.agent.ok("network disconnect open c1");
+    let place = bascule_tests::container::attachment(&stage.agent, "c1", "routed");
+    let own: std::net::Ipv4Addr =
+        place["IPAddress"].as_str().and_then(|ip| ip.parse().ok()).expect("an address");
+    traffic::reaches(&stage.net.outside, at(own, 80));
+    traffic::refused(&stage.net.outside, at(HOST, 8080));
+    stage.agent.ok("network connect open c1");
+    stage.agent.ok("network disconnect routed c1");
+    traffic::reaches(&stage.net.outside, at(HOST, 8080));
+}

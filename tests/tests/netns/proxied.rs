@@ -133,7 +133,8 @@ fn d11_without_cgroup2_the_proxy_serves_everybody() {
 
 #[test]
 fn moby_pm_015_ipv6_loopback_reaches_an_ipv4_only_container() {
-    let (stage, c1) = Stage::with_one("-p 8080:80 -p 53:53/udp -p 127.0.0.1:8081:80");
+    let (stage, c1) =
+        Stage::with_one("-p 8080:80 -p 53:53/udp -p 127.0.0.1:8081:80 -p 0.0.0.0:8082:80");
     let _servers = (TcpServer::start(&c1.ns, 80), UdpServer::start(&c1.ns, 53));
     let host = &stage.net.host;
     let out = host.sh("curl -sS --max-time 5 http://[::1]:8080/");
@@ -144,9 +145,12 @@ fn moby_pm_015_ipv6_loopback_reaches_an_ipv4_only_container() {
     host.run(|| socket.connect(to)).expect("connect");
     socket.send(b"again").expect("send");
     assert!(socket.recv(&mut [0; 64]).is_ok());
-    // What is bound to an address of IPv4 is not behind one of IPv6.
-    let refused = host.run(|| TcpStream::connect((Ipv6Addr::LOCALHOST, 8081)));
-    assert_eq!(refused.expect_err("not there").kind(), std::io::ErrorKind::ConnectionRefused);
+    // What is bound to an address of IPv4 is not behind one of IPv6; 0.0.0.0 is every address of IPv4.
+    for port in [8081, 8082] {
+        let refused = host.run(|| TcpStream::connect((Ipv6Addr::LOCALHOST, port)));
+        assert_eq!(refused.expect_err("not there").kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+    host.sh("curl -sS --max-time 5 http://127.0.0.1:8082/");
 }
 
 #[test]

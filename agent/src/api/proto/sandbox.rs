@@ -26,6 +26,9 @@ pub struct ContainerCreate {
     pub hostname: String,
     /// Labels.
     pub labels: Map,
+    /// Sysctls of its network namespace.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub sysctls: Map,
     /// Path of a network namespace that is brought.
     pub netns: Option<String>,
     /// Process whose network namespace is brought.

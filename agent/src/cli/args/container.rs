@@ -98,6 +98,9 @@ pub struct Sandbox {
     /// Label: KEY, or KEY=VALUE
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<KeyValue>,
+    /// Sysctl of the container's network: net.KEY=VALUE
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub sysctl: Vec<KeyValue>,
     /// Use this network namespace instead of a new one
     #[arg(long, value_name = "PATH", conflicts_with = "pid")]
     pub netns: Option<PathBuf>,
@@ -142,7 +145,10 @@ pub struct Run {
     /// How to execute.
     #[command(flatten)]
     pub execution: Execution,
-    /// What stands where `docker` has an image.
+    /// What stands where `docker` has an image. (Its own argument: behind it flags are not ours, before it they are.)
+    #[arg(hide = true)]
+    pub image: Option<OsString>,
+    /// What stands where `docker` has a command.
     #[arg(hide = true, value_name = "WORD", allow_hyphen_values = true)]
     pub words: Vec<OsString>,
     /// The command and its arguments; nothing, with -d, for an empty sandbox
@@ -163,7 +169,10 @@ pub struct Create {
     /// Accepted, without effect
     #[arg(short, long, hide = true)]
     pub tty: bool,
-    /// What stands where `docker` has an image and a command.
+    /// What stands where `docker` has an image.
+    #[arg(hide = true)]
+    pub image: Option<OsString>,
+    /// What stands where `docker` has a command.
     #[arg(hide = true, value_name = "WORD", allow_hyphen_values = true, trailing_var_arg = true)]
     pub words: Vec<OsString>,
 }

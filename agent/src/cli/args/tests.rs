@@ -42,17 +42,24 @@ fn run_takes_dockers_flags() {
     assert_eq!(run.execution.env, ["A=1"]);
     assert_eq!(run.execution.workdir.as_deref(), Some("/tmp".as_ref()));
     assert_eq!(run.command, ["sh", "-c", "exit"]);
-    assert!(run.words.is_empty());
+    assert!(run.image.is_none() && run.words.is_empty());
 }
 
 #[test]
 fn words_of_dockers_images_are_caught_with_their_flags() {
     let run_line = run("run -itd --net bluenet --name c1 busybox sh -c ls");
-    assert_eq!(run_line.words, ["busybox", "sh", "-c", "ls"]);
+    assert_eq!(run_line.image.as_deref(), Some("busybox".as_ref()));
+    assert_eq!(run_line.words, ["sh", "-c", "ls"]);
     assert!(run_line.command.is_empty());
-    assert!(!run("run busybox -- sh").words.is_empty());
+    assert!(run("run busybox -- sh").image.is_some());
+    // What a flag takes may stand right behind it.
+    let run_line = run("run -dp8080:80 -p127.0.0.1:53:53/udp -lkey=value -- sh -p1");
+    assert_eq!(run_line.sandbox.publish, ["8080:80", "127.0.0.1:53:53/udp"]);
+    assert_eq!(run_line.command, ["sh", "-p1"]);
     match parse("create -it --net bluenet --name c1 busybox sh").expect("good").verb {
-        Verb::Create(create) => assert_eq!(create.words, ["busybox", "sh"]),
+        Verb::Create(create) => {
+            assert_eq!((create.image.is_some(), create.words), (true, vec!["sh".into()]));
+        }
         other => panic!("{other:?}"),
     }
 }

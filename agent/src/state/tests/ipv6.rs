@@ -22,7 +22,7 @@ impl World {
         self.ok(&Change::CreateNetwork(dual(name, subnets, options)));
     }
 
-    fn bindings(&self, name: &str) -> Vec<String> {
+    pub(super) fn bindings(&self, name: &str) -> Vec<String> {
         let running = self.container(name).running().expect("runs");
         let text = |rule: &crate::model::PublishedRule| {
             let port = if rule.routed { String::new() } else { rule.host.to_string() };
@@ -46,11 +46,11 @@ fn dual(name: &str, subnets: &[&str], options: &[(&str, &str)]) -> NetworkSpec {
     }
 }
 
-fn on(network: &str, name: &str, specs: &[&str]) -> ContainerSpec {
+pub(super) fn on(network: &str, name: &str, specs: &[&str]) -> ContainerSpec {
     ContainerSpec { publish: publishing(name, specs).publish, ..container(name, &[network]) }
 }
 
-fn mode(family: u8) -> String {
+pub(super) fn mode(family: u8) -> String {
     format!("com.docker.network.bridge.gateway_mode_ipv{family}")
 }
 
