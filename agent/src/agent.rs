@@ -49,6 +49,12 @@ pub enum AgentError {
     /// It is not root.
     #[error("the agent needs root: run it with sudo, or as a system service")]
     NotRoot,
+    /// It is root without the powers of root.
+    #[error(
+        "the agent lacks {0}, which it needs for interfaces, programs and namespaces: give it to its container or \
+         service, or run it where root is not confined"
+    )]
+    Lacks(String),
     /// A directory cannot be used.
     #[error("cannot make the directory {path}: {source}")]
     Directory {
@@ -92,9 +98,7 @@ pub enum AgentError {
 /// Runs the agent until it is told to stop.
 pub fn run(config: &Config, given: &Given) -> Result<(), AgentError> {
     let filter = log::init(&config.log_level, config.log_format)?;
-    if !Uid::effective().is_root() {
-        return Err(AgentError::NotRoot);
-    }
+    has_powers()?;
     for directory in [&config.state_dir, &config.run_dir] {
         make_directory(directory)?;
     }
@@ -102,6 +106,17 @@ pub fn run(config: &Config, given: &Given) -> Result<(), AgentError> {
     let _namespace = NamespaceLock::take("bascule-agent")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(AgentError::Runtime)?.block_on(serve(config, given, filter))
+}
+
+/// Refuses to begin what could not be done.
+pub(crate) fn has_powers() -> Result<(), AgentError> {
+    if !Uid::effective().is_root() {
+        return Err(AgentError::NotRoot);
+    }
+    match kernel::process::lacking()?.as_slice() {
+        [] => Ok(()),
+        lacking => Err(AgentError::Lacks(lacking.join(" and "))),
+    }
 }
 
 fn make_directory(path: &Path) -> Result<(), AgentError> {

@@ -6,10 +6,8 @@ use std::{
     path::Path,
 };
 
-use nix::unistd::Uid;
-
 use crate::{
-    agent::AgentError,
+    agent::{self, AgentError},
     config::Config,
     kernel::{
         self, Outcome,
@@ -63,9 +61,7 @@ pub struct Cleaned {
 
 /// Removes everything of ours; the store only if it is asked for.
 pub fn cleanup(config: &Config, purge: bool) -> Result<Cleaned, CleanupError> {
-    if !Uid::effective().is_root() {
-        return Err(Box::new(AgentError::NotRoot).into());
-    }
+    agent::has_powers().map_err(Box::new)?;
     let locks = Locks::take_existing(&config.state_dir, &config.run_dir)?;
     if config.bpffs.is_dir() {
         // Asked, not held: a directory that is open cannot be unmounted.
@@ -160,7 +156,8 @@ fn sysctls(state_dir: &Path, cleaned: &mut Cleaned) {
         return;
     }
     let restore = |cleaned: &mut Cleaned| -> Result<(), Box<dyn std::error::Error>> {
-        let store = Store::open(state_dir)?;
+        let store = Store::open_existing(state_dir)?;
+        let mut noted = Ok(());
         for entry in store.sysctls::<sysctl::Entry>()? {
             match sysctl::restore(&entry)? {
                 Restored::Done => cleaned.sysctls += 1,
@@ -171,7 +168,11 @@ fn sysctls(state_dir: &Path, cleaned: &mut Cleaned) {
                         .push(format!("{} is {value}: somebody changed it since", entry.key));
                 }
             }
-            store.remove_sysctl(&entry.key)?;
+            // On a full disk they are given back all the same.
+            noted = noted.and_then(|()| store.remove_sysctl(&entry.key));
+        }
+        if let Err(error) = noted {
+            cleaned.left.push(format!("the note of the sysctls that were given back: {error}"));
         }
         Ok(())
     };

@@ -115,8 +115,9 @@ fn take(directory: &Path) -> Result<Flock<File>, LockError> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     match Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
-            lock.set_len(0).and_then(|()| lock.rewind()).map_err(failed)?;
-            writeln!(lock, "{}", std::process::id()).map_err(failed)?;
+            // A full disk takes no note of who holds it; it is held all the same.
+            let noted = lock.set_len(0).and_then(|()| lock.rewind());
+            drop(noted.and_then(|()| writeln!(lock, "{}", std::process::id())));
             Ok(lock)
         }
         Err((mut file, Errno::EWOULDBLOCK)) => {

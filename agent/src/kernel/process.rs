@@ -8,7 +8,7 @@ use std::{
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::error::{OrRefuse, Result};
+use super::error::{Error, OrRefuse, Result};
 
 /// How long a killed process may take to be gone.
 const KILLED: Duration = Duration::from_secs(2);
@@ -55,6 +55,19 @@ impl Followed {
         // An error would mean that the runtime is going down.
         let _ = self.fd.readable().await;
     }
+}
+
+/// Capabilities without which nothing can be done, by their numbers (`linux/capability.h`).
+const NEEDED: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
+
+/// Returns which of the capabilities that the agent cannot do without this process lacks.
+pub fn lacking() -> Result<Vec<&'static str>> {
+    const STATUS: &str = "/proc/self/status";
+    let status = fs::read_to_string(STATUS).or_refuse("read", STATUS)?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let held = line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    let held = held.ok_or_else(|| Error::unexpected("read", STATUS, "it has no CapEff"))?;
+    Ok(NEEDED.iter().filter(|(bit, _)| held & (1 << bit) == 0).map(|(_, name)| *name).collect())
 }
 
 /// When a process was started, in clock ticks since boot; none where there is no such process.

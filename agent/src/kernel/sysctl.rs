@@ -36,6 +36,9 @@ pub struct Entry {
     pub before: String,
     /// What was written; of a set of ports, what was added.
     pub ours: String,
+    /// The index of the interface that it is of, if it is of one: a later one of the same name is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<u32>,
 }
 
 /// What became of a change.
@@ -91,10 +94,15 @@ pub fn prepare_ipv6(interfaces: &[impl AsRef<str>], enable: bool) -> Result<()> 
     Ok(())
 }
 
+/// Returns whether IPv6 is switched off for all of this thread's namespace, or not there at all.
+pub fn is_ipv6_off() -> bool {
+    read("net.ipv6.conf.all.disable_ipv6").is_ok_and(|value| value != "0")
+}
+
 /// Finds out what setting a value would change; `None`: it is so already. To be stored before [`apply`].
 pub fn plan(key: &str, value: &str) -> Result<Option<Entry>> {
     let before = read(key)?;
-    let entry = Entry { key: key.to_owned(), before, ours: value.to_owned() };
+    let entry = Entry { key: key.to_owned(), before, ours: value.to_owned(), interface: None };
     Ok((entry.before != value).then_some(entry))
 }
 
@@ -124,6 +132,7 @@ pub fn plan_ports(so_far: Option<&Entry>, wanted: &PortSet) -> Result<Option<Ste
         key: RESERVED_PORTS.to_owned(),
         before: others.to_string(),
         ours: ours.to_string(),
+        interface: None,
     };
     Ok(Some(Step { claim: entry(&ours.union(&next)), settled: entry(&next) }))
 }
@@ -151,6 +160,10 @@ pub fn apply(entry: &Entry) -> Result<Outcome> {
 
 /// Takes a change back, as far as it is still ours.
 pub fn restore(entry: &Entry) -> Result<Restored> {
+    // It went with its interface.
+    if !path(&entry.key).exists() {
+        return Ok(Restored::Already);
+    }
     let current = read(&entry.key)?;
     if entry.key == RESERVED_PORTS {
         let current = ports_of(&entry.key, &current)?;

@@ -120,6 +120,8 @@ pub struct Driver {
     pub(super) ip_forward: bool,
     /// Whether the host was made to route IPv6: once, what somebody changes after that stays.
     pub(super) forwarded6: bool,
+    /// Interfaces whose obedience to router advertisements was looked at.
+    pub(super) advertised: BTreeSet<u32>,
     /// Whether the host routed when it was last looked at, each family.
     pub(super) forwarding: [bool; 2],
     commands: mpsc::Receiver<Command>,
@@ -150,6 +152,7 @@ impl Driver {
             follow: Follow::default(),
             ip_forward: options.ip_forward,
             forwarded6: false,
+            advertised: BTreeSet::new(),
             forwarding: [true; 2],
             commands,
         };
@@ -174,6 +177,7 @@ impl Driver {
             tracing::warn!(%error, "the host is not made to route");
         }
         self.forward6().await;
+        self.follow_advertisements().await;
         for id in self.follow.update(&self.desired.clone()) {
             self.stop(id).await;
         }
@@ -235,6 +239,7 @@ impl Driver {
             tracing::error!(%error, "cannot look at the machine");
             self.retry.update(&BTreeMap::from([(Subject::Host, error.to_string())]));
         }
+        self.follow_advertisements().await;
         self.update_follow().await;
     }
 

@@ -117,7 +117,7 @@ pub async fn execute(
             known.xdp.remove(index);
         }
         Action::CreateSandbox(container) => {
-            netns::create(&machine.places.sandbox(*container))?;
+            create_sandbox(machine, desired, *container).await?;
         }
         Action::RemoveSandbox(name) => remove_sandbox(&machine.places.sandboxes().join(name))?,
         Action::PublishName { container, name } => {
@@ -169,6 +169,24 @@ fn attach_xdp(machine: &Machine, ifindex: u32) -> Result<Xdp> {
         }
     }
     Ok(Xdp::Attached { current: true, generic: false })
+}
+
+/// Makes a namespace with its sysctls, or none.
+async fn create_sandbox(machine: &Machine, desired: &Desired, id: ContainerId) -> Result<()> {
+    let path = machine.places.sandbox(id);
+    netns::create(&path)?;
+    let sysctls = desired.containers.get(&id).map(|c| c.sysctls.clone()).unwrap_or_default();
+    if sysctls.is_empty() {
+        return Ok(());
+    }
+    let set = move || sysctls.iter().try_for_each(|(key, value)| sysctl::write(key, value));
+    let result = match netns::Namespace::open(&path) {
+        Ok(namespace) => namespace.run(set).await.and_then(|set| set),
+        Err(error) => Err(error),
+    };
+    // The next attempt makes it anew: nothing tells later that something is missing in it.
+    result.inspect_err(|_| drop(netns::remove(&path)))?;
+    Ok(())
 }
 
 async fn configure(

@@ -1,7 +1,12 @@
 //! Whether the host routes: seen to as far as it was asked for, and said where it does not.
 
+use std::collections::BTreeSet;
+
 use super::{driver::Driver, sysctls};
-use crate::{kernel, model::Desired};
+use crate::{
+    kernel::{self, netlink::LinkKind},
+    model::Desired,
+};
 
 impl Driver {
     /// Makes the host route IPv6 as soon as a network wants it.
@@ -10,22 +15,55 @@ impl Driver {
             return;
         }
         self.forwarded6 = true;
-        let result = self.uplink_names().await.and_then(|uplinks| {
-            let uplinks = uplinks.iter().map(String::as_str);
-            sysctls::forward6(&self.store, uplinks).map_err(|error| error.to_string())
+        let result = self.uplinks().await.and_then(|uplinks| {
+            sysctls::forward6(&self.store, &uplinks).map_err(|error| error.to_string())
         });
         if let Err(error) = result {
             tracing::warn!(%error, "the host is not made to route IPv6");
         }
     }
 
-    async fn uplink_names(&self) -> Result<Vec<String>, String> {
-        let links = self.machine.netlink.links().await.map_err(|error| error.to_string())?;
-        let leads_out = |link: &kernel::netlink::Link| {
-            let owned = self.machine.mark.recognise(&link.name, link.alias.as_deref(), link.mac);
-            owned.is_none() && !link.loopback && self.settings.is_uplink(&link.name)
+    /// Lets interfaces that lead out, and appeared after the agent had switched forwarding on, go by router
+    /// advertisements as those do that were there before. Each is looked at once: what somebody changes after
+    /// that stays.
+    pub(super) async fn follow_advertisements(&mut self) {
+        if !self.ip_forward || !routes_ipv6(&self.desired) {
+            return;
+        }
+        let links = match self.machine.netlink.links().await {
+            Ok(links) => links,
+            Err(error) => {
+                tracing::warn!(%error, "cannot look for interfaces that go by router advertisements");
+                return;
+            }
         };
-        Ok(links.into_iter().filter(leads_out).map(|link| link.name).collect())
+        let there: BTreeSet<u32> = links.iter().map(|link| link.index).collect();
+        self.advertised.retain(|index| there.contains(index));
+        let is_line =
+            |link: &&kernel::netlink::Link| self.leads_out(link) && is_line(link, &self.settings);
+        let lines: Vec<_> = links.iter().filter(is_line).collect();
+        for link in lines {
+            if self.advertised.insert(link.index)
+                && let Err(error) =
+                    sysctls::follow_advertisements(&self.store, &link.name, link.index)
+            {
+                tracing::warn!(interface = link.name, %error, "router advertisements are not followed");
+            }
+        }
+    }
+
+    fn leads_out(&self, link: &kernel::netlink::Link) -> bool {
+        let owned = self.machine.mark.recognise(&link.name, link.alias.as_deref(), link.mac);
+        owned.is_none() && !link.loopback && self.settings.is_uplink(&link.name)
+    }
+
+    async fn uplinks(&self) -> Result<Vec<(String, u32)>, String> {
+        let links = self.machine.netlink.links().await.map_err(|error| error.to_string())?;
+        Ok(links
+            .into_iter()
+            .filter(|link| self.leads_out(link))
+            .map(|link| (link.name, link.index))
+            .collect())
     }
 
     /// Says so when the host stops or begins to route: new flows to the outside are dropped meanwhile.
@@ -66,6 +104,14 @@ impl Driver {
             self.shared.update(|s| s.forwarding = warnings);
         }
     }
+}
+
+/// Returns whether an interface is a line of the host's: one that the operator names, or one that no guest of the
+/// host sits behind.
+fn is_line(link: &kernel::netlink::Link, settings: &crate::plan::Settings) -> bool {
+    let lines = ["", "bond", "team", "vlan"];
+    let by_kind = matches!(&link.kind, LinkKind::Other(kind) if lines.contains(&kind.as_str()));
+    link.master.is_none() && (by_kind || !settings.uplinks.is_empty())
 }
 
 /// What each family's switch is called by Docker, and by the kernel.

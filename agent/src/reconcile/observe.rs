@@ -15,6 +15,7 @@ use crate::{
         bpf::{self, BpfError, Table},
         container, netlink, netns,
         owned::Owned,
+        sysctl,
     },
     model::{Container, ContainerId, Desired, Mode, Sandbox},
     plan::{
@@ -190,10 +191,14 @@ async fn sandboxes(machine: &Machine, desired: &Desired, look: &Look, observed: 
 async fn inside(path: &Path) -> Option<Inside> {
     let namespace = netns::Namespace::open(path).ok()?;
     let netlink = netlink::Netlink::open_in(&namespace).await.ok()?;
-    container::observe(&netlink).await.ok().map(|found| inside_of(&found))
+    let found = container::observe(&netlink).await.ok()?;
+    // Where there is an address of it, it is not: asked only where there is none.
+    let without_ipv6 = !found.addresses.iter().any(|a| a.address.is_ipv6())
+        && namespace.run(sysctl::is_ipv6_off).await.is_ok_and(|off| off);
+    Some(inside_of(&found, without_ipv6))
 }
 
-fn inside_of(found: &container::Inside) -> Inside {
+fn inside_of(found: &container::Inside, without_ipv6: bool) -> Inside {
     let loopback_up = found.links.iter().any(|link| link.loopback && link.up);
     let interface = |link: &netlink::Link| {
         let of_link = found.addresses.iter().filter(|a| a.link == link.index);
@@ -206,7 +211,7 @@ fn inside_of(found: &container::Inside) -> Inside {
         (link.name.clone(), interface)
     };
     let interfaces = found.links.iter().filter(|link| !link.loopback).map(interface).collect();
-    Inside { loopback_up, interfaces }
+    Inside { loopback_up, without_ipv6, interfaces }
 }
 
 fn name_of(container: &Container, path: &Path) -> Name {

@@ -28,32 +28,54 @@ pub enum SysctlError {
 
 /// Makes the host route IPv4.
 pub fn forward(store: &Store) -> Result<(), SysctlError> {
-    change(store, sysctl::IP_FORWARD, "1")
+    change(store, sysctl::IP_FORWARD, "1", None)
 }
 
 /// Makes the host route IPv6. A router takes no word of other routers, unless its setting says that it does
 /// so all the same: interfaces that lead out and that went by such words so far go on doing so.
-pub fn forward6<'a>(
-    store: &Store,
-    uplinks: impl Iterator<Item = &'a str>,
-) -> Result<(), SysctlError> {
+pub fn forward6(store: &Store, uplinks: &[(String, u32)]) -> Result<(), SysctlError> {
     if !is_forwarding6()? {
-        for uplink in uplinks {
-            let key = sysctl::ipv6_of(uplink, "accept_ra");
-            // One that has just gone has nothing to be kept.
-            if sysctl::read(&key).is_ok_and(|value| value == "1") {
-                change(store, &key, "2")?;
-            }
+        for (uplink, index) in uplinks {
+            accept(store, uplink, *index)?;
         }
     }
-    sysctl::IPV6_FORWARD.iter().try_for_each(|key| change(store, key, "1"))
+    sysctl::IPV6_FORWARD.iter().try_for_each(|key| change(store, key, "1", None))
 }
 
-fn change(store: &Store, key: &str, value: &str) -> Result<(), SysctlError> {
+/// Lets an interface that has appeared go by router advertisements, where it is the agent that made a router of
+/// the host. One that is as it was when the agent last changed it, but for what somebody did since, is left.
+pub fn follow_advertisements(store: &Store, uplink: &str, index: u32) -> Result<(), SysctlError> {
+    let journal: Vec<Entry> = store.sysctls()?;
+    let is_ours = journal.iter().any(|entry| entry.key == sysctl::IPV6_FORWARD[0]);
+    let key = sysctl::ipv6_of(uplink, "accept_ra");
+    let of_it = |entry: &Entry| entry.interface.is_none_or(|of| of == index);
+    let is_known = journal.iter().any(|entry| entry.key == key && of_it(entry));
+    if !is_ours || is_known || !is_forwarding6()? {
+        return Ok(());
+    }
+    accept(store, uplink, index)
+}
+
+fn accept(store: &Store, uplink: &str, index: u32) -> Result<(), SysctlError> {
+    let key = sysctl::ipv6_of(uplink, "accept_ra");
+    // One that has just gone has nothing to be kept.
+    if sysctl::read(&key).is_ok_and(|value| value == "1") {
+        change(store, &key, "2", Some(index))?;
+    }
+    Ok(())
+}
+
+fn change(
+    store: &Store,
+    key: &str,
+    value: &str,
+    interface: Option<u32>,
+) -> Result<(), SysctlError> {
     let Some(entry) = sysctl::plan(key, value)? else { return Ok(()) };
+    let entry = Entry { interface, ..entry };
     // What it was before the agent's first change stays what is given back.
     let journal: Vec<Entry> = store.sysctls()?;
-    if !journal.iter().any(|e| e.key == entry.key) {
+    if !journal.iter().any(|e| e.key == entry.key && e.interface == entry.interface) {
         store.put_sysctl(&entry.key, &entry)?;
     }
     sysctl::apply(&entry)?;

@@ -155,3 +155,34 @@ fn s104_ip_forward_can_be_left_alone() {
     traffic::exchange(&net.host, at(c1.address(), 53), 10);
     traffic::does_not_answer(&c1.ns, OUTSIDE);
 }
+
+#[test]
+fn cleanup_works_on_a_full_disk() {
+    let net = Topology::new();
+    let mut agent = Agent::prepare(&net.host, Settings::default());
+    let state = agent.places.root().join("small");
+    std::fs::create_dir_all(&state).expect("a directory");
+    let (kind, size) = (Some("tmpfs"), Some("size=4m"));
+    // Unmounted with the agent's other places.
+    nix::mount::mount(kind, &state, kind, nix::mount::MsFlags::empty(), size)
+        .expect("a small disk");
+    let settings = Settings::default().env("BASCULE_STATE_DIR", &state.display().to_string());
+    agent.launch_with(&settings);
+    agent.wait_ready();
+    agent.network("n1", "");
+    let c1 = agent.container("c1", "n1", "-p 8080:80");
+    drop(c1);
+    agent.kill9();
+    let full = std::io::copy(
+        &mut std::io::repeat(0),
+        &mut std::fs::File::create(state.join("other")).expect("a file"),
+    );
+    assert_eq!(full.expect_err("no end").kind(), std::io::ErrorKind::StorageFull);
+    let mut cleanup = agent.bascule();
+    cleanup.args(["agent", "cleanup"]).env("BASCULE_STATE_DIR", &state);
+    let out = bascule_tests::process::run(&mut cleanup, bascule_tests::process::LIMIT);
+    assert!(out.ok(), "{out:?}");
+    assert_eq!(net.host.sysctl("net/ipv4/ip_forward"), "0");
+    assert_eq!(net.host.sysctl("net/ipv4/ip_local_reserved_ports"), "");
+    assert_eq!(agent.places.pins(), Vec::<String>::new());
+}

@@ -300,3 +300,54 @@ fn nonsense_on_the_socket_is_answered_and_survived() {
     assert!(!refused.message().is_empty());
     assert!(agent.answers());
 }
+
+#[test]
+fn an_agent_without_its_capabilities_says_which_it_lacks() {
+    let host = Netns::new("host");
+    let mut agent = Agent::prepare(&host, bascule_tests::agent::Settings::default());
+    for (flag, name) in [("net_admin", "CAP_NET_ADMIN"), ("sys_admin", "CAP_SYS_ADMIN")] {
+        for words in [&["agent"][..], &["agent", "cleanup"]] {
+            let bare = agent.bascule();
+            let mut command = host.command("setpriv");
+            command.args([&format!("--bounding-set=-{flag}"), "--"]).arg(bare.get_program());
+            command
+                .args(words)
+                .envs(bare.get_envs().filter_map(|(key, value)| Some((key, value?))));
+            let out = bascule_tests::process::run(&mut command, bascule_tests::process::LIMIT);
+            assert_eq!(out.code, 1, "{out:?}");
+            assert!(out.stderr.contains(&format!("the agent lacks {name}")), "{out:?}");
+        }
+    }
+    assert!(agent.has_ended());
+    assert_eq!(agent.places.pins(), Vec::<String>::new());
+}
+
+#[test]
+fn a_store_that_does_not_read_is_refused_with_what_to_do() {
+    let net = Topology::new();
+    let mut agent = prepared(&net);
+    agent.kill9();
+    let store = agent.places.state().join("bascule.redb");
+    let length = std::fs::metadata(&store).expect("the store").len();
+    let length = usize::try_from(length).expect("small");
+    for text in ["no database at all".repeat(1000).into_bytes(), vec![0x5a; length], Vec::new()] {
+        std::fs::write(&store, &text).expect("damage it");
+        agent.launch();
+        if text.is_empty() {
+            // An empty file is a new store.
+            agent.wait_ready();
+            agent.kill9();
+            continue;
+        }
+        assert_eq!(agent.wait_end(), 1);
+        let log = agent.log();
+        let said = log.lines().last().unwrap_or_default();
+        assert!(said.contains("bascule.redb") && said.contains("cleanup --purge"), "{log}");
+    }
+    std::fs::write(&store, "no database at all").expect("damage it");
+    let out = agent.cleanup(&["--purge"]);
+    assert!(out.ok(), "{out:?}");
+    assert!(!store.exists());
+    agent.launch();
+    agent.wait_ready();
+}

@@ -87,7 +87,35 @@ fn both(mode: Mode) {
     assert_eq!(removed.links + removed.filters, 1, "{removed:?}");
     assert!(at_ingress(&ns).is_empty());
     assert!(plane.places.pins().is_empty(), "{:?}", plane.places.pins());
+    assert!(!ns.sh("tc qdisc show").contains("clsact"), "a qdisc of ours stays");
     assert_eq!(ns.run(|| cleanup(&plane.places.bpffs())).expect("twice"), Default::default());
+}
+
+#[test]
+fn a_qdisc_that_others_made_or_use_stays() {
+    let has_qdisc = |ns: &Netns| ns.sh("tc qdisc show").contains("clsact");
+    for used in [false, true] {
+        let (ns, ifindex) = veth();
+        let plane = Plane::new();
+        if !used {
+            ns.sh("tc qdisc add dev bsc00000001 clsact");
+        }
+        let hooks = Hooks::new(plane.pins.clone(), Mode::Clsact);
+        let hook = Hook { ifindex, side: Side::Ingress };
+        ns.run(|| hooks.attach(&plane.loaded.programs, hook, FROM_CONTAINER)).expect("attach");
+        if used {
+            let pinned = plane.places.bpffs().join("foreign");
+            let id = plane.loaded.programs.get(TO_CONTAINER).expect("loaded").id;
+            ns.sh(&format!("bpftool prog pin id {id} {}", pinned.display()));
+            let pinned = pinned.display();
+            ns.sh(&format!("tc filter add dev bsc00000001 egress prio 7 bpf da pinned {pinned}"));
+            std::fs::remove_file(pinned.to_string()).expect("the pin");
+        }
+        ns.run(|| cleanup(&plane.places.bpffs())).expect("cleanup");
+        assert!(at_ingress(&ns).is_empty());
+        assert!(has_qdisc(&ns), "used: {used}");
+        assert!(plane.places.pins().is_empty(), "{:?}", plane.places.pins());
+    }
 }
 
 #[test]

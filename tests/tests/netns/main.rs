@@ -11,6 +11,7 @@ mod company;
 mod counters;
 mod deny;
 mod errors;
+mod families;
 mod firewalls;
 mod forwarding;
 mod groups;

@@ -214,10 +214,13 @@ impl Hooks {
     ) -> Result<Attached, BpfError> {
         let before = clsact::attach(hook.ifindex, hook.side, program.fd(), name)
             .map_err(hook.error("attach", name))?;
+        if before.made_qdisc {
+            self.pins.note_qdisc(hook.ifindex)?;
+        }
         let path = self.pins.link(&hook.pin_name());
         let swapped = self.live(&path, hook)?.is_some();
         remove_link(&path)?;
-        Ok(match before {
+        Ok(match before.filter {
             Some(filter) if filter.id == program.id => Attached::Kept,
             Some(_) => Attached::Updated,
             None if swapped => Attached::Updated,

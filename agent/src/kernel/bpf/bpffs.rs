@@ -75,6 +75,21 @@ impl Pins {
         self.links_dir().join(name)
     }
 
+    /// Where it is noted on which interfaces the agent has made a clsact qdisc: an empty directory for each, the
+    /// only thing beside pins that a bpffs holds. It goes with a restart of the machine, as the qdiscs do.
+    pub fn qdiscs_dir(&self) -> PathBuf {
+        self.root.join("qdiscs")
+    }
+
+    /// Notes that the qdisc of an interface is ours to remove.
+    pub(super) fn note_qdisc(&self, ifindex: u32) -> Result<(), BpfError> {
+        let dir = self.qdiscs_dir();
+        for dir in [dir.clone(), dir.join(ifindex.to_string())] {
+            make_dir(&dir).map_err(pin("make", &dir))?;
+        }
+        Ok(())
+    }
+
     /// Directories of other versions of the ABI.
     pub fn other_versions(&self) -> Result<Vec<PathBuf>, BpfError> {
         let own = self.version_dir();

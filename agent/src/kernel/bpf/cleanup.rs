@@ -33,8 +33,15 @@ pub struct Removed {
 /// The directory goes too, unless somebody else keeps something in it, and so does a bpffs that was mounted
 /// on the directory itself; the system's own, above it, stays.
 pub fn cleanup(dir: &Path) -> Result<Removed, BpfError> {
-    let mut removed = Removed::default();
+    let filters = remove_filters().map_err(|source| BpfError::Attach {
+        what: "remove",
+        program: "the filters".into(),
+        place: "of the interfaces".into(),
+        source,
+    })?;
+    let mut removed = Removed { filters, ..Removed::default() };
     if let Some(pins) = Pins::existing(dir)? {
+        remove_qdiscs(&pins)?;
         for version in pins.versions()? {
             let of_version = remove_version(&version)?;
             removed.links += of_version.links;
@@ -43,13 +50,24 @@ pub fn cleanup(dir: &Path) -> Result<Removed, BpfError> {
         unmount(pins.root())?;
         remove_dir(pins.root())?;
     }
-    removed.filters = remove_filters().map_err(|source| BpfError::Attach {
-        what: "remove",
-        program: "the filters".into(),
-        place: "of the interfaces".into(),
-        source,
-    })?;
     Ok(removed)
+}
+
+/// Removes the qdiscs that an agent has made, where nobody has come to use them.
+fn remove_qdiscs(pins: &Pins) -> Result<(), BpfError> {
+    for note in entries(&pins.qdiscs_dir())? {
+        let name = note.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Ok(ifindex) = name.parse() {
+            clsact::remove_empty_qdisc(ifindex).map_err(|source| BpfError::Attach {
+                what: "remove",
+                program: "the clsact qdisc".to_owned(),
+                place: format!("of interface {ifindex}"),
+                source,
+            })?;
+        }
+        remove_dir(&note)?;
+    }
+    remove_dir(&pins.qdiscs_dir())
 }
 
 /// Links first: a map without its pin lives on as long as a program uses it.

@@ -101,13 +101,21 @@ fn request(payload: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetl
     }
 }
 
-fn look(ifindex: u32, side: Side) -> io::Result<Found> {
+/// Everybody's filters on one side of an interface.
+fn dump(ifindex: u32, side: Side) -> io::Result<Vec<TcMessage>> {
     let mut message = message(ifindex, side)?;
     message.header.handle = TcHandle::UNSPEC;
     message.header.info = 0;
     let answers = request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP)?;
-    for answer in answers {
-        let RouteNetlinkMessage::NewTrafficFilter(filter) = answer else { continue };
+    let filter = |answer| match answer {
+        RouteNetlinkMessage::NewTrafficFilter(filter) => Some(filter),
+        _ => None,
+    };
+    Ok(answers.into_iter().filter_map(filter).collect())
+}
+
+fn look(ifindex: u32, side: Side) -> io::Result<Found> {
+    for filter in dump(ifindex, side)? {
         let same_place =
             filter.header.info >> 16 == u32::from(PRIORITY) && filter.header.handle == HANDLE;
         if same_place {
@@ -150,14 +158,23 @@ pub(super) fn find(ifindex: u32, side: Side) -> io::Result<Option<Filter>> {
     }
 }
 
-/// Puts a program there, replacing an older one of ours in place; returns the filter replaced.
+/// What there was before a program was put there.
+pub(super) struct Before {
+    /// The filter that was replaced.
+    pub filter: Option<Filter>,
+    /// Whether the qdisc was missing, and made.
+    pub made_qdisc: bool,
+}
+
+/// Puts a program there, replacing an older one of ours in place.
 pub(super) fn attach(
     ifindex: u32,
     side: Side,
     fd: BorrowedFd<'_>,
     name: &str,
-) -> io::Result<Option<Filter>> {
-    let before = match look(ifindex, side)? {
+) -> io::Result<Before> {
+    let mut made_qdisc = false;
+    let filter = match look(ifindex, side)? {
         Found::Foreign(name) => {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
@@ -166,7 +183,7 @@ pub(super) fn attach(
         }
         Found::Ours(filter) => Some(filter),
         Found::Nothing => {
-            add_qdisc(ifindex, side)?;
+            made_qdisc = add_qdisc(ifindex)?;
             None
         }
     };
@@ -180,11 +197,11 @@ pub(super) fn attach(
         ]),
     ];
     request(RouteNetlinkMessage::NewTrafficFilter(message), NLM_F_ACK | NLM_F_CREATE)?;
-    Ok(before)
+    Ok(Before { filter, made_qdisc })
 }
 
-fn add_qdisc(ifindex: u32, side: Side) -> io::Result<()> {
-    let mut message = message(ifindex, side)?;
+fn qdisc(ifindex: u32) -> io::Result<TcMessage> {
+    let mut message = message(ifindex, Side::Ingress)?;
     message.header = TcHeader {
         handle: TcHandle { major: TcHandle::CLSACT.major, minor: 0 },
         parent: TcHandle::CLSACT,
@@ -192,11 +209,36 @@ fn add_qdisc(ifindex: u32, side: Side) -> io::Result<()> {
         ..message.header
     };
     message.attributes = vec![TcAttribute::Kind("clsact".into())];
+    Ok(message)
+}
+
+fn add_qdisc(ifindex: u32) -> io::Result<bool> {
     let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
-    match request(RouteNetlinkMessage::NewQueueDiscipline(message), flags) {
-        Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
+    match request(RouteNetlinkMessage::NewQueueDiscipline(qdisc(ifindex)?), flags) {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        result => result.map(|_| true),
+    }
+}
+
+/// Removes the qdisc of an interface, if nobody has a filter in it.
+pub(super) fn remove_empty_qdisc(ifindex: u32) -> io::Result<()> {
+    for side in [Side::Ingress, Side::Egress] {
+        match dump(ifindex, side) {
+            Ok(filters) if filters.is_empty() => {}
+            Ok(_) => return Ok(()),
+            Err(error) if is_gone(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    match request(RouteNetlinkMessage::DelQueueDiscipline(qdisc(ifindex)?), NLM_F_ACK) {
+        Err(error) if !is_gone(&error) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether the interface or its qdisc is not there.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::EINVAL))
 }
 
 /// Removes our filter; false if there is none. The qdisc stays: it may serve others, and costs nothing.

@@ -1,0 +1,109 @@
+//! Families that are switched on and off: for a container, by a client of an older API, on lines that appear later.
+
+use bascule_tests::{Agent, Netns, Topology, agent::Settings, topology::OUTSIDE, traffic, wait};
+use serde_json::json;
+
+use crate::Stage;
+
+const SUBNET: &str = "2001:db8:42::/64";
+
+#[test]
+fn s173_lines_that_appear_later_go_by_advertisements_too() {
+    let net = Topology::dual();
+    net.host.sysctl_set("net/ipv6/conf/all/forwarding", "0");
+    let settings = Settings::default().arg(&["--uplink", "up*,late*"]);
+    let mut agent = Agent::start_with(&net.host, settings);
+    agent.network("n6", "--ipv6");
+    let key = "net/ipv6/conf/late0/accept_ra";
+    let accepts = |what, value: &str| {
+        wait::wait_until(what, wait::SOON, || net.host.sysctl(key) == value);
+    };
+    let appear = || {
+        net.host.sh("ip link add late0 type veth peer name other0");
+        net.host.sysctl_set("net/ipv6/conf/other0/accept_ra", "1");
+    };
+    appear();
+    accepts("a line that appears is seen to", "2");
+    assert_eq!(
+        net.host.sysctl("net/ipv6/conf/other0/accept_ra"),
+        "1",
+        "that is no line of the host"
+    );
+    // What somebody changes after that stays, over a restart as well; another device is another one.
+    net.host.sysctl_set(key, "1");
+    agent.restart();
+    agent.network("n7", "--ipv6");
+    assert_eq!(net.host.sysctl(key), "1");
+    net.host.sh("ip link del late0");
+    appear();
+    accepts("a line of the same name is seen to", "2");
+    agent.stop();
+    assert!(agent.cleanup(&["--purge"]).ok());
+    assert_eq!(net.host.sysctl(key), "1");
+}
+
+#[test]
+fn moby_icc_006_ipv6_switched_off_for_a_whole_container_is_off() {
+    let stage = Stage::dual();
+    stage.agent.network("n4", "");
+    stage.agent.network("n6", &format!("--subnet {SUBNET}"));
+    let addresses = |ns: &Netns| ns.sh("ip -6 -o addr show");
+    for network in ["n4", "n6"] {
+        let (off, on) = (format!("{network}-off"), format!("{network}-on"));
+        let switch = "--sysctl net.ipv6.conf.all.disable_ipv6=1";
+        let without = stage.agent.container(&off, network, switch);
+        let with = stage.agent.container(&on, network, "");
+        assert_eq!(addresses(&without.ns), "", "{network}");
+        // MOBY-ICC-010: without the switch the loopback device has ::1 whatever the network has.
+        assert!(addresses(&with.ns).contains("inet6 ::1/128"), "{network}");
+        traffic::answers(&without.ns, with.address());
+        traffic::answers(&without.ns, OUTSIDE);
+        assert_eq!(
+            with.ns.sh("ip -6 -o addr show dev eth0 scope global").is_empty(),
+            network == "n4"
+        );
+    }
+    // It stays so: nothing of it counts as missing.
+    let before = stage.agent.log().matches("configure").count();
+    stage.agent.network("n5", "");
+    assert_eq!(stage.agent.log().matches("configure").count(), before);
+    // A namespace that is brought is obeyed as well.
+    let brought = Netns::new("brought");
+    brought.sysctl_set("net/ipv6/conf/all/disable_ipv6", "1");
+    stage.agent.ok(&format!(
+        "container create --name c1 --network n6 --netns {}",
+        brought.path().display()
+    ));
+    stage.agent.ok("container start c1");
+    assert!(brought.sh("ip -4 -o addr show dev eth0").contains("inet "));
+    assert_eq!(addresses(&brought), "");
+    // Sysctls are the network's, and of a namespace that the agent makes.
+    for (bad, why) in [
+        ("--sysctl kernel.hostname=x", "kernel.hostname"),
+        ("--sysctl net.ipv4.nonsense=1", "nonsense"),
+        ("--network host --sysctl net.ipv4.ip_forward=1", "does not make"),
+    ] {
+        let network = if bad.contains("host ") { "" } else { "--network n4" };
+        let made = stage
+            .agent
+            .cli(format!("container create --name x {network} {bad}").split_whitespace());
+        let out = if made.ok() { stage.agent.cli(["container", "start", "x"]) } else { made };
+        assert!(out.code == 1 && out.stderr.contains(why), "{bad}: {out:?}");
+        stage.agent.cli(["container", "rm", "-f", "x"]);
+    }
+}
+
+#[test]
+fn moby_icc_009_an_older_client_gets_ipv4_whatever_it_says() {
+    let stage = Stage::dual();
+    for (version, name) in [("v1.46", "old"), ("v1.51", "new")] {
+        let body = json!({"Name": name, "EnableIPv4": false, "EnableIPv6": true});
+        let made = stage.agent.api("POST", &format!("/{version}/networks/create"), Some(&body));
+        assert_eq!(made.status, 201, "{made:?}");
+        let container = stage.agent.container(&format!("c-{name}"), name, "");
+        let inside = container.ns.sh("ip -o addr show dev eth0");
+        assert_eq!(inside.contains("inet "), name == "old", "{inside}");
+        assert!(inside.contains("inet6 fd"), "{inside}");
+        assert!(container.ns.sh("ip -o addr show dev lo").contains("127.0.0.1/8"));
+    }
+}
