@@ -270,7 +270,8 @@ fn options(config: &Config, netns_cookie: u64) -> Options {
         Ipv6::Automatic => DefaultIpv6::Automatic,
         Ipv6::Fixed(subnet) => DefaultIpv6::Fixed(subnet),
     };
-    Options { settings, bridge, ipv6, ip_forward: config.ip_forward }
+    let pools = config.pools.clone();
+    Options { settings, bridge, ipv6, ip_forward: config.ip_forward, pools }
 }
 
 /// Reserves published ports on the host, and leads its processes to them; returns what the operator should know where that cannot be.

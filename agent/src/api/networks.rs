@@ -61,10 +61,11 @@ pub(super) fn inspect(context: &Context, request: &Request) -> Result<Reply, Rej
 /// Makes a network.
 pub(super) async fn create(context: &Context, request: &Request) -> Result<Reply, Rejected> {
     let change = convert::network_create(request.read()?, request.version)?;
-    let Outcome::Network(id) = context.handle.change(change).await? else {
+    let Outcome::Network(id, warnings) = context.handle.change(change).await? else {
         return Err(Rejected::internal("no network was made"));
     };
-    Reply::json(201, &proto::NetworkCreated { id: id.to_string(), warning: String::new() })
+    let warning = warnings.join("; ");
+    Reply::json(201, &proto::NetworkCreated { id: id.to_string(), warning })
 }
 
 /// Removes the networks that nobody is on.

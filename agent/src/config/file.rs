@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ipnetwork::IpNetwork;
 use serde::Deserialize;
+
+use crate::model::AddressPool;
 
 /// Keys of the file; each may be missing.
 #[derive(Debug, Default, Deserialize)]
@@ -35,6 +38,15 @@ pub(super) struct File {
     pub(super) bridge_accept_fwmark: Option<String>,
     pub(super) log_format: Option<String>,
     pub(super) log_level: Option<String>,
+    pub(super) ipam: Option<Ipam>,
+}
+
+/// Where subnets come from that nobody names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ipam {
+    pub(super) pools: Vec<AddressPool>,
+    pub(super) exclude: Vec<IpNetwork>,
 }
 
 /// Why the file does not read.

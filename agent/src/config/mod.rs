@@ -19,7 +19,8 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 pub use file::FileError;
 pub use reload::Changed;
 
-use crate::telemetry::log::Format;
+pub use crate::model::AddressPool;
+use crate::{model::AddressPools, telemetry::log::Format};
 
 /// Where the configuration is looked for.
 pub const FILE: &str = "/etc/bascule/bascule.toml";
@@ -76,6 +77,8 @@ pub struct Given {
     pub allow_direct_routing: Option<bool>,
     /// Mark, and mask, of packets that may address containers directly.
     pub bridge_accept_fwmark: Option<String>,
+    /// Pools that subnets are chosen from; none leaves it open.
+    pub default_address_pool: Vec<AddressPool>,
     /// `human` or `json`.
     pub log_format: Option<String>,
     /// Level or filter of the log.
@@ -156,6 +159,8 @@ pub struct Config {
     pub allow_direct_routing: bool,
     /// Packets that may address containers directly.
     pub accept_mark: Option<Mark>,
+    /// Where subnets come from that nobody names.
+    pub pools: AddressPools,
     /// How log lines look.
     pub log_format: Format,
     /// Level or filter of the log.
@@ -231,6 +236,11 @@ impl Config {
             (None, None) => values::bridge(file.bridge, file.bip),
             (bridge, bip) => values::bridge(bridge, bip),
         }?;
+        let ipam = file.ipam.unwrap_or_default();
+        let pools = match given.default_address_pool.is_empty() {
+            true => ipam.pools,
+            false => given.default_address_pool,
+        };
         Ok(Self {
             state_dir: path(given.state_dir, file.state_dir, STATE_DIR),
             run_dir: path(given.run_dir, file.run_dir, RUN_DIR),
@@ -257,6 +267,7 @@ impl Config {
                 .or(file.allow_direct_routing)
                 .unwrap_or(false),
             accept_mark: values::mark(given.bridge_accept_fwmark.or(file.bridge_accept_fwmark))?,
+            pools: AddressPools { pools, exclude: ipam.exclude },
             log_format: values::log_format(given.log_format.or(file.log_format))?,
             log_level: given.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
         })

@@ -35,6 +35,7 @@ impl Config {
             ip_masq,
             allow_direct_routing,
             accept_mark,
+            pools,
             log_format,
             log_level,
         } = self;
@@ -58,6 +59,7 @@ impl Config {
             ("ip-masq", *ip_masq != new.ip_masq, false),
             ("allow-direct-routing", *allow_direct_routing != new.allow_direct_routing, false),
             ("bridge-accept-fwmark", *accept_mark != new.accept_mark, false),
+            ("default-address-pool or ipam", *pools != new.pools, false),
             ("log-format", *log_format != new.log_format, false),
             ("log-level", *log_level != new.log_level, true),
         ];

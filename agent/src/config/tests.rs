@@ -152,3 +152,26 @@ fn s60_what_cannot_change_while_the_agent_runs_is_told_from_what_can() {
     let changed = |key, at_once| Changed { key, at_once };
     assert_eq!(old.changes(&new), [changed("bridge or bip", false), changed("log-level", true)]);
 }
+
+#[test]
+fn p30_pools_are_the_flags_or_the_files_with_line_and_key() {
+    let text = "[ipam]\nexclude = [\"10.8.0.0/16\"]\n[[ipam.pools]]\nbase = \"10.64.0.0/12\"\nsize = 24\n\
+                [[ipam.pools]]\nbase = \"fd00:1::/32\"\nsize = 64\n";
+    let pools = |given| with_file(text, given).map(|config| config.pools).unwrap();
+    let read: Vec<_> = pools(Given::default()).pools.iter().map(ToString::to_string).collect();
+    assert_eq!(read, ["base=10.64.0.0/12,size=24", "base=fd00:1::/32,size=64"]);
+    assert_eq!(pools(Given::default()).exclude, ["10.8.0.0/16".parse().unwrap()]);
+    let own = vec!["base=175.30.0.0/16,size=16".parse().unwrap()];
+    let given = Given { default_address_pool: own.clone(), ..Given::default() };
+    assert_eq!(pools(given).pools, own);
+    for (text, parts) in [
+        ("[[ipam.pools]]\nbase = \"10.1.0.0/8\"\nsize = 24", ["toml:", "should be 10.0.0.0/8"]),
+        ("[[ipam.pools]]\nbase = \"x\"\nsize = 24", ["toml:2", "base"]),
+        ("[[ipam.pools]]\nbase = \"10.0.0.0/8\"\nsize = 7", ["toml:", "and not 7"]),
+        ("[ipam]\nexclude = [\"x\"]", ["toml:2", "exclude"]),
+        ("[ipam]\npool = 1", ["toml:2", "pool"]),
+    ] {
+        let error = with_file(text, Given::default()).unwrap_err();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+}

@@ -104,6 +104,37 @@ pub struct Attachment {
     pub priority: i64,
     /// What it is while the container runs.
     pub endpoint: Option<Endpoint>,
+    /// Addresses that it had when it ran: it gets them again, and others get them last.
+    #[serde(default)]
+    pub lease: Lease,
+}
+
+/// Addresses that a place on a network had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The IPv4 address.
+    pub ip: Option<Ipv4Addr>,
+    /// The IPv6 address.
+    pub ip6: Option<Ipv6Addr>,
+}
+
+impl Lease {
+    /// Returns the address of a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.ip.map(IpAddr::V4),
+            Family::V6 => self.ip6.map(IpAddr::V6),
+        }
+    }
+}
+
+impl Attachment {
+    /// Ends what the place is while the container runs, and remembers its addresses.
+    pub fn rest(&mut self) {
+        if let Some(endpoint) = self.endpoint.take() {
+            self.lease = Lease { ip: endpoint.ip, ip6: endpoint.ip6 };
+        }
+    }
 }
 
 /// A running container's place on a network.

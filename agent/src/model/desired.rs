@@ -113,6 +113,12 @@ impl Desired {
         self.attachments(network).flat_map(held).collect()
     }
 
+    /// Returns the addresses of a network that resting containers had.
+    pub fn leases(&self, network: NetworkId) -> impl Iterator<Item = IpAddr> {
+        let resting = self.attachments(network).filter(|(_, place)| place.endpoint.is_none());
+        resting.flat_map(|(_, p)| Family::ALL.into_iter().filter_map(|f| p.lease.address(f)))
+    }
+
     /// Returns which place gives a container its default route of a family and takes its published ports:
     /// the one with the highest priority, then the first, of those that have the family and a way out.
     pub fn gateway<'a>(

@@ -1,22 +1,16 @@
-//! Which subnet, which address, which port: choices that never give out at once what was just given back.
+//! Which address, which port: choices that never give out at once what was just given back.
 
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use ipnetwork::{IpNetwork, Ipv6Network};
 
 use super::{MacAddress, PortRange};
 
 /// Ports that are chosen where a mapping names none.
 pub const DYNAMIC_PORTS: (u16, u16) = (49_153, 65_535);
-/// Subnet of the default network, where it is free.
-pub const DEFAULT_SUBNET: ([u8; 4], u8) = ([172, 17, 0, 0], 16);
-/// Where the subnets of other networks come from, as /24 each.
-const POOLS: [([u8; 4], u8); 4] =
-    [([172, 18, 0, 0], 15), ([172, 20, 0, 0], 14), ([172, 24, 0, 0], 13), ([10, 200, 0, 0], 13)];
-const CHOSEN_PREFIX: u8 = 24;
 /// A longer prefix leaves no room for an Ethernet address behind it.
 const WITH_MAC: u8 = 80;
 
@@ -25,42 +19,14 @@ pub fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
     a.contains(b.network()) || b.contains(a.network())
 }
 
-/// Chooses the lowest free IPv4 subnet; `taken` is everything that it must not touch.
-pub fn choose_subnet(taken: &[IpNetwork]) -> Option<IpNetwork> {
-    POOLS.into_iter().find_map(|(base, prefix)| {
-        let base = u32::from(Ipv4Addr::from(base));
-        let size = 1_u32 << (32 - CHOSEN_PREFIX);
-        (0..1_u32 << (CHOSEN_PREFIX - prefix))
-            .filter_map(|n| Ipv4Network::new(Ipv4Addr::from(base + n * size), CHOSEN_PREFIX).ok())
-            .map(IpNetwork::V4)
-            .find(|candidate| !taken.iter().any(|&t| overlap(*candidate, t)))
-    })
-}
-
 /// Makes a unique local prefix of 48 bits (RFC 4193) from random bytes, as a number.
 pub fn unique_local([a, b, c, d, e, ..]: [u8; 32]) -> u64 {
     u64::from_be_bytes([0, 0, 0xfd, a, b, c, d, e])
 }
 
-/// Chooses the lowest free IPv6 subnet, a /64, below a prefix of 48 bits.
-pub fn choose_subnet6(prefix: u64, taken: &[IpNetwork]) -> Option<IpNetwork> {
-    (0..=u16::MAX)
-        .filter_map(|n| {
-            let address = Ipv6Addr::from(u128::from(prefix << 16 | u64::from(n)) << 64);
-            Ipv6Network::new(address, 64).ok()
-        })
-        .map(IpNetwork::V6)
-        .find(|candidate| !taken.iter().any(|&t| overlap(*candidate, t)))
-}
-
-/// Chooses the subnet of the default network.
-pub fn choose_default_subnet(taken: &[IpNetwork]) -> Option<IpNetwork> {
-    let (base, prefix) = DEFAULT_SUBNET;
-    Ipv4Network::new(base.into(), prefix)
-        .ok()
-        .map(IpNetwork::V4)
-        .filter(|subnet| !taken.iter().any(|&t| overlap(*subnet, t)))
-        .or_else(|| choose_subnet(taken))
+/// Returns the prefix of 48 bits with this number.
+pub fn prefix48(number: u64) -> Option<Ipv6Network> {
+    Ipv6Network::new(Ipv6Addr::from(u128::from(number) << 80), 48).ok()
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -70,8 +36,13 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
+/// Returns the first and the last address of a network, as numbers.
+pub fn ends(network: IpNetwork) -> (u128, u128) {
+    (number(network.network()), number(network.broadcast()))
+}
+
 /// Returns the address of the subnet's family with this number.
-fn address(subnet: IpNetwork, number: u128) -> IpAddr {
+pub fn address(subnet: IpNetwork, number: u128) -> IpAddr {
     match subnet {
         IpNetwork::V4(_) => Ipv4Addr::from(number as u32).into(),
         IpNetwork::V6(_) => Ipv6Addr::from(number).into(),
@@ -105,7 +76,7 @@ pub fn next_address(
     last: Option<IpAddr>,
     used: &BTreeSet<IpAddr>,
 ) -> Option<IpAddr> {
-    let (first, end) = (number(range.network()), number(range.broadcast()));
+    let (first, end) = ends(range);
     let start = match last.map(number) {
         Some(last) if (first..end).contains(&last) => last + 1,
         _ => first,
@@ -132,9 +103,9 @@ pub fn derived_address(
 }
 
 /// Returns how many addresses a network has, as far as the number goes.
-pub fn size(network: IpNetwork) -> u64 {
-    let bits = if network.is_ipv4() { 32 } else { 128 };
-    1_u64.checked_shl(bits - u32::from(network.prefix())).unwrap_or(u64::MAX)
+pub fn size(network: IpNetwork) -> u128 {
+    let (first, last) = ends(network);
+    (last - first).saturating_add(1)
 }
 
 /// Chooses `count` free ports in a row after the one that was given out last, round and round.
@@ -153,24 +124,13 @@ pub fn next_ports(
 
 #[cfg(test)]
 mod tests {
+    use ipnetwork::Ipv4Network;
     use proptest::prelude::*;
 
     use super::*;
 
     fn net(text: &str) -> IpNetwork {
         text.parse().unwrap()
-    }
-
-    #[test]
-    fn s42_chosen_subnets_keep_away_from_what_is_there() {
-        assert_eq!(choose_default_subnet(&[]), Some(net("172.17.0.0/16")));
-        assert_eq!(choose_default_subnet(&[net("172.17.42.0/24")]), Some(net("172.18.0.0/24")));
-        assert_eq!(
-            choose_subnet(&[net("172.18.0.0/24"), net("172.18.1.128/25")]),
-            Some(net("172.18.2.0/24"))
-        );
-        assert_eq!(choose_subnet(&[net("172.16.0.0/12")]), Some(net("10.200.0.0/24")));
-        assert_eq!(choose_subnet(&[net("0.0.0.0/0")]), None);
     }
 
     #[test]
@@ -203,15 +163,6 @@ mod tests {
     }
 
     #[test]
-    fn p32_ipv6_subnets_are_chosen_below_one_unique_local_prefix() {
-        let prefix = unique_local([7; 32]);
-        assert_eq!(choose_subnet6(prefix, &[]), Some(net("fd07:707:707::/64")));
-        let taken = [net("fd07:707:707::/64"), net("fd07:707:707:1:8000::/65")];
-        assert_eq!(choose_subnet6(prefix, &taken), Some(net("fd07:707:707:2::/64")));
-        assert_eq!(choose_subnet6(prefix, &[net("fc00::/7")]), None);
-    }
-
-    #[test]
     fn s169_an_ipv6_address_ends_with_the_ethernet_address() {
         let mac = "02:42:ac:11:00:03".parse().unwrap();
         let derived = |range: &str, used: &[&str]| {
@@ -238,7 +189,8 @@ mod tests {
         // IPAM-019: the last two addresses of a subnet are addresses like others.
         let end = "2001:db8:ffff:ffff:ffff:ffff:ffff:fffe";
         assert_eq!(next(&format!("{end}/127"), None), Some(end.into()));
-        assert_eq!(size(net("2001:db8::/32")), u64::MAX);
+        assert_eq!(size(net("2001:db8::/32")), 1 << 96);
+        assert_eq!(size(net("::/0")), u128::MAX);
         assert_eq!(size(net("10.0.0.0/8")), 1 << 24);
     }
 

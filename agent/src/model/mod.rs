@@ -13,11 +13,12 @@ mod mac;
 mod name;
 mod network;
 mod options;
+pub mod pools;
 mod publish;
 
 pub use container::{
-    Attachment, Container, Endpoint, Mode, NamespaceId, Process, PublishedRule, Running, Sandbox,
-    State,
+    Attachment, Container, Endpoint, Lease, Mode, NamespaceId, Process, PublishedRule, Running,
+    Sandbox, State,
 };
 pub use denial::{Comment, Denial, ParseCommentError, ParsePrefixError, Prefix};
 pub use desired::{Desired, Indices, Predefined};
@@ -27,4 +28,5 @@ pub use mac::{MacAddress, ParseMacError};
 pub use name::{Name, ParseNameError};
 pub use network::{Family, Network, Pool};
 pub use options::{GatewayMode, NetworkOptions, OptionError, keys};
+pub use pools::{AddressPool, AddressPoolError, AddressPools};
 pub use publish::{Expose, ParsePortError, PortRange, Proto, PublishSpec};

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     kernel::{self, netlink::Watch, process},
-    model::{Desired, NetworkId, Predefined},
+    model::{AddressPools, Desired, NetworkId, Predefined},
     plan::{Settings, Subject},
     state::{
         Change, DefaultIpv6, DefaultNetwork, Outcome, Rejected, change,
@@ -101,6 +101,8 @@ pub struct Options {
     pub ipv6: DefaultIpv6,
     /// Whether the host is made to route.
     pub ip_forward: bool,
+    /// Where subnets come from that nobody names.
+    pub pools: AddressPools,
 }
 
 /// The one task that changes anything.
@@ -116,6 +118,8 @@ pub struct Driver {
     pub(super) retry: Retry,
     pub(super) store: Store,
     follow: Follow,
+    /// Where subnets come from that nobody names.
+    pools: AddressPools,
     /// Whether the host is to be made to route.
     pub(super) ip_forward: bool,
     /// Whether the host was made to route IPv6: once, what somebody changes after that stays.
@@ -150,6 +154,7 @@ impl Driver {
             retry: Retry::default(),
             store,
             follow: Follow::default(),
+            pools: options.pools.clone(),
             ip_forward: options.ip_forward,
             forwarded6: false,
             advertised: BTreeSet::new(),
@@ -258,10 +263,13 @@ impl Driver {
             Ok(outcome) => {
                 let seconds = begin.elapsed().as_secs_f64();
                 tracing::info!(change = command.change.kind(), ?outcome, seconds, "changed");
-                if let Outcome::Container(container, warnings) = outcome {
-                    for warning in warnings {
-                        tracing::warn!(container = %container.short(), "{warning}");
-                    }
+                let (object, warnings) = match outcome {
+                    Outcome::Container(id, warnings) => (id.short(), warnings.as_slice()),
+                    Outcome::Network(id, warnings) => (id.short(), warnings.as_slice()),
+                    _ => (String::new(), &[][..]),
+                };
+                for warning in warnings {
+                    tracing::warn!(object, "{warning}");
                 }
                 if attaches {
                     self.metrics.attach_seconds.observe(begin.elapsed().as_secs_f64());
@@ -334,7 +342,7 @@ impl Driver {
     /// Returns the objects whose state decides whether a change has worked.
     fn subjects(&self, outcome: &Outcome) -> Vec<Subject> {
         match outcome {
-            Outcome::Network(id) => vec![Subject::Network(*id)],
+            Outcome::Network(id, _) => vec![Subject::Network(*id)],
             Outcome::Container(id, _) => {
                 let container = self.desired.containers.get(id).into_iter();
                 let networks =
@@ -348,7 +356,7 @@ impl Driver {
 
     /// Judges a change and commits it, without a pass.
     pub(super) async fn apply(&mut self, change: &Change) -> Result<Outcome, Rejected> {
-        let mut facts = facts::gather(&self.machine, &self.desired, change)
+        let mut facts = facts::gather(&self.machine, &self.pools, &self.desired, change)
             .await
             .map_err(Rejected::internal)?;
         let (next, outcome) = change::apply(&self.desired, change, &mut facts)?;

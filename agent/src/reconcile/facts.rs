@@ -9,14 +9,17 @@ use std::{
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 
-use super::machine::Machine;
+use super::{machine::Machine, resolvers::resolvers};
 use crate::{
     kernel::{
         self,
         netlink::{self, Netlink},
         netns, process, reserve,
     },
-    model::{Container, Desired, NamespaceId, Process, Proto, Sandbox},
+    model::{
+        AddressPools, Container, Desired, NamespaceId, Process, Proto, Sandbox,
+        pools::leads_anywhere,
+    },
     state::{Brought, Change, Facts, brings, find},
 };
 
@@ -26,6 +29,7 @@ const MTU: u16 = 1500;
 /// Gathers what a change needs.
 pub async fn gather(
     machine: &Machine,
+    pools: &AddressPools,
     desired: &Desired,
     change: &Change,
 ) -> kernel::Result<Facts> {
@@ -70,12 +74,28 @@ pub async fn gather(
         routes: routes
             .iter()
             .map(|r| r.destination)
-            .filter(|r| r.prefix() > 0 && !is_link_local(*r))
+            .filter(|r| !leads_anywhere(*r) && !is_link_local(*r))
             .collect(),
+        site: site(&addresses, &routes),
+        resolvers: if makes_network(change) { resolvers() } else { Vec::new() },
+        pools: pools.clone(),
         held,
         mtu: mtu.unwrap_or(MTU).max(68),
         brought: brought(machine, desired, change).await,
     })
+}
+
+/// Returns what the host knows of the site around it.
+fn site(addresses: &[netlink::Address], routes: &[netlink::Route]) -> Vec<IpNetwork> {
+    let outward = || routes.iter().filter(|route| route.gateway.is_some());
+    let behind = outward().map(|route| route.destination).filter(|to| !leads_anywhere(*to));
+    let beside = addresses.iter().filter(|a| outward().any(|route| route.link == Some(a.link)));
+    beside.map(|a| a.address).chain(behind).collect()
+}
+
+/// Tells whether a change may choose a subnet.
+const fn makes_network(change: &Change) -> bool {
+    matches!(change, Change::CreateNetwork(_) | Change::DefaultNetwork(_) | Change::DefaultIpv6(_))
 }
 
 /// Tells whether a route is there on every link, and so takes nothing.

@@ -15,6 +15,7 @@ mod machine;
 mod names;
 mod observe;
 mod pass;
+mod resolvers;
 mod status;
 mod sysctls;
 

@@ -20,9 +20,11 @@ pub fn usage(desired: &Desired, network: &Network, pool: &Pool) -> (u64, u64) {
     taken.extend(pool.reserved());
     let edges = [pool.subnet.network(), pool.subnet.broadcast()];
     taken.extend(edges.into_iter().filter(|ip| ipam::is_edge(pool.subnet, *ip)));
-    let inside = taken.iter().filter(|ip| range.contains(**ip)).count() as u64;
+    let inside = taken.iter().filter(|ip| range.contains(**ip)).count() as u128;
     let used = taken.iter().filter(|ip| pool.subnet.contains(**ip)).count() as u64;
-    (used, ipam::size(range).saturating_sub(inside))
+    // Docker's numbers have 64 bits, and say the most that they can.
+    let left = ipam::size(range).saturating_sub(inside);
+    (used, u64::try_from(left).unwrap_or(u64::MAX))
 }
 
 /// Returns where the deny list is looked at for an uplink, where there is a list.

@@ -222,8 +222,8 @@ pub struct ContainerSpec {
 /// What a change came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It concerns this network.
-    Network(NetworkId),
+    /// It concerns this network, and the operator should know these things.
+    Network(NetworkId, Vec<String>),
     /// It concerns this container, and the operator should know these things.
     Container(ContainerId, Vec<String>),
     /// These networks are gone.

@@ -8,8 +8,8 @@ use super::{
     lifecycle, publish,
 };
 use crate::model::{
-    Attachment, Container, ContainerId, Desired, Family, Mode, Name, Network, NetworkId, Sandbox,
-    State, ipam,
+    Attachment, Container, ContainerId, Desired, Family, Lease, Mode, Name, Network, NetworkId,
+    Sandbox, State, ipam,
 };
 
 /// Docker's words for what cannot be had together.
@@ -284,18 +284,16 @@ fn attachment(
         options: spec.options.clone(),
         priority: spec.priority,
         endpoint: None,
+        lease: Lease::default(),
     })
 }
 
 fn address_is_free(desired: &Desired, network: &Network, ip: IpAddr) -> Result<(), Rejected> {
     let pool = network.pool(Family::of(ip)).filter(|pool| pool.subnet.contains(ip));
     let Some(pool) = pool else { return Err(Rejected::outside(ip)) };
-    let of_bridge = pool.on_bridge().iter().any(|held| held.ip() == ip);
     let taken = ipam::is_edge(pool.subnet, ip)
-        || of_bridge
-        || pool.gateway == Some(ip)
+        || pool.reserved().contains(&ip)
         || desired.addresses(network.id).contains(&ip);
-    // An auxiliary address is kept from automatic choice only; who names it means it.
     if taken { Err(Rejected::address_taken()) } else { Ok(()) }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 
-use crate::model::{Family, NamespaceId, PortRange, Process, Proto};
+use crate::model::{AddressPools, Family, NamespaceId, PortRange, Process, Proto};
 
 /// What a change needs to know of the world.
 pub struct Facts {
@@ -20,8 +20,15 @@ pub struct Facts {
     pub interfaces: BTreeMap<String, Vec<IpNetwork>>,
     /// Bridges among them that are not ours, with their MTU.
     pub bridges: BTreeMap<String, u16>,
-    /// Destinations of its routes, default routes excepted.
+    /// Destinations of its routes, default routes excepted, whole or in parts.
     pub routes: Vec<IpNetwork>,
+    /// What it knows of the site around it: addresses of interfaces that lead to a gateway, and what is
+    /// behind gateways.
+    pub site: Vec<IpNetwork>,
+    /// The name servers that it asks.
+    pub resolvers: Vec<IpAddr>,
+    /// Where subnets come from that nobody names.
+    pub pools: AddressPools,
     /// Ports that processes of the host hold.
     pub held: BTreeSet<(Proto, IpAddr, u16)>,
     /// MTU of networks that ask for none.
@@ -96,6 +103,9 @@ impl Facts {
             ]),
             bridges: BTreeMap::new(),
             routes: vec!["192.0.2.0/24".parse().unwrap()],
+            site: vec!["192.0.2.7/24".parse().unwrap()],
+            resolvers: Vec::new(),
+            pools: AddressPools::default(),
             held: BTreeSet::new(),
             mtu: 1500,
             brought: None,

@@ -7,8 +7,8 @@ use std::{
 
 use super::{Brought, Facts, Outcome, Rejected, container::network_of, find, publish};
 use crate::model::{
-    Container, ContainerId, Desired, Endpoint, EndpointId, Family, MacAddress, Mode, NamespaceId,
-    Network, NetworkId, Pool, Process, PublishedRule, Running, Sandbox, State, ipam,
+    Container, ContainerId, Desired, Endpoint, EndpointId, Family, Lease, MacAddress, Mode,
+    NamespaceId, Network, NetworkId, Pool, Process, PublishedRule, Running, Sandbox, State, ipam,
 };
 
 pub(super) fn start(
@@ -119,7 +119,7 @@ pub(super) fn exit(desired: &mut Desired, id: ContainerId, exit_code: Option<i32
         container.finished_at = Some(facts.now);
         container.exit_code = exit_code;
         for attachment in &mut container.attachments {
-            attachment.endpoint = None;
+            attachment.rest();
         }
     }
     forget_tables(desired);
@@ -163,6 +163,7 @@ struct Wishes {
     ip: Option<Ipv4Addr>,
     ip6: Option<Ipv6Addr>,
     mac: Option<MacAddress>,
+    lease: Lease,
 }
 
 /// Gives a running container endpoints where it has none: on one network, or on all.
@@ -180,7 +181,10 @@ pub(super) fn attach(
         .attachments
         .iter()
         .filter(|a| a.endpoint.is_none() && only.is_none_or(|network| network == a.network))
-        .map(|a| (a.network, Wishes { ip: a.static_ip, ip6: a.static_ip6, mac: a.static_mac }))
+        .map(|a| {
+            let (ip, ip6, mac) = (a.static_ip, a.static_ip6, a.static_mac);
+            (a.network, Wishes { ip, ip6, mac, lease: a.lease })
+        })
         .collect();
     for (network, wishes) in wanting {
         let endpoint = endpoint(desired, id, network, &wishes, facts)?;
@@ -238,7 +242,7 @@ fn addresses(
     let (has4, has6) = (network.ipv4.is_some(), network.ipv6.is_some());
     let ip = match wishes.ip {
         Some(ip) => Some(ip),
-        None if has4 => v4(next_address(desired, id, Family::V4)?),
+        None if has4 => v4(dynamic_address(desired, id, Family::V4, wishes.lease)?),
         None => None,
     };
     let mac = wishes.mac.or(ip.map(MacAddress::derived));
@@ -246,9 +250,9 @@ fn addresses(
         (Some(ip6), _) => Some(ip6),
         (None, Some(mac)) if has6 => match derived_address(desired, id, mac)? {
             Some(ip6) => Some(ip6),
-            None => v6(next_address(desired, id, Family::V6)?),
+            None => v6(dynamic_address(desired, id, Family::V6, wishes.lease)?),
         },
-        (None, _) if has6 => v6(next_address(desired, id, Family::V6)?),
+        (None, _) if has6 => v6(dynamic_address(desired, id, Family::V6, wishes.lease)?),
         _ => None,
     };
     let mac = match mac {
@@ -312,14 +316,30 @@ fn derived_address(
     Ok(derived.and_then(v6))
 }
 
-fn next_address(desired: &mut Desired, id: NetworkId, family: Family) -> Result<IpAddr, Rejected> {
+/// Gives a place the address that it had, or the next one that is free; those that resting containers
+/// had come last.
+fn dynamic_address(
+    desired: &mut Desired,
+    id: NetworkId,
+    family: Family,
+    lease: Lease,
+) -> Result<IpAddr, Rejected> {
     let network = network_of(desired, id)?;
     let Some(pool) = network.pool(family) else {
         return Err(Rejected::invalid(format!("network {} has no {family}", network.name)));
     };
+    let (range, subnet) = (pool.dynamic_range(), pool.subnet);
     let used = used(desired, network);
-    let ip = ipam::next_address(pool.dynamic_range(), pool.subnet, pool.last_given, &used)
-        .ok_or_else(|| Rejected::no_address(network.name.as_str(), pool.subnet))?;
+    let is_free =
+        |ip: &IpAddr| range.contains(*ip) && !ipam::is_edge(subnet, *ip) && !used.contains(ip);
+    if let Some(ip) = lease.address(family).filter(is_free) {
+        return Ok(ip);
+    }
+    let kept: BTreeSet<_> = used.iter().copied().chain(desired.leases(id)).collect();
+    let next = |used| ipam::next_address(range, subnet, pool.last_given, used);
+    let ip = next(&kept)
+        .or_else(|| next(&used))
+        .ok_or_else(|| Rejected::no_address(network.name.as_str(), subnet))?;
     if let Some(pool) = desired.networks.get_mut(&id).and_then(|n| n.pool_mut(family)) {
         pool.last_given = Some(ip);
     }

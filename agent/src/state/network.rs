@@ -39,8 +39,10 @@ pub(super) fn create(
     } else {
         subnet::pools(desired, spec, &options, None, facts)?
     };
+    let warnings = if brought { Vec::new() } else { subnet::warnings(spec, &addresses, facts) };
     let new = New { id, name, addresses, bridge, brought, options, spec, predefined: false };
-    insert(desired, facts, new)
+    insert(desired, facts, new)?;
+    Ok(Outcome::Network(id, warnings))
 }
 
 pub(super) fn remove(desired: &mut Desired, reference: &str) -> Result<Outcome, Rejected> {
@@ -61,7 +63,7 @@ pub(super) fn remove(desired: &mut Desired, reference: &str) -> Result<Outcome, 
     }
     let id = network.id;
     drop_network(desired, id);
-    Ok(Outcome::Network(id))
+    Ok(Outcome::Network(id, Vec::new()))
 }
 
 pub(super) fn prune(desired: &mut Desired) -> Outcome {
@@ -127,7 +129,7 @@ fn insert(desired: &mut Desired, facts: &Facts, new: New<'_>) -> Result<Outcome,
         labels: spec.labels.clone(),
     };
     desired.networks.insert(id, network);
-    Ok(Outcome::Network(id))
+    Ok(Outcome::Network(id, Vec::new()))
 }
 
 fn new_id(desired: &Desired, facts: &mut Facts) -> NetworkId {

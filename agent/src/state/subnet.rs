@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnetwork::{IpNetwork, Ipv6Network};
 
 use super::{Facts, NetworkSpec, Rejected, SubnetSpec, network::DEFAULT_BRIDGE};
-use crate::model::{Desired, Family, GatewayMode, NetworkOptions, Pool, ipam};
+use crate::model::{Desired, Family, GatewayMode, NetworkOptions, Pool, ipam, pools};
 
 /// Gateway of the default network's IPv6: the same on every link.
 const FE80_1: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
@@ -21,8 +21,8 @@ pub(super) fn pools(
     brought: Option<&str>,
     facts: &mut Facts,
 ) -> Result<Pools, Rejected> {
-    let mut pools = Pools::new();
-    for (family, wishes) in wishes(spec)? {
+    let (mut read, mut wrong) = (Vec::new(), Vec::new());
+    for (family, text) in wishes(spec)? {
         let mode = match family {
             Family::V4 => options.gateway_mode4,
             Family::V6 => options.gateway_mode6,
@@ -33,19 +33,73 @@ pub(super) fn pools(
             ));
         }
         let inhibited = family == Family::V4 && options.inhibit_ipv4 && spec.internal;
-        let without = mode == GatewayMode::Isolated || inhibited;
-        pools.insert(family, pool(desired, family, &wishes, (without, brought), facts)?);
+        let without_gateway = mode == GatewayMode::Isolated || inhibited;
+        let wishes = Wishes { family, text, without_gateway };
+        read.push((wishes.read(&mut wrong), wishes));
+    }
+    // Everything that is wrong with the wishes is told at once, and before anything is looked for.
+    if !wrong.is_empty() {
+        return Err(Rejected::invalid(format!("invalid network config:\n{}", wrong.join("\n"))));
+    }
+    let mut pools = Pools::new();
+    for (asked, wishes) in read {
+        let pool = match asked {
+            Asked::This(pool) => {
+                free(desired, pool.subnet, facts, brought)?;
+                pool
+            }
+            Asked::OfSize(size) => {
+                wishes.details(choose(desired, wishes.family, size, facts)?, &mut wrong)
+            }
+        };
+        if pool.auxiliary.values().any(|a| Some(*a) == pool.gateway) {
+            return Err(Rejected::address_taken());
+        }
+        pools.insert(wishes.family, pool);
     }
     Ok(pools)
+}
+
+/// Returns what the operator should know of the addresses of a network.
+pub(super) fn warnings(spec: &NetworkSpec, pools: &Pools, facts: &Facts) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (family, pool) in pools {
+        let subnet = pool.subnet;
+        let given = spec.subnets.iter().any(|wish| {
+            wish.subnet.parse::<IpNetwork>().is_ok_and(|w| w.is_ipv4() == subnet.is_ipv4())
+        });
+        if given {
+            if let Some(route) = facts.routes.iter().find(|r| ipam::overlap(**r, subnet)) {
+                warnings.push(format!(
+                    "{subnet} overlaps with the host's route to {route}: one of them is not reached \
+                     from here"
+                ));
+            }
+            if let Some(server) = facts.resolvers.iter().find(|ip| subnet.contains(**ip)) {
+                warnings.push(format!("the host's name server {server} is in {subnet}"));
+            }
+        } else if let Some(block) = pools::private_block(subnet)
+            && !facts.pools.configured(*family)
+            && let Some(seen) = facts.site.iter().find(|seen| ipam::overlap(block, **seen))
+        {
+            warnings.push(format!(
+                "{subnet} was chosen; the host's site has {seen} of the same private block {block} and \
+                 may have more: where it does, give a --subnet, or pools ([[ipam.pools]]) of your own"
+            ));
+        }
+    }
+    warnings
 }
 
 /// Sorts wishes by family, and adds those for families that are wished for without saying more.
 pub(super) fn wishes(spec: &NetworkSpec) -> Result<BTreeMap<Family, SubnetSpec>, Rejected> {
     let mut sorted = BTreeMap::new();
     for wish in &spec.subnets {
-        let text = [&wish.subnet, &wish.gateway, &wish.ip_range];
+        // The subnet decides; what does not fit it is told later.
+        let text = [&wish.subnet, &wish.gateway, &wish.ip_range].into_iter();
+        let first = text.clone().find(|text| !text.is_empty());
         let family =
-            if text.iter().any(|text| text.contains(':')) { Family::V6 } else { Family::V4 };
+            if first.is_some_and(|text| text.contains(':')) { Family::V6 } else { Family::V4 };
         if sorted.insert(family, wish.clone()).is_some() {
             return Err(Rejected::invalid("bridge driver doesn't support multiple subnets"));
         }
@@ -73,7 +127,8 @@ pub(super) fn wishes(spec: &NetworkSpec) -> Result<BTreeMap<Family, SubnetSpec>,
 
 /// Returns the addresses of the default network.
 pub(super) fn default_pool(desired: &Desired, facts: &Facts) -> Result<Pool, Rejected> {
-    ipam::choose_default_subnet(&taken(desired, facts)).map(Pool::of).ok_or_else(exhausted)
+    let subnet = facts.pools.choose_default(&taken(desired, facts));
+    subnet.map(Pool::of).ok_or_else(exhausted)
 }
 
 /// Returns the addresses of a default network that the operator has set.
@@ -102,26 +157,34 @@ pub(super) fn default_pool6(
             free(desired, subnet.into(), facts, None)?;
             subnet.into()
         }
-        None => choose(desired, Family::V6, facts)?,
+        None => choose(desired, Family::V6, None, facts)?,
     };
     Ok(Pool { gateway: Some(FE80_1), ..Pool::of(subnet) })
 }
 
 fn exhausted() -> Rejected {
-    Rejected::invalid("all predefined address pools have been fully subnetted")
+    Rejected::invalid(
+        "all predefined address pools have been fully subnetted: give a subnet, or the agent more pools \
+         ([[ipam.pools]])",
+    )
 }
 
 /// Chooses a subnet that nothing here uses.
-fn choose(desired: &mut Desired, family: Family, facts: &mut Facts) -> Result<IpNetwork, Rejected> {
+fn choose(
+    desired: &mut Desired,
+    family: Family,
+    size: Option<u8>,
+    facts: &mut Facts,
+) -> Result<IpNetwork, Rejected> {
     let taken = taken(desired, facts);
-    let chosen = match family {
-        Family::V4 => ipam::choose_subnet(&taken),
-        Family::V6 => {
+    let unique_local = match family {
+        Family::V6 if !facts.pools.configured(family) => {
             let lot = || ipam::unique_local((facts.entropy)());
-            ipam::choose_subnet6(*desired.indices.ula.get_or_insert_with(lot), &taken)
+            ipam::prefix48(*desired.indices.ula.get_or_insert_with(lot))
         }
+        _ => None,
     };
-    chosen.ok_or_else(exhausted)
+    facts.pools.choose(family, size, &taken, unique_local).ok_or_else(exhausted)
 }
 
 /// Tells whether a prefix means something else on every link.
@@ -137,80 +200,81 @@ fn taken(desired: &Desired, facts: &Facts) -> Vec<IpNetwork> {
         .iter()
         .filter(|(name, _)| name.as_str() != DEFAULT_BRIDGE)
         .flat_map(|(_, a)| a);
-    own.chain(host.copied())
-        .chain(facts.routes.iter().copied().filter(|r| r.prefix() > 0))
-        .collect()
+    let resolvers = facts.resolvers.iter().map(|ip| IpNetwork::from(*ip));
+    own.chain(host.copied()).chain(facts.routes.iter().copied()).chain(resolvers).collect()
 }
 
-/// Reads the wishes for a subnet; what is wrong with them is told all at once. Without a gateway, the host
-/// has no address there.
-fn pool(
-    desired: &mut Desired,
+/// Wishes for the addresses of one family.
+struct Wishes {
     family: Family,
-    wishes: &SubnetSpec,
-    (without_gateway, brought): (bool, Option<&str>),
-    facts: &mut Facts,
-) -> Result<Pool, Rejected> {
-    let subnet = if wishes.subnet.is_empty() {
-        if !wishes.gateway.is_empty() || !wishes.ip_range.is_empty() || !wishes.auxiliary.is_empty()
-        {
-            return Err(Rejected::invalid(
-                "every ip-range or gateway must have a corresponding subnet",
-            ));
-        }
-        choose(desired, family, facts)?
-    } else {
-        subnet(&wishes.subnet, without_gateway)
-            .map_err(|why| Rejected::invalid(format!("invalid network config:\n{why}")))?
-    };
-    let mut found = Pool::of(subnet);
-    let mut wrong = details(wishes, &mut found);
-    if without_gateway {
-        found.gateway = None;
-        if !wishes.gateway.is_empty() {
-            wrong.push(format!(
-                "invalid gateway {}: the host has no {family} address on this network",
-                wishes.gateway
-            ));
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(Rejected::invalid(format!("invalid network config:\n{}", wrong.join("\n"))));
-    }
-    if found.auxiliary.values().any(|a| Some(*a) == found.gateway) {
-        return Err(Rejected::address_taken());
-    }
-    if !wishes.subnet.is_empty() {
-        free(desired, subnet, facts, brought)?;
-    }
-    Ok(found)
+    text: SubnetSpec,
+    /// Whether the host has no address there.
+    without_gateway: bool,
 }
 
-/// Reads range, gateway and reserved addresses; returns what is wrong with them.
-fn details(wishes: &SubnetSpec, found: &mut Pool) -> Vec<String> {
-    let (subnet, mut wrong) = (found.subnet, Vec::new());
-    if !wishes.ip_range.is_empty() {
-        found.ip_range = ip_range(&wishes.ip_range, subnet).map_err(|why| wrong.push(why)).ok();
-    }
-    if !wishes.gateway.is_empty() {
-        // Old output gives gateways with a prefix.
-        let text = wishes.gateway.split('/').next().unwrap_or_default();
-        match gateway(text, subnet) {
-            Ok(gateway) => found.gateway = Some(gateway),
-            Err(why) => wrong.push(why),
+/// What is asked for.
+enum Asked {
+    /// These addresses.
+    This(Pool),
+    /// A subnet that is free, with a prefix of this length: Docker's `0.0.0.0/24`.
+    OfSize(Option<u8>),
+}
+
+impl Wishes {
+    /// Reads all of it; notes what is wrong.
+    fn read(&self, wrong: &mut Vec<String>) -> Asked {
+        let SubnetSpec { subnet: text, gateway, ip_range, auxiliary } = &self.text;
+        let size = match text.as_str() {
+            "" => None,
+            text => match subnet(text, self.without_gateway) {
+                Ok(subnet) if subnet.ip().is_unspecified() => Some(subnet.prefix()),
+                Ok(subnet) => return Asked::This(self.details(subnet, wrong)),
+                Err(why) => {
+                    wrong.push(why);
+                    return Asked::OfSize(None);
+                }
+            },
+        };
+        if !gateway.is_empty() || !ip_range.is_empty() || !auxiliary.is_empty() {
+            wrong.push("every ip-range or gateway must have a corresponding subnet".to_owned());
         }
-    } else if let Some(range) = found.ip_range {
-        // Docker takes the first address of the range then, where it is not the subnet's own.
-        let first = range.network();
-        found.gateway = if ipam::is_edge(subnet, first) { found.gateway } else { Some(first) };
+        Asked::OfSize(size)
     }
-    for (name, text) in &wishes.auxiliary {
-        match inside("auxiliary address", name, text, subnet) {
-            Ok(address) => drop(found.auxiliary.insert(name.clone(), address)),
-            Err(why) => wrong.push(why),
+
+    /// Reads range, gateway and reserved addresses; notes what is wrong with them.
+    fn details(&self, subnet: IpNetwork, wrong: &mut Vec<String>) -> Pool {
+        let (mut found, text) = (Pool::of(subnet), &self.text);
+        if !text.ip_range.is_empty() {
+            found.ip_range = ip_range(&text.ip_range, subnet).map_err(|why| wrong.push(why)).ok();
         }
+        if self.without_gateway {
+            found.gateway = None;
+            if !text.gateway.is_empty() {
+                wrong.push(format!(
+                    "invalid gateway {}: the host has no {} address on this network",
+                    text.gateway, self.family
+                ));
+            }
+        } else if !text.gateway.is_empty() {
+            // Old output gives gateways with a prefix.
+            let gateway = text.gateway.split('/').next().unwrap_or_default();
+            match self::gateway(gateway, subnet) {
+                Ok(gateway) => found.gateway = Some(gateway),
+                Err(why) => wrong.push(why),
+            }
+        } else if let Some(range) = found.ip_range {
+            // Docker takes the first address of the range then, where it is not the subnet's own.
+            let first = range.network();
+            found.gateway = if ipam::is_edge(subnet, first) { found.gateway } else { Some(first) };
+        }
+        for (name, text) in &text.auxiliary {
+            match inside("auxiliary address", name, text, subnet) {
+                Ok(address) => drop(found.auxiliary.insert(name.clone(), address)),
+                Err(why) => wrong.push(why),
+            }
+        }
+        found
     }
-    wrong
 }
 
 /// Refuses a subnet that a network of ours or an interface of the host has.
@@ -241,31 +305,30 @@ fn free(
     Ok(())
 }
 
-fn subnet(text: &str, point_to_point: bool) -> Result<IpNetwork, String> {
+fn subnet(text: &str, without_gateway: bool) -> Result<IpNetwork, String> {
     let invalid = |why: &str| format!("invalid subnet {text}: {why}");
     if !text.contains('/') {
         return Err(invalid("a prefix length is needed, as in 172.25.0.0/16"));
     }
-    let subnet: IpNetwork =
-        text.parse().map_err(|_| invalid("it is not a subnet, as 172.25.0.0/16 is"))?;
+    let subnet: IpNetwork = text.parse().map_err(|_| invalid("invalid CIDR block notation"))?;
     if subnet.ip() != subnet.network() {
         return Err(invalid(&format!("it should be {}/{}", subnet.network(), subnet.prefix())));
     }
-    let longest = match (subnet.is_ipv4(), point_to_point) {
-        (true, false) => 30,
-        (true, true) => 31,
-        (false, false) => 126,
-        (false, true) => 127,
-    };
-    if !(1..=longest).contains(&subnet.prefix()) {
-        return Err(invalid(&format!("the prefix length must be from 1 to {longest}")));
+    let all = if subnet.is_ipv4() { 32 } else { 128 };
+    if !(1..all).contains(&subnet.prefix()) {
+        // One address is the gateway's; without one, there would be nobody to talk to.
+        let what = if without_gateway { "a container" } else { "the gateway" };
+        return Err(invalid(&format!(
+            "the prefix length must be from 1 to {}, or there is nobody but {what}",
+            all - 1
+        )));
     }
     let first = subnet.network();
     let unfit = match first {
         IpAddr::V4(first) => first.octets()[0] == 0 || first.octets()[0] >= 224,
         IpAddr::V6(first) => first.to_canonical().is_ipv4() || first.segments()[0] == 0,
     };
-    if first.is_loopback() || first.is_multicast() || unfit {
+    if first.is_loopback() || first.is_multicast() || (unfit && !first.is_unspecified()) {
         return Err(invalid("such addresses cannot be a host's"));
     }
     Ok(subnet)
@@ -274,17 +337,24 @@ fn subnet(text: &str, point_to_point: bool) -> Result<IpNetwork, String> {
 fn ip_range(text: &str, subnet: IpNetwork) -> Result<IpNetwork, String> {
     let invalid = |why: String| format!("invalid ip-range {text}: {why}");
     let range: IpNetwork =
-        text.parse().map_err(|_| invalid("it is not a range, as 172.25.8.0/24 is".into()))?;
-    if range.is_ipv4() == subnet.is_ipv4() && range.prefix() < subnet.prefix() {
-        return Err(invalid(format!("CIDR block is bigger than its parent subnet {subnet}")));
+        text.parse().map_err(|_| invalid("invalid CIDR block notation".to_owned()))?;
+    if range.is_ipv4() != subnet.is_ipv4() {
+        return Err(invalid(other_family(subnet)));
     }
-    if !subnet.contains(range.network()) {
-        return Err(invalid(format!("parent subnet {subnet} doesn't contain ip-range")));
+    if range.prefix() < subnet.prefix() {
+        return Err(invalid(format!("CIDR block is bigger than its parent subnet {subnet}")));
     }
     if range.ip() != range.network() {
         return Err(invalid(format!("it should be {}/{}", range.network(), range.prefix())));
     }
+    if !subnet.contains(range.network()) {
+        return Err(invalid(format!("parent subnet {subnet} doesn't contain ip-range")));
+    }
     Ok(range)
+}
+
+fn other_family(subnet: IpNetwork) -> String {
+    format!("parent subnet is an {} block", Family::of(subnet.ip()))
 }
 
 /// Reads a gateway: inside the subnet, or as `fe80::1` on the link.
@@ -305,13 +375,14 @@ fn gateway(text: &str, subnet: IpNetwork) -> Result<IpAddr, String> {
 }
 
 fn inside(what: &str, name: &str, text: &str, subnet: IpNetwork) -> Result<IpAddr, String> {
-    let address: IpAddr = text.parse().map_err(|_| {
-        format!("invalid {what} {name}: {text:?} is not an {} address", Family::of(subnet.ip()))
-    })?;
+    let invalid = |why: String| format!("invalid {what} {name}: {why}");
+    let address: IpAddr =
+        text.parse().map_err(|_| invalid(format!("{text:?} is an invalid address")))?;
+    if address.is_ipv4() != subnet.is_ipv4() {
+        return Err(invalid(other_family(subnet)));
+    }
     if !subnet.contains(address) {
-        return Err(format!(
-            "invalid {what} {name}: parent subnet {subnet} doesn't contain this address"
-        ));
+        return Err(invalid(format!("parent subnet {subnet} doesn't contain this address")));
     }
     Ok(address)
 }

@@ -4,12 +4,14 @@ use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 
+mod addresses;
 mod default;
 mod ipv6;
 mod moves;
+mod properties;
 
 use super::{change::revert, *};
-use crate::model::{Container, Desired, NamespaceId, NetworkId, Predefined, Sandbox};
+use crate::model::{Container, Desired, NamespaceId, Network, NetworkId, Predefined, Sandbox};
 
 struct World {
     desired: Desired,
@@ -60,6 +62,13 @@ impl World {
 
     fn container(&self, name: &str) -> &Container {
         find::container(&self.desired, name).expect("exists")
+    }
+
+    fn made(&self, name: &str) -> &Network {
+        match find::network(&self.desired, name) {
+            Ok(find::Found::Bridge(network)) => network,
+            other => panic!("{name}: {other:?}"),
+        }
     }
 
     fn ip(&self, name: &str) -> Ipv4Addr {

@@ -4,6 +4,7 @@
 
 mod cleanup;
 mod crash;
+mod ipam;
 mod lifecycle;
 mod options;
 mod places;

@@ -197,7 +197,7 @@ pub struct NetworkCreate {
 pub struct NetworkCreated {
     /// The new network's id.
     pub id: String,
-    /// Always empty.
+    /// What the operator should know; mostly empty.
     pub warning: String,
 }
 

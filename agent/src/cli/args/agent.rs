@@ -7,6 +7,8 @@ use std::{
 
 use clap::{Subcommand, ValueEnum};
 
+use crate::config::AddressPool;
+
 /// `agent`.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = false)]
@@ -128,6 +130,9 @@ pub struct AgentOptions {
     /// Let packets with this mark reach containers directly
     #[arg(long, env = "BASCULE_BRIDGE_ACCEPT_FWMARK", value_name = "MARK[/MASK]")]
     pub bridge_accept_fwmark: Option<String>,
+    /// Pool that subnets are chosen from, base=CIDR,size=PREFIX; repeatable [default: many /24]
+    #[arg(long, env = "BASCULE_DEFAULT_ADDRESS_POOL", value_name = "POOL", value_delimiter = ';')]
+    pub default_address_pool: Vec<AddressPool>,
     /// `human` or `json` [default: human]
     #[arg(
         long,

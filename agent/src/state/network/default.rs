@@ -34,7 +34,7 @@ pub(in super::super) fn default(
         }
         (DefaultPlace::Absent, None) => {
             drop_network(desired, id);
-            Ok(Outcome::Network(id))
+            Ok(Outcome::Network(id, Vec::new()))
         }
         (_, active) => match (moves, active) {
             (None, _) => settle(desired, id, wanted),
@@ -86,7 +86,7 @@ fn settle(
     let kept = network.options.verbatim.clone();
     network.options = options(kept, &network.bridge, wanted, mtu)?;
     network.mtu = mtu;
-    Ok(if *network == before { Outcome::Nothing } else { Outcome::Network(id) })
+    Ok(if *network == before { Outcome::Nothing } else { Outcome::Network(id, Vec::new()) })
 }
 
 fn covers(subnet: IpNetwork, range: Ipv4Network) -> bool {
@@ -197,5 +197,5 @@ pub(in super::super) fn default_ipv6(
     if let Some(network) = desired.networks.get_mut(&id) {
         network.ipv6 = pool;
     }
-    Ok(Outcome::Network(id))
+    Ok(Outcome::Network(id, Vec::new()))
 }
