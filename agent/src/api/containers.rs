@@ -199,7 +199,9 @@ pub(super) async fn start(context: &Context, id: String) -> Result<Reply, Reject
         let name = &container.name;
         return Err(Rejected::conflict(format!("container {name} ended while it was started")));
     }
-    Reply::json(200, &view::started(&snapshot.desired, &context.places, container))
+    let lost = || Rejected::internal("the container whose network it has is gone");
+    let started = view::started(&snapshot.desired, &context.places, container).ok_or_else(lost)?;
+    Reply::json(200, &started)
 }
 
 /// Stops a container.

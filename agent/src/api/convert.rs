@@ -67,9 +67,14 @@ pub(super) fn connect(network: String, request: proto::NetworkConnect) -> Result
     let ip = optional(&addresses.ipv4_address, "invalid endpoint settings:\ninvalid IPv4 address")?;
     let ip6 =
         optional(&addresses.ipv6_address, "invalid endpoint settings:\ninvalid IPv6 address")?;
+    let link_local = addresses.link_local_ips.iter().map(|text| {
+        let wrong = "invalid endpoint settings:\ninvalid link-local IP address";
+        text.parse().map_err(|_| Rejected::invalid(format!("{wrong}: {text}")))
+    });
     let endpoint = EndpointSpec {
         ip,
         ip6,
+        link_local: link_local.collect::<Result<_>>()?,
         mac: mac(&settings.mac_address)?,
         aliases: settings.aliases,
         links: all(&settings.links)?,
@@ -90,8 +95,11 @@ pub(super) fn container_create(request: proto::ContainerCreate) -> Result<Change
             ip: network.ip,
             ip6: network.ip6,
             mac: mac(&network.mac_address)?,
+            link_local: network.link_local_ips,
             aliases: network.aliases,
-            ..EndpointSpec::default()
+            links: Vec::new(),
+            options: network.driver_opts,
+            priority: network.gw_priority,
         };
         Ok((network.network, spec))
     };

@@ -30,9 +30,12 @@ fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
-/// Writes an empty list as null, as Go does with one that was never made.
-fn empty_is_null<S: Serializer>(list: &[String], into: S) -> Result<S::Ok, S::Error> {
-    Some(list).filter(|list| !list.is_empty()).serialize(into)
+/// Writes what is empty as JSON's null, as Go writes slices and maps that nobody made.
+fn empty_is_null<'a, S: Serializer, T: Serialize>(value: &'a T, to: S) -> Result<S::Ok, S::Error>
+where
+    &'a T: IntoIterator,
+{
+    if value.into_iter().next().is_some() { value.serialize(to) } else { to.serialize_none() }
 }
 
 /// Every reply that is not a success.

@@ -1,9 +1,12 @@
 //! From what is desired to what is shown, in Docker's shapes.
 
+mod settings;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::settings::{network_settings, networks};
 use super::{
     proto::{self, Map},
     route::ApiVersion,
@@ -149,12 +152,7 @@ pub(super) fn container(
             labels: container.labels.clone(),
             exposed_ports: single(container).map(|port| (port, proto::Empty {})).collect(),
         },
-        network_settings: proto::NetworkSettings {
-            sandbox_id: running.map(|_| container.id.to_string()).unwrap_or_default(),
-            sandbox_key: netns(places, container),
-            ports: ports(container),
-            networks: networks(desired, container),
-        },
+        network_settings: network_settings(desired, places, container),
     }
 }
 
@@ -174,21 +172,12 @@ pub(super) fn as_of(
     }
 }
 
-/// Returns the path of a running container's namespace; empty where it is the agent's own.
-pub(super) fn netns(places: &Places, container: &model::Container) -> String {
-    match container.running() {
-        Some(_) if container.mode != Mode::Host => {
-            places.namespace(container).display().to_string()
-        }
-        _ => String::new(),
-    }
-}
-
 /// Returns Docker's word for how a container is on the network.
 pub(super) fn network_mode(container: &model::Container) -> String {
     match container.mode {
         Mode::None => find::NONE.to_owned(),
         Mode::Host => find::HOST.to_owned(),
+        Mode::Container(other) => format!("container:{other}"),
         Mode::Networks => {
             container.attachments.first().map(|a| a.network_name.to_string()).unwrap_or_default()
         }
@@ -224,79 +213,6 @@ fn published(container: &model::Container) -> impl Iterator<Item = (u16, u16, &P
     rules.flat_map(|rule| {
         rule.container.ports().zip(rule.host.ports()).map(move |(c, h)| (c, h, rule))
     })
-}
-
-fn ports(container: &model::Container) -> BTreeMap<String, Option<Vec<proto::PortBinding>>> {
-    let mut ports: BTreeMap<String, Option<Vec<_>>> = BTreeMap::new();
-    if container.running().is_none() {
-        return ports;
-    }
-    ports.extend(single(container).map(|port| (port, None)));
-    for (inner, outer, rule) in published(container) {
-        ports
-            .entry(format!("{inner}/{}", rule.proto))
-            .or_default()
-            .get_or_insert_default()
-            .push(binding(rule, outer));
-    }
-    ports
-}
-
-fn networks(
-    desired: &Desired,
-    container: &model::Container,
-) -> BTreeMap<String, proto::EndpointSettings> {
-    let settings = |a: &Attachment| (a.network_name.to_string(), settings(desired, container, a));
-    container.attachments.iter().map(settings).collect()
-}
-
-fn settings(
-    desired: &Desired,
-    container: &model::Container,
-    place: &Attachment,
-) -> proto::EndpointSettings {
-    let network = desired.networks.get(&place.network);
-    let asked = place.static_ip.is_some() || place.static_ip6.is_some();
-    let addresses = asked.then(|| proto::EndpointIpamConfig {
-        ipv4_address: place.static_ip.map(|ip| ip.to_string()).unwrap_or_default(),
-        ipv6_address: place.static_ip6.map(|ip| ip.to_string()).unwrap_or_default(),
-        ..proto::EndpointIpamConfig::default()
-    });
-    let mut shown = proto::EndpointSettings {
-        ipam_config: addresses,
-        aliases: place.aliases.clone(),
-        mac_address: place.static_mac.map(|mac| mac.to_string()).unwrap_or_default(),
-        driver_opts: place.options.clone(),
-        gw_priority: place.priority,
-        network_id: place.network.to_string(),
-        ..proto::EndpointSettings::default()
-    };
-    if let (Some(endpoint), Some(network)) = (&place.endpoint, network) {
-        shown.endpoint_id = endpoint.id.to_string();
-        shown.mac_address = endpoint.mac.to_string();
-        let gateway = |family| {
-            let gateway = network.gateway(family).filter(|_| !network.internal);
-            gateway.map(|gateway| gateway.to_string()).unwrap_or_default()
-        };
-        let length = |pool: &Option<model::Pool>| pool.as_ref().map_or(0, |p| p.subnet.prefix());
-        if let Some(ip) = endpoint.ip {
-            shown.ip_address = ip.to_string();
-            shown.ip_prefix_len = length(&network.ipv4);
-            shown.gateway = gateway(Family::V4);
-        }
-        if let Some(ip) = endpoint.ip6 {
-            shown.global_ipv6_address = ip.to_string();
-            shown.global_ipv6_prefix_len = length(&network.ipv6);
-            shown.ipv6_gateway = gateway(Family::V6);
-        }
-    }
-    if network.is_some_and(|n| !n.predefined) {
-        let own = [container.name.to_string()];
-        let names =
-            own.into_iter().chain(place.aliases.iter().cloned()).chain([container.id.short()]);
-        shown.dns_names = Some(names.collect());
-    }
-    shown
 }
 
 /// Shows a container in a list.
@@ -390,14 +306,15 @@ pub(super) fn published_ports(container: &model::Container) -> Vec<proto::Publis
     ports
 }
 
-/// Shows a container that was started.
+/// Shows a container that was started, with the network that it has: its own, or another's.
 pub(super) fn started(
     desired: &Desired,
     places: &Places,
     container: &model::Container,
-) -> proto::ContainerStarted {
+) -> Option<proto::ContainerStarted> {
+    let sandbox = desired.host_of(container)?;
     let leads = |endpoint: &model::Endpoint, family| {
-        desired.gateway(container, family).is_some_and(|(_, first)| first.id == endpoint.id)
+        desired.gateway(sandbox, family).is_some_and(|(_, first)| first.id == endpoint.id)
     };
     let endpoint = |place: &Attachment| -> Option<proto::StartedEndpoint> {
         let (endpoint, network) = (place.endpoint.as_ref()?, desired.networks.get(&place.network)?);
@@ -415,13 +332,15 @@ pub(super) fn started(
             aliases: place.aliases.clone(),
         })
     };
-    proto::ContainerStarted {
+    let netns = sandbox.has_namespace().then(|| places.namespace(sandbox).display().to_string());
+    Some(proto::ContainerStarted {
         id: container.id.to_string(),
         name: container.name.to_string(),
-        hostname: container.hostname.clone(),
-        netns: netns(places, container),
-        endpoints: container.attachments.iter().filter_map(endpoint).collect(),
-    }
+        hostname: sandbox.hostname.clone(),
+        sandbox_id: sandbox.id.to_string(),
+        netns: netns.unwrap_or_default(),
+        endpoints: sandbox.attachments.iter().filter_map(endpoint).collect(),
+    })
 }
 
 /// Returns text by text.

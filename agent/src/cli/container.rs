@@ -11,7 +11,7 @@ use super::{
         ContainerList, ContainerRemove, ContainerStop, Create, Inspect, InspectNamed, KeyValue,
         Kind, References, Sandbox,
     },
-    filter, for_each, network, output,
+    endpoint, filter, for_each, network, output,
 };
 use crate::{
     api::{client::Client, paths, proto},
@@ -52,7 +52,7 @@ pub fn make(
 
 fn request(sandbox: Sandbox, command: &[OsString]) -> Result<proto::ContainerCreate, Failure> {
     Ok(proto::ContainerCreate {
-        networks: networks(&sandbox)?,
+        networks: endpoint::networks(&sandbox)?,
         name: sandbox.name.unwrap_or_default(),
         publish: sandbox.publish,
         publish_all: sandbox.publish_all,
@@ -66,29 +66,6 @@ fn request(sandbox: Sandbox, command: &[OsString]) -> Result<proto::ContainerCre
         auto_remove: sandbox.rm,
         command: command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
     })
-}
-
-/// Gives what was said about the first network to the first network.
-fn networks(sandbox: &Sandbox) -> Result<Vec<proto::ContainerNetwork>, Failure> {
-    let mut networks: Vec<_> = sandbox
-        .network
-        .iter()
-        .map(|name| proto::ContainerNetwork { network: name.clone(), ..Default::default() })
-        .collect();
-    let wishes = sandbox.ip.is_some()
-        || sandbox.ip6.is_some()
-        || sandbox.mac_address.is_some()
-        || !sandbox.network_alias.is_empty();
-    if networks.is_empty() && wishes {
-        networks.push(proto::ContainerNetwork { network: "bridge".into(), ..Default::default() });
-    }
-    if let Some(first) = networks.first_mut() {
-        first.ip = sandbox.ip;
-        first.ip6 = sandbox.ip6;
-        first.mac_address = sandbox.mac_address.clone().unwrap_or_default();
-        first.aliases.clone_from(&sandbox.network_alias);
-    }
-    Ok(networks)
 }
 
 /// Makes a path absolute, since the agent has a working directory of its own; a bare word is one of
@@ -391,21 +368,6 @@ CONTAINER ID   NAMES     STATUS         NETWORKS   PORTS                  COMMAN
 11cedac1810e   c2        Created
 ";
         assert_eq!(table(&[container, created], false), golden);
-    }
-
-    #[test]
-    fn wishes_for_an_endpoint_go_to_the_first_network() {
-        let sandbox = Sandbox {
-            network: vec!["a".into(), "b".into()],
-            ip: Some([10, 0, 0, 9].into()),
-            ..Default::default()
-        };
-        let networks = networks(&sandbox).expect("good");
-        assert_eq!(networks[0].ip, Some([10, 0, 0, 9].into()));
-        assert_eq!((networks[1].network.as_str(), networks[1].ip), ("b", None));
-        let sandbox = Sandbox { ip: Some([10, 0, 0, 9].into()), ..Default::default() };
-        assert_eq!(super::networks(&sandbox).expect("good")[0].network, "bridge");
-        assert!(super::networks(&Sandbox::default()).expect("good").is_empty());
     }
 
     #[test]

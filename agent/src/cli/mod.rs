@@ -5,6 +5,7 @@
 
 pub mod args;
 mod container;
+mod endpoint;
 mod filter;
 mod network;
 mod output;

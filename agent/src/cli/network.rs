@@ -193,11 +193,11 @@ fn remove(context: &Context, networks: &[String], force: bool) -> Result<u8, Fai
 }
 
 fn connect(context: &Context, args: NetworkConnect) -> Result<u8, Failure> {
-    let asked = args.ip.is_some() || args.ip6.is_some();
+    let asked = args.ip.is_some() || args.ip6.is_some() || !args.link_local_ip.is_empty();
     let ipam_config = asked.then(|| proto::EndpointIpamConfig {
         ipv4_address: args.ip.map(|ip| ip.to_string()).unwrap_or_default(),
         ipv6_address: args.ip6.map(|ip| ip.to_string()).unwrap_or_default(),
-        ..Default::default()
+        link_local_ips: args.link_local_ip.iter().map(ToString::to_string).collect(),
     });
     let body = proto::NetworkConnect {
         container: args.container,
@@ -206,6 +206,8 @@ fn connect(context: &Context, args: NetworkConnect) -> Result<u8, Failure> {
             links: args.link,
             aliases: args.alias,
             mac_address: args.mac_address.unwrap_or_default(),
+            driver_opts: map(args.driver_opt),
+            gw_priority: args.gw_priority,
             ..Default::default()
         },
     };

@@ -90,7 +90,7 @@ fn start(
     let addresses: Vec<_> = addresses.filter(|a| !a.is_empty()).cloned().collect();
     let interior = Interior {
         netns: (!started.netns.is_empty()).then(|| PathBuf::from(&started.netns)),
-        rest: own(context, id, &started.hostname, &addresses)?,
+        rest: rest(context, &started, &addresses)?,
     };
     let what = Launch {
         command: command.to_vec(),
@@ -109,6 +109,20 @@ fn start(
     let status = signals.wait(&mut child)?;
     drop(terminal);
     Ok(Some(wait::code(status)))
+}
+
+/// Gives a sandbox its files: its own, or those of the container whose network it has.
+fn rest(
+    context: &Context,
+    started: &proto::ContainerStarted,
+    addresses: &[String],
+) -> Result<Rest, Failure> {
+    let (sandbox, hostname) = (&started.sandbox_id, &started.hostname);
+    let files = files::directory(&context.run_dir()?, sandbox);
+    if *sandbox != started.id && files.is_dir() {
+        return Ok(Rest::Own { hostname: hostname.clone(), files });
+    }
+    own(context, sandbox, hostname, addresses)
 }
 
 /// Gives a sandbox files of its own.
@@ -243,7 +257,7 @@ pub fn exec(context: &Context, args: Exec) -> Result<u8, Failure> {
             .hint(format!("start it with `bascule start {container}`"))
             .with_code(exit::ENGINE));
     }
-    let interior = interior(context, &found)?;
+    let interior = interior(context, &client, found)?;
     let signals = Signals::hold().map_err(anyhow::Error::from)?;
     let detach = execution.detach;
     let terminal = Terminal::remember();
@@ -258,8 +272,22 @@ pub fn exec(context: &Context, args: Exec) -> Result<u8, Failure> {
 }
 
 /// Finds out what is inside a running container: that of its process where it has one of ours.
-fn interior(context: &Context, container: &proto::Container) -> Result<Interior, Failure> {
+fn interior(
+    context: &Context,
+    client: &Client,
+    mut container: proto::Container,
+) -> Result<Interior, Failure> {
     let run_dir = context.run_dir()?;
+    let pid = container.state.pid;
+    while let Some(other) = container.host_config.network_mode.strip_prefix("container:") {
+        if pid > 0 {
+            // It has joined the other's network, which may have ended since.
+            let netns = PathBuf::from(format!("/proc/{pid}/ns/net"));
+            return Ok(Interior { netns: Some(netns), rest: Rest::Of(pid) });
+        }
+        container = client.get(&paths::container_inspect(other)).map_err(engine)?;
+    }
+    let container = &container;
     let key = Path::new(&container.network_settings.sandbox_key);
     let is_own = key.starts_with(run_dir.join("netns"));
     let rest = match container.state.pid {

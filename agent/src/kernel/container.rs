@@ -123,6 +123,11 @@ pub fn end_of<'a>(links: &'a [Link], wanted: &Interface) -> Result<&'a Link> {
     if let Some(link) = named(&wanted.name) {
         return Ok(link);
     }
+    // Somebody inside may have renamed it; its Ethernet address tells it from a veth of theirs.
+    let mut ends = links.iter().filter(is_end).filter(|link| link.name != wanted.temporary);
+    if let Some(link) = ends.find(|link| link.mac == Some(wanted.mac)) {
+        return Ok(link);
+    }
     if links.iter().any(|link| link.name == wanted.name) {
         return Err(Error::Foreign { action: ACTION, object: wanted.name.clone() });
     }

@@ -8,6 +8,7 @@
 //! [`netlink::PortFlags`], a forwarding entry and a neighbour for its address, [`container::configure`] from
 //! inside, and the host end up last. Deleting the host end takes all of it away.
 
+pub mod announce;
 pub mod bpf;
 pub mod container;
 pub mod error;

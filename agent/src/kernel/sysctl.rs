@@ -63,6 +63,11 @@ pub fn read(key: &str) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
+/// Returns whether there is such a sysctl.
+pub fn exists(key: &str) -> bool {
+    path(key).exists()
+}
+
 /// Writes a sysctl.
 pub fn write(key: &str, value: &str) -> Result<()> {
     let mut file =

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerId, EndpointId, Expose, Family, Link, MacAddress, Name, NetworkId, PortRange, Proto,
-    PublishSpec,
+    ContainerId, EndpointId, Expose, Family, InterfaceOptions, Link, MacAddress, Name, NetworkId,
+    PortRange, Proto, PublishSpec,
 };
 
 /// A named network sandbox.
@@ -68,6 +68,8 @@ pub enum Mode {
     None,
     /// The agent's own namespace.
     Host,
+    /// The namespace of another container.
+    Container(ContainerId),
 }
 
 /// Where a container's network namespace comes from.
@@ -96,10 +98,19 @@ pub struct Attachment {
     pub static_ip6: Option<Ipv6Addr>,
     /// Ethernet address asked for.
     pub static_mac: Option<MacAddress>,
+    /// Addresses of the link asked for.
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
     /// Further names on the network.
     pub aliases: Vec<String>,
+    /// Links that hold on this network alone.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// Driver options, kept verbatim.
     pub options: BTreeMap<String, String>,
+    /// What they ask of the interface.
+    #[serde(default)]
+    pub interface: InterfaceOptions,
     /// Which network gives the default route: the highest, then the first.
     pub priority: i64,
     /// What it is while the container runs.
@@ -178,8 +189,11 @@ pub struct Running {
     pub namespace: Option<NamespaceId>,
     /// Process that the client handed over, or whose namespace was brought.
     pub process: Option<Process>,
-    /// Number of the next interface.
+    /// Number of the next `ethN`.
     pub next_interface: u32,
+    /// Numbers of the next interfaces whose networks give them another prefix.
+    #[serde(default)]
+    pub next_interfaces: BTreeMap<String, u32>,
     /// What is published.
     pub rules: Vec<PublishedRule>,
 }
@@ -255,6 +269,11 @@ impl PublishedRule {
 }
 
 impl Container {
+    /// Returns whether it has a network namespace that no other container has, and that is not the agent's.
+    pub const fn has_namespace(&self) -> bool {
+        matches!(self.mode, Mode::Networks | Mode::None)
+    }
+
     /// Returns what it has while it runs.
     pub const fn running(&self) -> Option<&Running> {
         match &self.state {

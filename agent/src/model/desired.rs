@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attachment, Container, ContainerId, Denial, Endpoint, Family, Network, NetworkId, Prefix,
+    Attachment, Container, ContainerId, Denial, Endpoint, Family, Mode, Network, NetworkId, Prefix,
     index::{Generations, IndexPool},
 };
 
@@ -108,6 +108,7 @@ impl Desired {
         let held = |(_, place): (_, &Attachment)| {
             let asked = place.static_ip.map(IpAddr::V4).into_iter();
             let asked = asked.chain(place.static_ip6.map(IpAddr::V6));
+            let asked = asked.chain(place.link_local.iter().copied());
             asked.chain(place.endpoint.iter().flat_map(Endpoint::addresses)).collect::<Vec<_>>()
         };
         self.attachments(network).flat_map(held).collect()
@@ -136,6 +137,16 @@ impl Desired {
             .filter(|a| self.networks.get(&a.network).is_some_and(|n| !n.internal))
             .reduce(|best, next| if next.priority > best.priority { next } else { best })?;
         Some((first.network, first.endpoint.as_ref()?))
+    }
+
+    /// Returns the container whose network a container has: its own, or another's.
+    pub fn host_of<'a>(&'a self, container: &'a Container) -> Option<&'a Container> {
+        let mut found = container;
+        // A container can name only such as were there before it: there are no rings.
+        while let Mode::Container(other) = found.mode {
+            found = self.containers.get(&other)?;
+        }
+        Some(found)
     }
 
     /// Returns the default network, where there is one.

@@ -2,11 +2,13 @@
 //!
 //! No I/O, no kernel, no clock: everything here can be made and compared in a test.
 
+pub mod alias;
 mod container;
 mod denial;
 mod desired;
 mod id;
 pub mod index;
+mod interface;
 pub mod ipam;
 mod link;
 mod mac;
@@ -23,10 +25,11 @@ pub use container::{
 pub use denial::{Comment, Denial, ParseCommentError, ParsePrefixError, Prefix};
 pub use desired::{Desired, Indices, Predefined};
 pub use id::{ContainerId, EndpointId, NetworkId, ParseIdError};
+pub use interface::{InterfaceOptions, InterfaceSysctl, keys as endpoint_keys};
 pub use link::{Link, ParseLinkError};
 pub use mac::{MacAddress, ParseMacError};
 pub use name::{Name, ParseNameError};
 pub use network::{Family, Network, Pool};
-pub use options::{GatewayMode, NetworkOptions, OptionError, keys};
+pub use options::{ANNOUNCE_EVERY, ANNOUNCEMENTS, GatewayMode, NetworkOptions, OptionError, keys};
 pub use pools::{AddressPool, AddressPoolError, AddressPools};
 pub use publish::{Expose, ParsePortError, PortRange, Proto, PublishSpec};

@@ -36,6 +36,12 @@ pub mod keys {
     pub const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
     /// MTU.
     pub const MTU: &str = "com.docker.network.driver.mtu";
+    /// What the names of interfaces in containers begin with.
+    pub const PREFIX: &str = "com.docker.network.container_iface_prefix";
+    /// How often an address is announced when it is new.
+    pub const ANNOUNCEMENTS: &str = "com.docker.network.advertise_addr_nmsgs";
+    /// Milliseconds from one announcement to the next.
+    pub const ANNOUNCE_EVERY: &str = "com.docker.network.advertise_addr_ms";
 }
 
 /// How a family of a network is joined to the outside.
@@ -52,6 +58,11 @@ pub enum GatewayMode {
     /// The host has no address on the network.
     Isolated,
 }
+
+/// How often a new address is announced where a network says nothing.
+pub const ANNOUNCEMENTS: u16 = 3;
+/// Milliseconds from one announcement to the next where a network says nothing.
+pub const ANNOUNCE_EVERY: u16 = 1000;
 
 /// Options of a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,15 +100,50 @@ pub struct NetworkOptions {
     pub l2_bpf: bool,
     /// MTU asked for.
     pub mtu: Option<u16>,
+    /// What the names of interfaces in containers begin with; none is `eth`.
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// How often an address is announced when it is new; none is [`ANNOUNCEMENTS`].
+    #[serde(default)]
+    pub announcements: Option<u16>,
+    /// Milliseconds between announcements; none is [`ANNOUNCE_EVERY`].
+    #[serde(default)]
+    pub announce_every: Option<u16>,
 }
 
 /// An option whose value makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("failed to parse {key} value: {value} ({reason})")]
-pub struct OptionError {
-    key: &'static str,
-    value: String,
-    reason: String,
+pub enum OptionError {
+    /// It does not read.
+    #[error("failed to parse {key} value: {value} ({reason})")]
+    Value {
+        /// The option.
+        key: &'static str,
+        /// What it was given.
+        value: String,
+        /// Why that is none.
+        reason: String,
+    },
+    /// It is no number.
+    #[error("value for option {key} {value:?} must be {kind}")]
+    NoNumber {
+        /// The option.
+        key: &'static str,
+        /// What it was given.
+        value: String,
+        /// What it should be.
+        kind: &'static str,
+    },
+    /// It is too small or too large.
+    #[error("{key} must be in the range {least} to {most}")]
+    Range {
+        /// The option.
+        key: &'static str,
+        /// The smallest value.
+        least: u16,
+        /// The largest value.
+        most: u16,
+    },
 }
 
 impl NetworkOptions {
@@ -116,6 +162,14 @@ impl NetworkOptions {
             host_ipv6: read(&verbatim, keys::HOST_IPV6, source)?,
             l2_bpf: read(&verbatim, keys::L2, l2)?.unwrap_or(false),
             mtu: read(&verbatim, keys::MTU, mtu)?.flatten(),
+            prefix: read(&verbatim, keys::PREFIX, prefix)?.flatten(),
+            announcements: number(&verbatim, keys::ANNOUNCEMENTS, (0, 3), "an integer")?,
+            announce_every: number(
+                &verbatim,
+                keys::ANNOUNCE_EVERY,
+                (100, 2000),
+                "integer milliseconds",
+            )?,
             verbatim,
         })
     }
@@ -127,7 +181,25 @@ fn read<T>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Option<T>, OptionError> {
     let Some(value) = options.get(key) else { return Ok(None) };
-    parse(value).map(Some).map_err(|reason| OptionError { key, value: value.clone(), reason })
+    parse(value).map(Some).map_err(|reason| OptionError::Value {
+        key,
+        value: value.clone(),
+        reason,
+    })
+}
+
+/// Reads a number of a range.
+fn number(
+    options: &BTreeMap<String, String>,
+    key: &'static str,
+    (least, most): (u16, u16),
+    kind: &'static str,
+) -> Result<Option<u16>, OptionError> {
+    let Some(value) = options.get(key) else { return Ok(None) };
+    let no_number = |_| OptionError::NoNumber { key, value: value.clone(), kind };
+    let number: i64 = value.parse().map_err(no_number)?;
+    let number = u16::try_from(number).ok().filter(|n| (least..=most).contains(n));
+    number.map(Some).ok_or(OptionError::Range { key, least, most })
 }
 
 /// Reads what Go's `ParseBool` reads.
@@ -140,7 +212,7 @@ fn boolean(value: &str) -> Result<bool, String> {
 }
 
 /// Reads a name that the kernel takes for an interface.
-fn interface(value: &str) -> Result<String, String> {
+pub(super) fn interface(value: &str) -> Result<String, String> {
     if value.is_empty() || value.len() > 15 {
         return Err("an interface name has 1 to 15 bytes".into());
     }
@@ -151,6 +223,18 @@ fn interface(value: &str) -> Result<String, String> {
         return Err("an interface name has no white space, slash, colon or percent sign".into());
     }
     Ok(value.to_owned())
+}
+
+/// Reads what names of interfaces begin with: room for a number has to be left.
+fn prefix(value: &str) -> Result<Option<String>, String> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    interface(value)?;
+    if value.len() > 11 {
+        return Err("it leaves no room for a number: 11 bytes are the most".into());
+    }
+    Ok(Some(value.to_owned()))
 }
 
 /// Reads an address to publish on; `0.0.0.0` is what is published on without one.
@@ -247,6 +331,37 @@ mod tests {
     }
 
     #[test]
+    fn moby_icc_013_announcements_have_bounds() {
+        let good = [(keys::ANNOUNCEMENTS, "0"), (keys::ANNOUNCE_EVERY, "2000")];
+        let read = options(&good).unwrap();
+        assert_eq!((read.announcements, read.announce_every), (Some(0), Some(2000)));
+        let texts = [
+            ("99", "com.docker.network.advertise_addr_ms must be in the range 100 to 2000"),
+            ("2001", "com.docker.network.advertise_addr_ms must be in the range 100 to 2000"),
+            (
+                "nonsense",
+                "value for option com.docker.network.advertise_addr_ms \"nonsense\" must be integer milliseconds",
+            ),
+        ];
+        for (value, text) in texts {
+            let error = options(&[(keys::ANNOUNCE_EVERY, value)]).unwrap_err();
+            assert_eq!(error.to_string(), text);
+        }
+        let texts = [
+            ("-1", "com.docker.network.advertise_addr_nmsgs must be in the range 0 to 3"),
+            ("4", "com.docker.network.advertise_addr_nmsgs must be in the range 0 to 3"),
+            (
+                "nonsense",
+                "value for option com.docker.network.advertise_addr_nmsgs \"nonsense\" must be an integer",
+            ),
+        ];
+        for (value, text) in texts {
+            let error = options(&[(keys::ANNOUNCEMENTS, value)]).unwrap_err();
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
     fn a_bad_option_names_key_value_and_reason() {
         for (key, value) in [
             (keys::ICC, "maybe"),
@@ -262,6 +377,8 @@ mod tests {
             (keys::HOST_IPV4, "2001:db8::1"),
             (keys::HOST_IPV6, "::"),
             (keys::L2, "ebpf"),
+            (keys::PREFIX, "twelve-bytes"),
+            (keys::PREFIX, "a b"),
         ] {
             let error = options(&[(key, value)]).unwrap_err().to_string();
             assert!(

@@ -9,7 +9,7 @@ use bascule_common::abi::{
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::{Hook, observed};
-use crate::model::{ContainerId, EndpointId, NetworkId};
+use crate::model::{ContainerId, EndpointId, InterfaceSysctl, NetworkId};
 
 /// One thing to do. Indices were observed; names are for the operator.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,6 +153,8 @@ pub struct ConfigureInterface {
     pub addresses: Vec<IpNetwork>,
     /// Gateways of the default routes that lead by it.
     pub gateways: Vec<IpAddr>,
+    /// What is set for it.
+    pub sysctls: Vec<InterfaceSysctl>,
 }
 
 /// An entry of a map; no value erases it.

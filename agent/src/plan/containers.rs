@@ -6,30 +6,32 @@ use std::{
 };
 
 use bascule_common::abi::{Ip6, NeighbourKey, names::program};
+use ipnetwork::IpNetwork;
 
 use super::{
     Action, FdbEntry, Hook, Inside, Link, Name, Neighbour, Owner, Planned, Sandbox, Side, Subject,
     action::ConfigureInterface, diff::View, host,
 };
-use crate::model::{self, Container, Desired, Endpoint, Family, Mode, Network};
+use crate::model::{self, Attachment, Container, Desired, Endpoint, Family, Network};
 
 /// Plans everything about containers that is not in a map.
 pub(super) fn containers(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
     for container in desired.containers.values() {
-        if container.running().is_none() || container.mode == Mode::Host {
+        if container.running().is_none() || !container.has_namespace() {
             continue;
         }
         let subject = Subject::Container(container.id);
         if let Some(sandbox) = observed.sandboxes.get(&container.id)
             && ready(container, sandbox, &mut |action| plan.push(Planned { subject, action }))
         {
-            for (network, endpoint) in container.endpoints() {
-                if let Some(network) = desired.networks.get(&network) {
+            for (attachment, endpoint) in places(container) {
+                if let Some(network) = desired.networks.get(&attachment.network) {
                     let place = Place {
                         desired,
                         observed,
                         container,
                         network,
+                        attachment,
                         endpoint,
                         inside: sandbox.inside.as_ref(),
                     };
@@ -67,6 +69,7 @@ struct Place<'a> {
     observed: &'a View<'a>,
     container: &'a Container,
     network: &'a Network,
+    attachment: &'a Attachment,
     endpoint: &'a Endpoint,
     inside: Option<&'a Inside>,
 }
@@ -129,7 +132,10 @@ impl Place<'_> {
         let families = || {
             Family::ALL.into_iter().filter(|family| *family == Family::V4 || !inside.without_ipv6)
         };
-        let addresses: Vec<_> = families().filter_map(with_prefix).collect();
+        let mut addresses: Vec<_> = families().filter_map(with_prefix).collect();
+        let of_links = self.attachment.link_local.iter().copied();
+        let of_links = of_links.filter(|ip| families().any(|family| family == Family::of(*ip)));
+        addresses.extend(of_links.filter_map(of_link));
         let leads_out = |family: &Family| {
             let first = self.desired.gateway(self.container, *family);
             first.is_some_and(|(_, first)| first.id == endpoint.id)
@@ -157,9 +163,20 @@ impl Place<'_> {
                 mtu: self.network.mtu.into(),
                 addresses,
                 gateways,
+                sysctls: self.attachment.interface.sysctls.clone(),
             })));
         }
     }
+}
+
+/// Returns a running container's places on networks.
+fn places(container: &Container) -> impl Iterator<Item = (&Attachment, &Endpoint)> {
+    container.attachments.iter().filter_map(|a| Some((a, a.endpoint.as_ref()?)))
+}
+
+/// Returns an address of the link with the prefix that every link has.
+fn of_link(address: IpAddr) -> Option<IpNetwork> {
+    IpNetwork::new(address, if address.is_ipv4() { 16 } else { 64 }).ok()
 }
 
 /// Plans the forwarding entries and neighbours of our bridges: the host reaches containers without asking.

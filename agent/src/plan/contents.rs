@@ -373,11 +373,13 @@ fn step<K: Ord + Copy, V: PartialEq + Copy>(
 fn links(desired: &Desired) -> BTreeMap<LinkKey, u64> {
     let by_name: BTreeMap<_, _> = desired.containers.values().map(|c| (&c.name, c)).collect();
     let mut keys = BTreeMap::new();
-    for from in desired.containers.values().filter(|c| !c.links.is_empty()) {
-        for to in from.links.iter().filter_map(|link| by_name.get(&link.container)) {
-            for (network, server) in to.endpoints() {
-                let client = from.endpoints().find(|(other, _)| *other == network);
-                let Some((_, client)) = client else { continue };
+    for from in desired.containers.values() {
+        for (network, client) in from.endpoints() {
+            let own = from.attachment(network).into_iter().flat_map(|place| &place.links);
+            let servers = from.links.iter().chain(own);
+            for to in servers.filter_map(|link| by_name.get(&link.container)) {
+                let server = to.endpoints().find(|(other, _)| *other == network);
+                let Some((_, server)) = server else { continue };
                 for served in to.served() {
                     keys.extend(served.ports.ports().map(|port| {
                         let proto = served.proto.number();

@@ -8,7 +8,7 @@ use super::{
     Action, Contents, Entry, Observed, Owner, Planned, Subject, containers, contents::holders,
     deny, host, order,
 };
-use crate::model::{ContainerId, Desired, EndpointId, Mode, Network, NetworkId};
+use crate::model::{ContainerId, Desired, EndpointId, Network, NetworkId};
 
 /// What the operator has set.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +64,7 @@ pub fn vanished(desired: &Desired, observed: &Observed) -> Vec<ContainerId> {
     let gone = |container: &&crate::model::Container| {
         let Some(namespace) = container.running().and_then(|r| r.namespace) else { return false };
         let seen = observed.sandboxes.get(&container.id);
-        container.mode != Mode::Host
+        container.has_namespace()
             && seen.is_some_and(|sandbox| sandbox.namespace != Some(namespace))
     };
     desired.containers.values().filter(gone).map(|c| c.id).collect()

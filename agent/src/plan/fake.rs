@@ -7,7 +7,7 @@ use super::{
     Action, Address, Entry, HookState, Inside, Interface, Link, Name, Observed, Owner, Planned,
     Sandbox, Xdp,
 };
-use crate::model::{self, ContainerId, Desired, Mode, NamespaceId};
+use crate::model::{self, ContainerId, Desired, NamespaceId};
 
 /// The kernel, as far as it concerns us.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +66,7 @@ impl Fake {
         let mut seen = self.seen.clone();
         let mut wanted = BTreeSet::new();
         for container in desired.containers.values() {
-            if container.running().is_none() || container.mode == Mode::Host {
+            if container.running().is_none() || !container.has_namespace() {
                 continue;
             }
             wanted.insert(container.id);

@@ -187,6 +187,7 @@ impl Driver {
             self.stop(id).await;
         }
         self.pass(Trigger::Start, Look::All).await?;
+        self.announce_all();
         self.reserve_ports();
         self.note_forwarding();
         Ok(())

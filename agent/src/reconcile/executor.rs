@@ -14,7 +14,7 @@ use crate::{
         netlink::{Netlink, NewBridge, NewVeth, PortFlags},
         netns, owned, sysctl,
     },
-    model::{ContainerId, Desired},
+    model::{ContainerId, Desired, InterfaceSysctl},
     plan::{Action, ConfigureInterface, Entry, Hook, HookState, Side, Xdp},
 };
 
@@ -200,7 +200,13 @@ async fn configure(
     let names = [temporary.clone(), wanted.name.clone()];
     let with_ipv6 = wanted.addresses.iter().any(|address| address.is_ipv6());
     // Before it is up: then its address of the link is there at once.
-    namespace.run(move || sysctl::prepare_ipv6(&names, with_ipv6)).await??;
+    let sysctls = wanted.sysctls.clone();
+    namespace
+        .run(move || {
+            sysctl::prepare_ipv6(&names, with_ipv6)?;
+            sysctls.iter().try_for_each(|one| set_sysctl(&names, one))
+        })
+        .await??;
     let interface = container::Interface {
         temporary,
         name: wanted.name.clone(),
@@ -212,6 +218,13 @@ async fn configure(
     };
     container::configure(&inside, &interface).await?;
     Ok(())
+}
+
+/// Sets a sysctl of an interface, by the first of its names that it has.
+fn set_sysctl(names: &[String], wanted: &InterfaceSysctl) -> kernel::Result<()> {
+    let has = |name: &&String| sysctl::exists(&wanted.path(name));
+    let name = names.iter().find(has).or(names.last()).map_or("", String::as_str);
+    sysctl::write(&wanted.path(name), wanted.value())
 }
 
 /// Opens a container's namespace, for as long as the action takes.

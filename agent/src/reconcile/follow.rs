@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::machine::Places;
 use crate::{
     kernel::process::{self, Followed},
-    model::{ContainerId, Desired, Mode, NamespaceId, Process},
+    model::{ContainerId, Desired, NamespaceId, Process},
 };
 
 /// The processes that are followed.
@@ -63,7 +63,7 @@ impl Follow {
 
 /// Returns whether every running container's namespace is where it was.
 pub fn all_present(places: &Places, desired: &Desired) -> bool {
-    desired.containers.values().filter(|c| c.mode != Mode::Host).all(|container| {
+    desired.containers.values().filter(|c| c.has_namespace()).all(|container| {
         let Some(namespace) = container.running().and_then(|r| r.namespace) else { return true };
         let found = std::fs::metadata(places.namespace(container));
         found.is_ok_and(|f| NamespaceId { device: f.dev(), inode: f.ino() } == namespace)

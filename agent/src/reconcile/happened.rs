@@ -61,7 +61,7 @@ fn ended(
         }
         events.push(die);
         match old.mode {
-            Mode::Networks => {}
+            Mode::Networks | Mode::Container(_) => {}
             Mode::Host | Mode::None => events.push(alone(before, "disconnect", old)),
         }
     }
@@ -96,7 +96,7 @@ fn begun(after: &Desired, old: Option<&Container>, new: &Container, events: &mut
         Some(_) => {}
     }
     let starts = new.running().is_some() && old.is_none_or(|old| old.running().is_none());
-    if starts && new.mode != Mode::Networks {
+    if starts && matches!(new.mode, Mode::Host | Mode::None) {
         events.push(alone(after, "connect", new));
     }
     for place in &new.attachments {

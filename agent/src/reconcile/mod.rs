@@ -3,6 +3,7 @@
 //! [`Driver`] is the one task that changes anything, so changes have an order; [`Handle`] is how others
 //! ask it to.
 
+mod announce;
 mod driver;
 mod executor;
 mod facts;

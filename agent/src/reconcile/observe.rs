@@ -17,7 +17,7 @@ use crate::{
         owned::Owned,
         sysctl,
     },
-    model::{Container, ContainerId, Desired, Mode, Sandbox},
+    model::{Container, ContainerId, Desired, Sandbox},
     plan::{
         self, Contents, Hook, HookState, Inside, Interface, Link, Name, Observed, Owner, Side, Xdp,
     },
@@ -173,7 +173,7 @@ fn neighbour_of(neighbour: &netlink::Neighbour) -> Option<plan::Neighbour> {
 
 async fn sandboxes(machine: &Machine, desired: &Desired, look: &Look, observed: &mut Observed) {
     for container in desired.containers.values() {
-        if container.running().is_none() || container.mode == Mode::Host {
+        if container.running().is_none() || !container.has_namespace() {
             continue;
         }
         let path = machine.places.namespace(container);
@@ -227,7 +227,7 @@ fn name_of(container: &Container, path: &Path) -> Name {
 
 fn strays(machine: &Machine, desired: &Desired) -> Result<BTreeSet<String>, ObserveError> {
     let own =
-        |c: &&Container| c.running().is_some() && c.mode != Mode::Host && c.sandbox == Sandbox::Own;
+        |c: &&Container| c.running().is_some() && c.has_namespace() && c.sandbox == Sandbox::Own;
     let wanted: BTreeSet<_> =
         desired.containers.values().filter(own).map(|c| c.id.to_string()).collect();
     let pinned = netns::pinned(&machine.places.sandboxes())?;

@@ -1,6 +1,9 @@
 //! One pass: observe, plan, execute, in rounds, until there is nothing left to do.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use super::{
     driver::Driver,
@@ -11,8 +14,8 @@ use super::{
     status::UplinkSeen,
 };
 use crate::{
-    model::{ContainerId, NamespaceId},
-    plan::{self, Observed, Planned, Subject},
+    model::{ContainerId, EndpointId, NamespaceId},
+    plan::{self, Action, Observed, Planned, Subject},
     state::{Change, crash::crash_point},
 };
 
@@ -37,6 +40,8 @@ pub struct Report {
     pub failures: BTreeMap<Subject, String>,
     /// Namespaces of running containers.
     pub namespaces: BTreeMap<ContainerId, NamespaceId>,
+    /// Interfaces of containers that were set up.
+    pub set_up: BTreeSet<EndpointId>,
 }
 
 impl Driver {
@@ -78,6 +83,7 @@ impl Driver {
         let seen = observed.sandboxes.iter().filter_map(|(id, s)| Some((*id, s.namespace?)));
         report.namespaces = seen.collect();
         self.note(&observed, &report, actions, begin);
+        self.announce(&report.set_up);
         Ok(report)
     }
 
@@ -113,6 +119,9 @@ impl Driver {
                 Ok(()) => {
                     done += 1;
                     self.log(planned, trigger);
+                    if let Action::Configure(wanted) = &planned.action {
+                        report.set_up.insert(wanted.endpoint);
+                    }
                 }
                 Err(error) if error.is_gone() => {
                     tracing::debug!(action = ?planned.action, %error, "what it is about went away");

@@ -9,8 +9,8 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::{Facts, Rejected, container, deny, lifecycle, network};
 use crate::model::{
-    Container, ContainerId, Desired, Expose, Family, Link, MacAddress, Mode, Name, NamespaceId,
-    Network, NetworkId, Prefix, Process, PublishSpec, Running, Sandbox,
+    Container, ContainerId, Desired, Expose, Family, Link, MacAddress, Name, NamespaceId, Network,
+    NetworkId, Prefix, Process, PublishSpec, Running, Sandbox,
 };
 
 /// What somebody wants to be different.
@@ -180,6 +180,8 @@ pub struct EndpointSpec {
     pub ip6: Option<Ipv6Addr>,
     /// Ethernet address.
     pub mac: Option<MacAddress>,
+    /// Further addresses, of the link.
+    pub link_local: Vec<IpAddr>,
     /// Further names on the network.
     pub aliases: Vec<String>,
     /// Links.
@@ -297,8 +299,7 @@ pub fn apply(
         Change::Undeny(prefixes) => deny::remove(&mut next, prefixes),
         Change::Rebooted => Ok(lifecycle::take_down(&mut next, facts, |_, _| true)),
         Change::Recover => {
-            // Who runs in the host's namespace has none of its own to be brought up.
-            let half = |c: &Container, r: &Running| c.mode != Mode::Host && r.namespace.is_none();
+            let half = |c: &Container, r: &Running| c.has_namespace() && r.namespace.is_none();
             Ok(lifecycle::take_down(&mut next, facts, half))
         }
     }?;

@@ -1,21 +1,21 @@
 //! Containers come and go, and so do their places on networks.
 
-use std::net::IpAddr;
-
 use super::{
     ContainerSpec, EndpointSpec, Facts, Kind, Outcome, Rejected,
+    attachment::{self, attachment},
     find::{self, Found},
     lifecycle, publish,
 };
 use crate::model::{
-    Attachment, Container, ContainerId, Desired, Family, Lease, Mode, Name, Network, NetworkId,
-    Sandbox, State, ipam,
+    Attachment, Container, ContainerId, Desired, Mode, Name, Network, NetworkId, Sandbox, State,
 };
 
 /// Docker's words for what cannot be had together.
 const NO_HOST: &str =
     "container cannot be disconnected from host network or connected to host network";
 const NO_NONE: &str = "container cannot be connected to multiple networks with one of the networks in private (none) mode";
+const NO_OTHERS: &str =
+    "conflicting options: cannot attach both user-defined and non-user-defined network-modes";
 const SHARED: &str = "container sharing network namespace with another container or host cannot be connected to any other network";
 
 pub(super) fn create(
@@ -35,8 +35,14 @@ pub(super) fn create(
     };
     let mut warnings = Vec::new();
     let mode = mode(desired, &spec.networks)?;
-    if mode == Mode::Host && spec.sandbox != Sandbox::Own {
-        return Err(Rejected::invalid("a brought namespace cannot be the host's network as well"));
+    match mode {
+        Mode::Host if spec.sandbox != Sandbox::Own => {
+            return Err(Rejected::invalid(
+                "a brought namespace cannot be the host's network as well",
+            ));
+        }
+        Mode::Container(_) => may_share(spec)?,
+        Mode::Host | Mode::None | Mode::Networks => {}
     }
     if mode != Mode::Networks && (!spec.publish.is_empty() || spec.publish_all) {
         warnings.push("Published ports are discarded: the container is on no network".to_owned());
@@ -54,7 +60,9 @@ pub(super) fn create(
             if attachments.iter().any(|a| a.network == network.id) {
                 return Err(twice(&name, network));
             }
-            attachments.push(attachment(desired, network, endpoint)?);
+            let wanted = attachment(desired, network, endpoint)?;
+            attachment::name_is_free(&name, &attachments, &wanted)?;
+            attachments.push(wanted);
         }
         // A service that nobody outside can reach is rarely what was meant.
         let way_out = attachments
@@ -67,12 +75,6 @@ pub(super) fn create(
             );
         }
     }
-    let links = spec
-        .links
-        .iter()
-        .chain(spec.networks.iter().flat_map(|(_, e)| &e.links))
-        .cloned()
-        .collect();
     let container = Container {
         id,
         name,
@@ -88,7 +90,7 @@ pub(super) fn create(
         publish: spec.publish.clone(),
         publish_all: spec.publish_all,
         expose: spec.expose.iter().copied().collect(),
-        links,
+        links: spec.links.clone(),
         state: State::Created,
         started_at: None,
         finished_at: None,
@@ -129,7 +131,7 @@ pub(super) fn connect(
     let target = find::container(desired, container)?;
     let network = match (found, target.mode) {
         (Found::Host(_), _) => return Err(Rejected::invalid(NO_HOST)),
-        (_, Mode::Host) => return Err(Rejected::invalid(SHARED)),
+        (_, Mode::Host | Mode::Container(_)) => return Err(Rejected::invalid(SHARED)),
         (Found::None(_), _) | (_, Mode::None) => return Err(Rejected::invalid(NO_NONE)),
         (Found::Bridge(network), Mode::Networks) => network,
     };
@@ -137,10 +139,10 @@ pub(super) fn connect(
         return Err(twice(&target.name, network));
     }
     let attachment = attachment(desired, network, spec)?;
+    attachment::name_is_free(&target.name, &target.attachments, &attachment)?;
     let (id, network) = (target.id, network.id);
     if let Some(container) = desired.containers.get_mut(&id) {
         container.attachments.push(attachment);
-        container.links.extend(spec.links.iter().cloned());
     }
     lifecycle::attach(desired, id, Some(network), facts)?;
     let warnings = publish::publish(desired, id, facts)?;
@@ -219,18 +221,50 @@ fn name_is_free(desired: &Desired, name: &Name) -> Result<(), Rejected> {
     }
 }
 
-/// Tells what a container has of the network; `host` and `none` stand alone.
+/// Refuses what belongs to a network of a container's own, for one that has another's.
+fn may_share(spec: &ContainerSpec) -> Result<(), Rejected> {
+    let linked = !spec.links.is_empty() || spec.networks.iter().any(|(_, e)| !e.links.is_empty());
+    let clashes = [
+        (
+            spec.sandbox != Sandbox::Own,
+            "conflicting options: a brought namespace and the container type network mode",
+        ),
+        (!spec.hostname.is_empty(), "conflicting options: hostname and the network mode"),
+        (
+            linked,
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior",
+        ),
+        (
+            !spec.publish.is_empty() || spec.publish_all,
+            "conflicting options: port publishing and the container type network mode",
+        ),
+        (
+            !spec.expose.is_empty(),
+            "conflicting options: port exposing and the container type network mode",
+        ),
+    ];
+    match clashes.into_iter().find(|(clashes, _)| *clashes) {
+        Some((_, text)) => Err(Rejected::invalid(text)),
+        None => Ok(()),
+    }
+}
+
+/// Tells what a container has of the network; `host`, `none` and `container:NAME` stand alone.
 fn mode(desired: &Desired, networks: &[(String, EndpointSpec)]) -> Result<Mode, Rejected> {
     let mut mode = Mode::Networks;
-    for (reference, _) in networks {
-        let (special, alone) = match find::network(desired, reference)? {
-            Found::Bridge(_) => continue,
-            Found::Host(_) => (Mode::Host, NO_HOST),
-            Found::None(_) => (Mode::None, NO_NONE),
+    for (reference, wishes) in networks {
+        let (special, alone) = match attachment::shared(desired, reference) {
+            Some(other) => (Mode::Container(other?.id), NO_OTHERS),
+            None => match find::network(desired, reference)? {
+                Found::Bridge(_) => continue,
+                Found::Host(_) => (Mode::Host, NO_HOST),
+                Found::None(_) => (Mode::None, NO_NONE),
+            },
         };
         if networks.len() > 1 {
             return Err(Rejected::invalid(alone));
         }
+        attachment::none(reference, wishes)?;
         mode = special;
     }
     Ok(mode)
@@ -242,59 +276,6 @@ fn bridge<'a>(desired: &'a Desired, reference: &str) -> Result<&'a Network, Reje
         Found::Host(_) => Err(Rejected::invalid(NO_HOST)),
         Found::None(_) => Err(Rejected::invalid(NO_NONE)),
     }
-}
-
-fn attachment(
-    desired: &Desired,
-    network: &Network,
-    spec: &EndpointSpec,
-) -> Result<Attachment, Rejected> {
-    if network.predefined && (spec.ip.is_some() || spec.ip6.is_some()) {
-        return Err(Rejected::invalid(
-            "invalid endpoint settings:\nuser-specified IP address is supported on user-defined networks only",
-        ));
-    }
-    if network.predefined && !spec.aliases.is_empty() {
-        return Err(Rejected::invalid(
-            "network-scoped aliases are only supported for user-defined networks",
-        ));
-    }
-    for ip in spec.ip.map(IpAddr::V4).into_iter().chain(spec.ip6.map(IpAddr::V6)) {
-        address_is_free(desired, network, ip)?;
-    }
-    if let Some(mac) = spec.mac {
-        let mut others = desired.attachments(network.id);
-        let holds = |a: &Attachment| {
-            a.static_mac == Some(mac) || a.endpoint.as_ref().is_some_and(|e| e.mac == mac)
-        };
-        if mac == network.gateway_mac() || others.any(|(_, a)| holds(a)) {
-            return Err(Rejected::forbidden(format!(
-                "MAC address {mac} is already in use on network {}",
-                network.name
-            )));
-        }
-    }
-    Ok(Attachment {
-        network: network.id,
-        network_name: network.name.clone(),
-        static_ip: spec.ip,
-        static_ip6: spec.ip6,
-        static_mac: spec.mac,
-        aliases: spec.aliases.clone(),
-        options: spec.options.clone(),
-        priority: spec.priority,
-        endpoint: None,
-        lease: Lease::default(),
-    })
-}
-
-fn address_is_free(desired: &Desired, network: &Network, ip: IpAddr) -> Result<(), Rejected> {
-    let pool = network.pool(Family::of(ip)).filter(|pool| pool.subnet.contains(ip));
-    let Some(pool) = pool else { return Err(Rejected::outside(ip)) };
-    let taken = ipam::is_edge(pool.subnet, ip)
-        || pool.reserved().contains(&ip)
-        || desired.addresses(network.id).contains(&ip);
-    if taken { Err(Rejected::address_taken()) } else { Ok(()) }
 }
 
 /// Returns the network of an attachment, which must be there for the container to start.

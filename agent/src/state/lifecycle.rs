@@ -1,7 +1,7 @@
 //! Containers start and end: what they are given while they run, and what they give back.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -29,9 +29,16 @@ pub(super) fn start(
     for attachment in &container.attachments {
         network_of(desired, attachment.network)?;
     }
+    let namespace = shared(desired, container)?;
     if let Some(container) = desired.containers.get_mut(&id) {
         let process = facts.brought.as_ref().and_then(|b| b.as_ref().ok()?.process);
-        let running = Running { namespace: None, process, next_interface: 0, rules: Vec::new() };
+        let running = Running {
+            namespace,
+            process,
+            next_interface: 0,
+            next_interfaces: BTreeMap::new(),
+            rules: Vec::new(),
+        };
         container.state = State::Running(running);
         container.started_at = Some(facts.now);
         container.finished_at = None;
@@ -40,6 +47,18 @@ pub(super) fn start(
     attach(desired, id, None, facts)?;
     let warnings = publish::publish(desired, id, facts)?;
     Ok(Outcome::Container(id, warnings))
+}
+
+/// Returns the namespace of the container whose network a container has, which has to run.
+fn shared(desired: &Desired, container: &Container) -> Result<Option<NamespaceId>, Rejected> {
+    let Mode::Container(other) = container.mode else { return Ok(None) };
+    let found = desired.containers.get(&other);
+    match found.ok_or_else(|| Rejected::no_container(&other.to_string()))?.running() {
+        Some(running) => Ok(running.namespace),
+        None => Err(Rejected::conflict(format!(
+            "cannot join network of a non running container: {other}"
+        ))),
+    }
 }
 
 pub(super) fn stop(
@@ -114,6 +133,7 @@ pub(super) fn take_down(
 /// Ends a container: everything that it was given is given back.
 pub(super) fn exit(desired: &mut Desired, id: ContainerId, exit_code: Option<i32>, facts: &Facts) {
     release_except(desired, id, &[], &[]);
+    end_guests(desired, id, facts);
     if let Some(container) = desired.containers.get_mut(&id) {
         container.state = State::Exited;
         container.finished_at = Some(facts.now);
@@ -123,6 +143,21 @@ pub(super) fn exit(desired: &mut Desired, id: ContainerId, exit_code: Option<i32
         }
     }
     forget_tables(desired);
+}
+
+/// Ends the containers that have nothing but the network of one that ends. Those with a process live as long
+/// as that does.
+fn end_guests(desired: &mut Desired, id: ContainerId, facts: &Facts) {
+    let is_guest = |c: &&Container| {
+        c.mode == Mode::Container(id) && c.running().is_some_and(|r| r.process.is_none())
+    };
+    let guests: Vec<_> = desired.containers.values().filter(is_guest).map(|c| c.id).collect();
+    for guest in guests {
+        exit(desired, guest, None, facts);
+        if desired.containers.get(&guest).is_some_and(|c| c.auto_remove) {
+            desired.containers.remove(&guest);
+        }
+    }
 }
 
 /// Gives back a container's numbers, those of the endpoints and rules that are kept excepted.
@@ -217,10 +252,12 @@ fn endpoint(
         }
     };
     let generation = desired.indices.generations.of(index);
+    let lost = || Rejected::no_container(&container.to_string());
+    let (asked, taken) = names(desired.containers.get(&container).ok_or_else(lost)?, network);
+    let prefix = network_of(desired, network)?.options.prefix.clone();
     let running = desired.containers.get_mut(&container).and_then(Container::running_mut);
-    let running = running.ok_or_else(|| Rejected::no_container(&container.to_string()))?;
-    let interface = format!("eth{}", running.next_interface);
-    running.next_interface += 1;
+    let running = running.ok_or_else(lost)?;
+    let interface = asked.unwrap_or_else(|| next_interface(running, prefix.as_deref(), &taken));
     if let Some(Ok(brought)) = &facts.brought
         && brought.interfaces.contains(&interface)
     {
@@ -229,6 +266,31 @@ fn endpoint(
         )));
     }
     Ok(Endpoint { id, index, generation, ip, ip6, mac, interface, veth })
+}
+
+/// Returns the name that was asked for an interface, and those that others have or shall have.
+fn names(container: &Container, network: NetworkId) -> (Option<String>, BTreeSet<String>) {
+    let mut taken = BTreeSet::new();
+    for place in container.attachments.iter().filter(|a| a.network != network) {
+        taken.extend(place.endpoint.as_ref().map(|e| e.interface.clone()));
+        taken.extend(place.interface.name.clone());
+    }
+    (container.attachment(network).and_then(|a| a.interface.name.clone()), taken)
+}
+
+/// Returns the next name of an interface with a prefix; names count up as long as the container runs.
+fn next_interface(running: &mut Running, prefix: Option<&str>, taken: &BTreeSet<String>) -> String {
+    let next = match prefix {
+        None => &mut running.next_interface,
+        Some(prefix) => running.next_interfaces.entry(prefix.to_owned()).or_default(),
+    };
+    loop {
+        let name = format!("{}{next}", prefix.unwrap_or("eth"));
+        *next += 1;
+        if !taken.contains(&name) {
+            return name;
+        }
+    }
 }
 
 /// Returns the addresses of a place on a network, for the families that it has.
@@ -386,5 +448,5 @@ pub(super) fn may_bring(
 
 /// Returns whether a container needs a namespace to be looked at before it can start.
 pub fn brings(container: &Container) -> bool {
-    container.mode != Mode::Host && container.sandbox != Sandbox::Own
+    container.has_namespace() && container.sandbox != Sandbox::Own
 }

@@ -1,5 +1,6 @@
 //! What was asked for: how it may change ([`change`]), and where it is kept ([`store`]).
 
+mod attachment;
 pub mod change;
 mod container;
 pub mod crash;

@@ -208,12 +208,14 @@ impl<'a> Resolver<'a> {
 
     fn container(&self, container: &'a Container) -> Result<End<'a>> {
         let name = &container.name;
+        let lost = || Rejected::conflict(format!("the container whose network {name} has is gone"));
+        let container = self.world.desired.host_of(container).ok_or_else(lost)?;
         match container.mode {
             Mode::Host => return Ok(End::Host(None)),
             Mode::None => {
                 return Err(Rejected::conflict(format!("container {name} has no network")));
             }
-            Mode::Networks => {}
+            Mode::Networks | Mode::Container(_) => {}
         }
         let mine = |e: &&Endpoint| container.endpoints().any(|(_, own)| own.index == e.endpoint);
         let places: Vec<_> = self.endpoints.iter().filter(mine).copied().collect();

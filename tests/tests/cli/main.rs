@@ -123,7 +123,7 @@ fn exec_enters_what_the_command_sees() {
     assert_eq!(end(client), 143);
     let state = agent.inspect("container", "c1")["State"].clone();
     assert_eq!((state["Status"].as_str(), state["ExitCode"].as_i64()), (Some("exited"), Some(143)));
-    assert!(agent.refused("rm c2").contains("No such container: c2"));
+    assert!(agent.refused("rm nobody").contains("No such container: nobody"));
     assert_eq!(agent.ok("rm c1"), "c1");
 }
 

@@ -30,6 +30,7 @@ mod plumbing;
 mod proxied;
 mod published;
 mod reuse;
+mod sandboxes;
 mod traces;
 mod tunnels;
 mod uplinks;

@@ -151,13 +151,51 @@ pub struct Empty {}
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NetworkSettings {
-    /// Id of the sandbox: the container's.
+    /// Always empty.
+    pub bridge: String,
+    /// Id of the sandbox: the container's; empty where it has none of its own.
     #[serde(rename = "SandboxID")]
     pub sandbox_id: String,
-    /// Path of the network namespace; empty while it does not run.
+    /// Path of the network namespace; empty while it does not run, and where it has none of its own.
     pub sandbox_key: String,
     /// Published and exposed ports, `80/tcp`; null where a port is exposed only.
     pub ports: BTreeMap<String, Option<Vec<PortBinding>>>,
+    /// Always false.
+    pub hairpin_mode: bool,
+    /// Always empty.
+    #[serde(rename = "LinkLocalIPv6Address")]
+    pub link_local_ipv6_address: String,
+    /// Always 0.
+    #[serde(rename = "LinkLocalIPv6PrefixLen")]
+    pub link_local_ipv6_prefix_len: u8,
+    /// Always null.
+    #[serde(rename = "SecondaryIPAddresses")]
+    pub secondary_ip_addresses: Option<Vec<String>>,
+    /// Always null.
+    #[serde(rename = "SecondaryIPv6Addresses")]
+    pub secondary_ipv6_addresses: Option<Vec<String>>,
+    /// The endpoint's id on the default network; what follows is its as well.
+    #[serde(rename = "EndpointID")]
+    pub endpoint_id: String,
+    /// The gateway's address.
+    pub gateway: String,
+    /// The IPv6 address.
+    #[serde(rename = "GlobalIPv6Address")]
+    pub global_ipv6_address: String,
+    /// Its prefix length.
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    pub global_ipv6_prefix_len: u8,
+    /// The address.
+    #[serde(rename = "IPAddress")]
+    pub ip_address: String,
+    /// Its prefix length.
+    #[serde(rename = "IPPrefixLen")]
+    pub ip_prefix_len: u8,
+    /// The gateway's IPv6 address.
+    #[serde(rename = "IPv6Gateway")]
+    pub ipv6_gateway: String,
+    /// Ethernet address.
+    pub mac_address: String,
     /// By network name.
     pub networks: BTreeMap<String, EndpointSettings>,
 }

@@ -12,16 +12,16 @@ pub struct EndpointSettings {
     #[serde(rename = "IPAMConfig")]
     pub ipam_config: Option<EndpointIpamConfig>,
     /// Links, `CONTAINER[:ALIAS]`.
-    #[serde(deserialize_with = "null_is_default", serialize_with = "empty_is_null")]
+    #[serde(serialize_with = "empty_is_null", deserialize_with = "null_is_default")]
     pub links: Vec<String>,
     /// Further names on the network.
-    #[serde(deserialize_with = "null_is_default", serialize_with = "empty_is_null")]
+    #[serde(serialize_with = "empty_is_null", deserialize_with = "null_is_default")]
     pub aliases: Vec<String>,
     /// Ethernet address.
     #[serde(deserialize_with = "null_is_default")]
     pub mac_address: String,
     /// Driver options.
-    #[serde(deserialize_with = "null_is_default")]
+    #[serde(serialize_with = "empty_is_null", deserialize_with = "null_is_default")]
     pub driver_opts: Map,
     /// Which network gives the default route: the highest.
     #[serde(deserialize_with = "null_is_default")]

@@ -1,6 +1,6 @@
 //! Containers as they are made and run here: shapes of our own.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,8 @@ use super::Map;
 pub struct ContainerCreate {
     /// Its name; empty chooses one.
     pub name: String,
-    /// Networks in order of attachment; empty is the default network, `none` and `host` stand alone.
+    /// Networks in order of attachment; empty is the default network; `none`, `host` and `container:NAME` stand
+    /// alone.
     pub networks: Vec<ContainerNetwork>,
     /// Published ports, `[IP:][HOSTPORT[-END]]:PORT[-END][/tcp|/udp]`.
     pub publish: Vec<String>,
@@ -53,8 +54,15 @@ pub struct ContainerNetwork {
     pub ip6: Option<Ipv6Addr>,
     /// Ethernet address; empty derives it from the address.
     pub mac_address: String,
+    /// Further addresses, of the link.
+    #[serde(rename = "LinkLocalIPs")]
+    pub link_local_ips: Vec<IpAddr>,
     /// Further names on the network.
     pub aliases: Vec<String>,
+    /// Driver options of the endpoint.
+    pub driver_opts: Map,
+    /// Which network gives the default route: the highest.
+    pub gw_priority: i64,
 }
 
 /// Reply of `POST /bascule/v1/containers`.
@@ -79,6 +87,9 @@ pub struct ContainerStarted {
     pub name: String,
     /// Host name for the process.
     pub hostname: String,
+    /// Id of the container whose network and files it has: its own, or that of another one.
+    #[serde(rename = "SandboxID")]
+    pub sandbox_id: String,
     /// Path of its network namespace.
     pub netns: String,
     /// Where it is attached, in order of interfaces.

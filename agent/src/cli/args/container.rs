@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
@@ -31,6 +31,8 @@ Examples:
   bascule exec -e DEBUG=1 c1 -- curl http://172.18.0.3/
 
 Exit codes are those of `bascule run`.";
+
+const NETWORK_HELP: &str = "Network to attach to, none, host or container:NAME; repeatable, in order of interfaces; with options of its own: name=NETWORK and any of ip=, ip6=, alias=, mac-address=, link-local-ip=, driver-opt=, gw-priority= with commas between them [default: bridge]";
 
 const PUBLISH_HELP: &str = "Publish a port or range: [IP:][HOSTPORT[-END]]:PORT[-END][/tcp|/udp], or PORT for a free host port";
 
@@ -65,8 +67,8 @@ pub struct Sandbox {
     /// Its name [default: one is chosen]
     #[arg(long)]
     pub name: Option<String>,
-    /// Network to attach to, none or host; repeatable, in order of interfaces [default: bridge]
-    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    /// Networks to attach to.
+    #[arg(long, visible_alias = "net", value_name = "NETWORK", help = NETWORK_HELP)]
     pub network: Vec<String>,
     /// Static address on the first network
     #[arg(long, value_name = "IP")]
@@ -74,6 +76,9 @@ pub struct Sandbox {
     /// Static IPv6 address on the first network
     #[arg(long, value_name = "IP")]
     pub ip6: Option<Ipv6Addr>,
+    /// Further address of the link on the first network: 169.254.0.0/16 or fe80::/10
+    #[arg(long, value_name = "IP")]
+    pub link_local_ip: Vec<IpAddr>,
     /// Ethernet address on the first network [default: made from the address]
     #[arg(long, value_name = "MAC")]
     pub mac_address: Option<String>,

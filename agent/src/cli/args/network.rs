@@ -131,4 +131,13 @@ pub struct NetworkConnect {
     /// Ethernet address
     #[arg(long, value_name = "MAC")]
     pub mac_address: Option<String>,
+    /// Further address of the link: 169.254.0.0/16 or fe80::/10
+    #[arg(long, value_name = "IP")]
+    pub link_local_ip: Vec<IpAddr>,
+    /// Option of the endpoint, KEY=VALUE
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub driver_opt: Vec<KeyValue>,
+    /// The network with the highest gives the default route, and takes published ports
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, default_value_t)]
+    pub gw_priority: i64,
 }

@@ -33,6 +33,8 @@ pub struct Link {
     pub kind: LinkKind,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether it carries frames: it is up, and the kernel has taken note of its carrier.
+    pub running: bool,
     /// Whether it is the loopback device.
     pub loopback: bool,
     /// Whether its frames have an Ethernet header.
@@ -306,6 +308,7 @@ fn link_of(message: RouteNetlinkMessage) -> Option<Link> {
         name: String::new(),
         kind: LinkKind::Other(String::new()),
         up: flags.contains(LinkFlags::Up),
+        running: flags.contains(LinkFlags::Running),
         loopback: flags.contains(LinkFlags::Loopback),
         ethernet: message.header.link_layer_type == LinkLayerType::Ether,
         mtu: 0,
