@@ -24,6 +24,8 @@ use crate::{
 
 /// The image that is there from the start: busybox alone.
 pub const IMAGE: &str = "busybox";
+/// The time limit of the client: on a loaded machine a start takes its time.
+const LIMIT: Duration = Duration::from_secs(120);
 /// What a container runs when it is there for its network namespace.
 const IDLE: &str = "/bin/busybox sleep 100000";
 
@@ -174,7 +176,7 @@ impl Dockerd {
         for arg in args {
             command.arg(arg.as_ref());
         }
-        process::run(&mut command, process::LIMIT)
+        process::run(&mut command, LIMIT)
     }
 
     /// Runs the client with the words of a line, demands success, and gives its output, trimmed.

@@ -8,6 +8,7 @@
 //! - [`agent`]: the real binary in the host's namespace, with directories of its own.
 //! - [`traffic`]: servers, clients and bulk transfers; [`frame`]: frames by hand; [`capture`]: what
 //!   really was on a wire, with checksums verified independently of the code under test.
+//! - [`probe`]: many questions at once, and what became of each.
 //! - [`tunnel`]: a VPN; [`foreign`]: programs of others on the same interfaces; [`firewall`]: a host's own.
 //! - [`dockerd`]: a real dockerd in a host's namespace.
 //! - [`vm`]: other kernels than the running one.
@@ -28,6 +29,7 @@ pub mod frame;
 pub mod metrics;
 pub mod netns;
 pub mod places;
+pub mod probe;
 pub mod process;
 pub mod topology;
 pub mod traffic;

@@ -43,9 +43,9 @@ impl Options {
 /// Tells the tests that they may take their time.
 const FULL: &str = "BASCULE_TEST_FULL";
 /// Layers that cheap ones come first in; any other comes after these.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
     "unit", "fuzz", "abi", "budget", "verifier", "packet", "harness", "kernel", "bpf", "netns",
-    "agent",
+    "agent", "docker",
 ];
 /// Layers that are not directories in `tests/tests`.
 const BUILT_IN: [&str; 4] = ["unit", "fuzz", "budget", "harness"];

@@ -1,0 +1,109 @@
+//! Why we do some things otherwise. Each difference belongs to the first reason that it fits.
+
+use super::Difference;
+
+/// Why some questions are answered differently.
+pub struct Reason {
+    /// What differs, in a line.
+    pub title: &'static str,
+    /// Whose doing it is, and why it is wanted.
+    pub why: &'static str,
+    /// Whether a difference is of this kind.
+    pub fits: fn(&Difference) -> bool,
+}
+
+const SEES_CLIENT: &str = "answered; the server sees the client";
+const SEES_GATEWAY: &str = "answered; the server sees the server's gateway";
+
+fn internal(difference: &Difference) -> bool {
+    ["i1", "i2"].contains(&difference.cell.from.as_str())
+}
+
+fn published(difference: &Difference) -> bool {
+    difference.cell.to.starts_with("port of ")
+}
+
+fn beyond(difference: &Difference) -> bool {
+    ["outside", "neighbour"].contains(&difference.cell.from.as_str())
+}
+
+/// All of them.
+pub const REASONS: [Reason; 9] = [
+    Reason {
+        title: "Containers' own addresses are closed to the outside",
+        why: "Who knows a route to a container's subnet reaches, by Docker 20.10, every published port at the \
+              container's own address and past the host's: a port published on `127.0.0.1` as well. Docker 28 closed \
+              that (MOBY-INC-007), and so do we (`direct_routing_blocked`). `nat-unprotected` and `routed` networks, \
+              trusted interfaces and `--allow-direct-routing` open it on purpose.",
+        fits: |d| beyond(d) && !published(d) && d.docker == SEES_CLIENT && d.bascule == "silence",
+    },
+    Reason {
+        title: "Internal networks have no default route",
+        why: "Docker 20.10 gives the containers of an internal network a default route to their gateway, drops what \
+              they send beyond the host, and lets them reach every address of the host. Ours have no default route, as \
+              those of newer engines (MOBY-INT-001): what is not on the network fails at once, instead of after a \
+              time-out, and the host is reached at their own gateway's address alone.",
+        fits: |d| internal(d) && d.bascule == "no route",
+    },
+    Reason {
+        title: "Internal networks and networks without ICC have working IPv6 inside",
+        why: "Docker 20.10's IPv6 rules for these networks drop the containers' neighbour discovery, where \
+              `br_netfilter` shows bridged packets to them. On an internal network, where containers should reach each \
+              other, they do not; without ICC they should not, and are told so by the failed discovery. Ours reach each \
+              other on the one, and are dropped in silence on the other (`policy_icc`), as with IPv4.",
+        fits: |d| {
+            d.cell.family == 6
+                && !published(d)
+                && ["host unreachable", "an ICMP error"].contains(&d.docker.as_str())
+        },
+    },
+    Reason {
+        title: "Networks without masquerade reach published ports",
+        why: "Docker leaves what containers send to published ports to its proxy, by a rule that it makes for networks \
+              with masquerade alone. Without it the packet is translated, and then dropped as one from network to \
+              network. A published port is there for all networks (MOBY-INC-006), and ours is.",
+        fits: |d| d.cell.from == "m1" && d.docker == "silence" && d.bascule == SEES_CLIENT,
+    },
+    Reason {
+        title: "IPv6 clients of a container without IPv6",
+        why: "Docker's proxy listens on `[::]` for every published port and carries IPv6 clients to containers that have \
+              IPv4 only. We have no process between client and container: a port is published for the families that the \
+              container has, and IPv6 clients are refused. Only the host's own `[::1]` is served (by the agent's proxy), \
+              since `localhost` means that, too.",
+        fits: |d| d.cell.family == 6 && d.cell.to == "port of p1" && d.bascule == "refused",
+    },
+    Reason {
+        title: "The server sees which container asks",
+        why: "By Docker, a container that asks for a published port of another network talks to the proxy: the server \
+              sees its own gateway, whoever asks, and datagrams come back from the address of the client's gateway \
+              instead of the one that was asked, which a client with a connected socket never sees. Ours arrive with \
+              the client's own address, and answers come from where they were asked for.",
+        fits: |d| {
+            published(d)
+                && d.docker.ends_with("the server sees the server's gateway")
+                && d.bascule == SEES_CLIENT
+        },
+    },
+    Reason {
+        title: "Datagrams come back from the address that was asked",
+        why: "The same proxy, between containers of one network: the source is the gateway with both (the server would \
+              answer its neighbour past the translation otherwise), and Docker's answers come from another address \
+              than was asked.",
+        fits: |d| published(d) && d.docker.starts_with("answered by ") && d.bascule == SEES_GATEWAY,
+    },
+    Reason {
+        title: "Processes of the host come from the gateway's address",
+        why: "Docker translates the destination of what a process of the host sends to a published port, after the \
+              kernel has chosen the source for it. We lead the socket itself to the container: the kernel chooses the \
+              address of the bridge, as for everything that the host says to its containers. By 127.0.0.1 it is the \
+              same with both.",
+        fits: |d| d.cell.from == "host" && published(d) && d.bascule == SEES_GATEWAY,
+    },
+    Reason {
+        title: "The host's talk to itself is left alone",
+        why: "Docker masquerades whatever comes from a container's subnet and does not leave by its bridge; the bridge's \
+              own address is in that subnet, so the host, talking to itself by it, sees another address. Ours touches \
+              nothing that does not cross an uplink.",
+        fits: |d| d.cell.from == "host" && d.cell.to == "host",
+    },
+];

@@ -1,0 +1,179 @@
+//! `docs/oracle.md`: the differences by reason, as short as they can be said.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use bascule_tests::probe::Means;
+
+use super::{
+    Difference, VERSION,
+    explained::REASONS,
+    stage::{CONTAINERS, NETWORKS},
+};
+
+/// Writes the page, or says which differences have no reason and which reasons no difference.
+pub fn write(asked: usize, differences: Vec<Difference>) -> Result<String, String> {
+    let count = differences.len();
+    let mut groups: Vec<Vec<Difference>> = REASONS.iter().map(|_| Vec::new()).collect();
+    let mut unexplained = Vec::new();
+    for difference in differences {
+        match REASONS.iter().position(|reason| (reason.fits)(&difference)) {
+            Some(at) => groups[at].push(difference),
+            None => unexplained.push(difference),
+        }
+    }
+    let mut faults = String::new();
+    if !unexplained.is_empty() {
+        faults += "differences that nothing explains:\n";
+        faults += &table(&unexplained);
+    }
+    for (reason, _) in REASONS.iter().zip(&groups).filter(|(_, group)| group.is_empty()) {
+        faults += &format!("explained, but no longer so: {}\n", reason.title);
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let mut page = head(asked, count);
+    for (reason, group) in REASONS.iter().zip(&groups) {
+        let why = fold(reason.why);
+        let _ = write!(page, "\n## {}\n\n{why}\n\n{} questions:\n\n", reason.title, group.len());
+        page += &table(group);
+    }
+    Ok(page)
+}
+
+fn head(asked: usize, different: usize) -> String {
+    let same = asked - different;
+    let mut page = fold(&format!(
+        "What Docker {VERSION}'s bridge networks do to packets, and what ours do otherwise. `cargo xtask test docker` \
+         builds one world twice, by a real `dockerd --experimental --ip6tables --ipv6` with its iptables rules and its \
+         proxy, and by `bascule agent --ipv6`, asks {asked} questions in both, and compares who is answered, which \
+         address the server sees, and which one the answer comes from. {same} have the same answer; the other \
+         {different} are below, all of them, each under its reason. The test writes this page \
+         (`BASCULE_TEST_RECORD=1`) and fails when it is no longer true: when a difference is new, and when one is gone."
+    ));
+    page.insert_str(0, "# The oracle\n\n");
+    page += "\n\nThe world: a host with two addresses and its router's segment, with a `neighbour` on it and an `outside` \
+             client\nbehind, who both know routes to all containers. Networks, with their containers and what these \
+             publish:\n\n";
+    page += "| network | options | containers |\n|---|---|---|\n";
+    let all = [("bridge", "the default one")].into_iter();
+    let all = all.chain(NETWORKS.iter().map(|network| (network.name, network.options)));
+    for (network, options) in all {
+        let containers = CONTAINERS.iter().filter(|(_, of, _)| *of == network);
+        let containers: Vec<String> = containers
+            .map(|(name, _, publish)| match publish.is_empty() {
+                true => format!("`{name}`"),
+                false => format!("`{name} {publish}`"),
+            })
+            .collect();
+        let options = options.strip_prefix("-o com.docker.network.bridge.").unwrap_or(options);
+        let _ = writeln!(page, "| {network} | {options} | {} |", containers.join(", "));
+    }
+    page += "\nAll but `plain` have IPv6. Each container, the host and the others serve TCP 80 and UDP 53. A question is a \
+             TCP connection with\n4,000 bytes each way, a datagram or a ping of 56 bytes or of 4,000 (fragments), by \
+             every address that the host has for the\nasker. `silence` is silence on the server's side as well, \
+             unless something else is said.\n";
+    page
+}
+
+/// Breaks a text into lines.
+fn fold(text: &str) -> String {
+    let mut folded = String::new();
+    let mut length = 0;
+    for word in text.split_whitespace() {
+        if length + word.len() > 118 {
+            folded.push('\n');
+            length = 0;
+        } else if length > 0 {
+            folded.push(' ');
+            length += 1;
+        }
+        folded += word;
+        length += word.len();
+    }
+    folded
+}
+
+/// A row: the product of its sets is what it stands for.
+type Row = ([BTreeSet<String>; 5], [String; 2]);
+
+fn table(differences: &[Difference]) -> String {
+    let mut rows: Vec<Row> = differences
+        .iter()
+        .map(|Difference { cell, docker, bascule }| {
+            let by = match cell.by {
+                Means::Tcp => "tcp".to_owned(),
+                by => by.to_string(),
+            };
+            let sets = [&cell.from, &cell.to, &cell.at, &format!("IPv{}", cell.family), &by];
+            (sets.map(|word| BTreeSet::from([word.clone()])), [docker.clone(), bascule.clone()])
+        })
+        .collect();
+    while merge(&mut rows) {}
+    rows.sort();
+    let mut text =
+        "| from | to | at | by | Docker | Bascule |\n|---|---|---|---|---|---|\n".to_owned();
+    for ([from, to, at, family, by], [docker, bascule]) in &rows {
+        let by = format!("{} {}", list(family), means(by));
+        let (from, to, at) = (list(from), list(to), places(at));
+        let _ = writeln!(text, "| {from} | {to} | {at} | {by} | {docker} | {bascule} |");
+    }
+    text
+}
+
+/// Joins two rows that are the same but for one set; says whether there were such.
+fn merge(rows: &mut Vec<Row>) -> bool {
+    for dimension in [4, 3, 2, 1, 0] {
+        let before = rows.len();
+        let mut merged: Vec<Row> = Vec::new();
+        for (sets, results) in rows.drain(..) {
+            let same = |row: &&mut Row| {
+                let others = (0..5).filter(|at| *at != dimension);
+                row.1 == results && others.clone().all(|at| row.0[at] == sets[at])
+            };
+            match merged.iter_mut().find(same) {
+                Some(row) => row.0[dimension].extend(sets[dimension].iter().cloned()),
+                None => merged.push((sets, results)),
+            }
+        }
+        *rows = merged;
+        if rows.len() < before {
+            return true;
+        }
+    }
+    false
+}
+
+fn list(set: &BTreeSet<String>) -> String {
+    let words: Vec<&str> = set.iter().map(String::as_str).collect();
+    words.join(", ")
+}
+
+fn places(set: &BTreeSet<String>) -> String {
+    let words: Vec<&str> = set.iter().map(String::as_str).collect();
+    words.join("; ")
+}
+
+/// Ways, where both sizes of one go by its name.
+fn means(set: &BTreeSet<String>) -> String {
+    let mut words = Vec::new();
+    for name in ["tcp", "udp", "ping"] {
+        let of: Vec<&String> = set.iter().filter(|word| word.starts_with(name)).collect();
+        match of.as_slice() {
+            [] => {}
+            [one] => words.push((*one).clone()),
+            _ => words.push(name.to_owned()),
+        }
+    }
+    words.join(", ")
+}
+
+/// Lines that one page has and the other has not.
+pub fn changes(recorded: &str, page: &str) -> String {
+    let only = |sign: char, text: &str, other: &str| {
+        let other: BTreeSet<&str> = other.lines().collect();
+        let lines = text.lines().filter(|line| !other.contains(line));
+        lines.map(|line| format!("{sign} {line}\n")).collect::<String>()
+    };
+    only('-', recorded, page) + &only('+', page, recorded)
+}
