@@ -120,6 +120,15 @@ pub struct Step {
     pub settled: Entry,
 }
 
+/// Reads the ports that others have reserved, given what is ours.
+pub fn ports_of_others(so_far: Option<&Entry>) -> Result<PortSet> {
+    let current = ports_of(RESERVED_PORTS, &read(RESERVED_PORTS)?)?;
+    Ok(match so_far {
+        Some(entry) => current.minus(&ports_of(RESERVED_PORTS, &entry.ours)?),
+        None => current,
+    })
+}
+
 /// Finds out what reserving these ports for ourselves would change, given what is ours so far; `None`:
 /// nothing.
 pub fn plan_ports(so_far: Option<&Entry>, wanted: &PortSet) -> Result<Option<Step>> {

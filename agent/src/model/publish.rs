@@ -67,6 +67,11 @@ impl PortRange {
         self.first..=self.last()
     }
 
+    /// Tells whether all of another range is in this one.
+    pub const fn covers(self, other: Self) -> bool {
+        self.first <= other.first && other.last() <= self.last()
+    }
+
     /// Tells whether the ranges have a port in common.
     pub const fn overlaps(self, other: Self) -> bool {
         self.first <= other.last() && other.first <= self.last()
@@ -97,7 +102,8 @@ pub struct ParsePortError {
 pub struct PublishSpec {
     /// Host address; none takes the network's.
     pub host_ip: Option<IpAddr>,
-    /// Ports of the host, as many as of the container; none chooses free ones.
+    /// Ports of the host, as many as of the container, or several of which one is chosen for a single port of the
+    /// container; none chooses free ones.
     pub host: Option<PortRange>,
     /// Ports of the container.
     pub container: PortRange,
@@ -164,7 +170,9 @@ fn publish(text: &str) -> Result<PublishSpec, String> {
     }
     let container = range(container, "container port")?;
     let host = host.filter(|h| !h.is_empty()).map(|h| range(h, "host port")).transpose()?;
-    if let Some(host) = host.filter(|h| h.count() != container.count()) {
+    // One port of the container may be on any of several of the host.
+    let is_other = |h: &PortRange| h.count() != container.count() && container.count() != 1;
+    if let Some(host) = host.filter(is_other) {
         return Err(format!(
             "the ranges differ in length: {host} ({}) of the host and {container} ({}) of the container",
             host.count(),
@@ -199,6 +207,13 @@ fn host_address(text: &str) -> Result<(Option<IpAddr>, &str), String> {
             (ip, ports) => Ok((Some(read(ip)?), ports)),
         },
         _ => Err(FORM.into()),
+    }
+}
+
+impl PublishSpec {
+    /// Returns the ports of the host of which one is to be chosen, where they are named.
+    pub fn pool(&self) -> Option<PortRange> {
+        self.host.filter(|host| host.count() != self.container.count())
     }
 }
 
@@ -263,6 +278,7 @@ mod tests {
             ("8000-8009:9000-9009/UDP", "8000-8009:9000-9009/udp"),
             ("1-65535:1-65535", "1-65535:1-65535/tcp"),
             ("65535", "65535/tcp"),
+            ("8000-8001:80", "8000-8001:80/tcp"),
         ] {
             assert_eq!(
                 text.parse::<PublishSpec>().map(|s| s.to_string()),
@@ -287,7 +303,6 @@ mod tests {
             ("80/", "protocol \"\""),
             ("80/tcp/udp", "protocol \"tcp/udp\""),
             ("90-80", "ends before it begins"),
-            ("8000-8001:80", "differ in length"),
             ("80-81:80-82", "differ in length"),
             ("1-2-3", "container port \"2-3\""),
             ("host:80:80", "host address \"host\""),

@@ -357,9 +357,10 @@ impl Driver {
 
     /// Judges a change and commits it, without a pass.
     pub(super) async fn apply(&mut self, change: &Change) -> Result<Outcome, Rejected> {
-        let mut facts = facts::gather(&self.machine, &self.pools, &self.desired, change)
-            .await
-            .map_err(Rejected::internal)?;
+        let mut facts =
+            facts::gather(&self.machine, &self.pools, &self.desired, change, &self.store)
+                .await
+                .map_err(Rejected::internal)?;
         let (next, outcome) = change::apply(&self.desired, change, &mut facts)?;
         if next != *self.desired {
             self.commit(next)?;

@@ -9,7 +9,7 @@ use std::{
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 
-use super::{machine::Machine, resolvers::resolvers};
+use super::{machine::Machine, resolvers::resolvers, sysctls};
 use crate::{
     kernel::{
         self,
@@ -20,7 +20,7 @@ use crate::{
         AddressPools, Container, Desired, NamespaceId, Process, Proto, Sandbox,
         pools::leads_anywhere,
     },
-    state::{Brought, Change, Facts, brings, find},
+    state::{Brought, Change, Facts, brings, find, store::Store},
 };
 
 /// MTU of networks where no default route tells.
@@ -32,6 +32,7 @@ pub async fn gather(
     pools: &AddressPools,
     desired: &Desired,
     change: &Change,
+    store: &Store,
 ) -> kernel::Result<Facts> {
     // What gives nothing out needs to know nothing.
     let gives = !matches!(
@@ -65,7 +66,10 @@ pub async fn gather(
         bridges.map(|link| (link.name.clone(), u16::try_from(link.mtu).unwrap_or(u16::MAX)));
     let mtu =
         netlink::mtu_of_default_route(&links, &routes).and_then(|mtu| u16::try_from(mtu).ok());
-    let held = if chooses_ports(desired, change) { held()? } else { BTreeSet::new() };
+    let (held, reserved) = match chooses_ports(desired, change) {
+        true => (held()?, reserved(store)),
+        false => Default::default(),
+    };
     Ok(Facts {
         now: Timestamp::now(),
         entropy: Box::new(rand::random::<[u8; 32]>),
@@ -80,6 +84,7 @@ pub async fn gather(
         resolvers: if makes_network(change) { resolvers() } else { Vec::new() },
         pools: pools.clone(),
         held,
+        reserved,
         mtu: mtu.unwrap_or(MTU).max(68),
         brought: brought(machine, desired, change).await,
     })
@@ -111,6 +116,14 @@ fn chooses_ports(desired: &Desired, change: &Change) -> bool {
         return false;
     };
     find::container(desired, reference).is_ok_and(|c| !c.publish.is_empty() || c.publish_all)
+}
+
+/// Returns the ports that others keep from automatic choice.
+fn reserved(store: &Store) -> BTreeSet<u16> {
+    sysctls::reserved_by_others(store).unwrap_or_else(|error| {
+        tracing::warn!(%error, "ports that others have reserved may be chosen");
+        BTreeSet::new()
+    })
 }
 
 /// Returns the ports that processes of the host hold.

@@ -1,5 +1,7 @@
 //! Sysctls that the agent changes: each is written to the journal first, so that it can be given back.
 
+use std::collections::BTreeSet;
+
 use bascule_common::abi::Config;
 
 use crate::{
@@ -91,6 +93,14 @@ pub fn is_forwarding6() -> Result<bool, SysctlError> {
 /// Returns whether the host routes.
 pub fn is_forwarding() -> Result<bool, SysctlError> {
     Ok(sysctl::read(sysctl::IP_FORWARD)?.trim() != "0")
+}
+
+/// Returns the ports that others keep the kernel from choosing: those that the agent adds are for it to give.
+pub fn reserved_by_others(store: &Store) -> Result<BTreeSet<u16>, SysctlError> {
+    let journal: Vec<Entry> = store.sysctls()?;
+    let ours = journal.iter().find(|entry| entry.key == sysctl::RESERVED_PORTS);
+    let others = sysctl::ports_of_others(ours)?;
+    Ok(others.ranges().iter().flat_map(|&(first, last)| first..=last).collect())
 }
 
 /// Keeps the kernel from choosing published ports and those of masquerade for sockets of the host.

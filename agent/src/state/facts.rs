@@ -31,6 +31,8 @@ pub struct Facts {
     pub pools: AddressPools,
     /// Ports that processes of the host hold.
     pub held: BTreeSet<(Proto, IpAddr, u16)>,
+    /// Ports that somebody else keeps from automatic choice.
+    pub reserved: BTreeSet<u16>,
     /// MTU of networks that ask for none.
     pub mtu: u16,
     /// The brought namespace that the change concerns, or why it cannot be had.
@@ -76,6 +78,11 @@ impl Facts {
             || self.interfaces.values().flatten().any(|n| n.ip() == ip)
     }
 
+    /// Returns whether one of these ports is not to be chosen, unless it is named.
+    pub fn is_reserved(&self, ports: PortRange) -> bool {
+        self.reserved.range(ports.first()..=ports.last()).next().is_some()
+    }
+
     /// Returns whether an interface of this name exists.
     pub fn has_interface(&self, name: &str) -> bool {
         self.interfaces.contains_key(name)
@@ -107,6 +114,7 @@ impl Facts {
             resolvers: Vec::new(),
             pools: AddressPools::default(),
             held: BTreeSet::new(),
+            reserved: BTreeSet::new(),
             mtu: 1500,
             brought: None,
         }

@@ -51,11 +51,16 @@ pub(super) fn publish(
         let other = |rule: &&PublishedRule| {
             !rule.routed && (rule.container, rule.proto) == (spec.container, spec.proto)
         };
-        let kept = rules.iter().find(other).map(|rule| rule.host).filter(|_| spec.host.is_none());
-        spec.host = spec.host.or(kept);
+        let asked = spec.host;
+        let may_be = |host: &PortRange| match spec.pool() {
+            Some(pool) => pool.covers(*host),
+            None => asked.is_none(),
+        };
+        let kept = rules.iter().find(other).map(|rule| rule.host).filter(may_be);
+        spec.host = kept.or(asked);
         let mut found = published(desired, &spec, &ways, facts, &mut warnings);
         if found.is_err() && kept.is_some() && stays_free(&rules, &ways) {
-            spec.host = None;
+            spec.host = asked;
             found = published(desired, &spec, &ways, facts, &mut warnings);
         }
         for rule in found.map_err(refuse)? {
@@ -114,7 +119,9 @@ fn fits(specs: &BTreeSet<PublishSpec>, way: &Way, rules: &[PublishedRule]) -> bo
         let wanted = (ip, spec.container, spec.proto, way.routed);
         let is_it = |rule: &&PublishedRule| {
             (rule.host_ip, rule.container, rule.proto, rule.routed) == wanted
-                && host.is_none_or(|host| host == rule.host)
+                && host.is_none_or(|host| {
+                    host == rule.host || spec.pool().is_some_and(|pool| pool.covers(rule.host))
+                })
         };
         let Some(at) = left.iter().position(is_it) else { return false };
         left.swap_remove(at);
@@ -217,15 +224,31 @@ fn host_ports(
         let port = spec.host.map_or(0, PortRange::first);
         return Err(rejected::port_refused(*ip, port, proto, "cannot assign requested address"));
     }
+    let free_on = |ip, ports| !ours(ip, ports) && facts.holder(ip, ports, proto).is_none();
+    let free_everywhere = |ports| addresses.iter().all(|ip| free_on(*ip, ports));
     let Some(wanted) = spec.host else {
-        let free_on = |ip, ports| !ours(ip, ports) && facts.holder(ip, ports, proto).is_none();
-        let free = |ports| addresses.iter().all(|ip| free_on(*ip, ports));
+        let free = |ports| free_everywhere(ports) && !facts.is_reserved(ports);
         let last = desired.indices.last_port;
         let found = ipam::next_ports(spec.container.count(), last, free)
             .ok_or_else(|| rejected::no_ports(addresses, spec.container, proto))?;
         desired.indices.last_port = Some(found.last());
         return Ok(found);
     };
+    if let Some(pool) = spec.pool() {
+        let mut single = pool.ports().filter_map(|port| PortRange::new(port, 1));
+        if let Some(found) = single.find(|port| free_everywhere(*port)) {
+            return Ok(found);
+        }
+        // What a process of the host holds is told first, as Docker does.
+        let held = |ip: &IpAddr| Some((*ip, facts.holder(*ip, pool, proto)?));
+        return Err(match addresses.iter().find_map(held) {
+            Some((ip, port)) => rejected::port_refused(ip, port, proto, "address already in use"),
+            None => rejected::port_allocated(
+                *addresses.first().unwrap_or(&IpAddr::from([0; 4])),
+                pool.first(),
+            ),
+        });
+    }
     for ip in addresses.iter().copied() {
         if ours(ip, wanted) {
             let taken = |p: &u16| PortRange::new(*p, 1).is_some_and(|port| ours(ip, port));

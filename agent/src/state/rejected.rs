@@ -115,7 +115,7 @@ impl Rejected {
     /// Wraps a driver's refusal of a port as libnetwork does.
     pub(super) fn port(container: &str, endpoint: &str, why: impl std::fmt::Display) -> Self {
         Self::internal(format!(
-            "driver failed programming external connectivity on endpoint {container} ({endpoint}): {why}"
+            "failed to set up container networking: driver failed programming external connectivity on endpoint {container} ({endpoint}): {why}"
         ))
     }
 }

@@ -296,7 +296,7 @@ fn ports_of_ours_and_of_the_hosts_processes_are_not_given_twice() {
         let (status, message) = world.refused(&Change::Start("c2".into()));
         assert_eq!(status, 500);
         assert!(
-            message.starts_with("driver failed programming external connectivity on endpoint c2 ("),
+            message.starts_with("failed to set up container networking: driver failed programming external connectivity on endpoint c2 ("),
             "{message}"
         );
         assert!(message.ends_with(text), "{message}");

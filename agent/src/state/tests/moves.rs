@@ -6,7 +6,7 @@ use super::{
     ipv6::{mode, on},
     *,
 };
-use crate::model::Proto;
+use crate::model::{PortRange, Proto};
 
 /// Connects a container to a network that takes the default route over.
 fn lead_by(network: &str, container: &str) -> Change {
@@ -94,4 +94,60 @@ fn addresses_of_groups_are_published_on_by_nobody() {
         assert!(message.ends_with(&wanted), "{message}");
         world.ok(&remove("c1", false));
     }
+}
+
+#[test]
+fn p43_moby_pm_029_moby_pm_006_one_of_a_range_is_chosen() {
+    let mut world = World::new();
+    world.network("n1", "10.1.0.0/24");
+    for (name, port) in [("c1", 9090), ("c2", 9091), ("c3", 9092)] {
+        world.run(on("n1", name, &["9090-9092:80"]));
+        assert_eq!(world.bindings(name), [format!("0.0.0.0|{port}")]);
+    }
+    world.ok(&Change::CreateContainer(Box::new(on("n1", "c4", &["9090-9092:80"]))));
+    let (_, message) = world.refused(&Change::Start("c4".into()));
+    assert!(
+        message.ends_with("Bind for 0.0.0.0:9090 failed: port is already allocated"),
+        "{message}"
+    );
+    world.ok(&remove("c2", true));
+    world.ok(&Change::Start("c4".into()));
+    assert_eq!(world.bindings("c4"), ["0.0.0.0|9091"]);
+    // MOBY-PM-006: two free ports for three of a container; nothing is kept.
+    world.facts.held.insert((Proto::Tcp, IpAddr::from([0, 0, 0, 0]), 8081));
+    let three = ["8080-8082:80", "8080-8082:81", "8080-8082:82"];
+    world.ok(&Change::CreateContainer(Box::new(on("n1", "c5", &three))));
+    let (_, message) = world.refused(&Change::Start("c5".into()));
+    let wanted = "failed to bind host port 0.0.0.0:8081/tcp: address already in use";
+    assert!(message.ends_with(wanted), "{message}");
+    world.run(on("n1", "c6", &three[..2]));
+    assert_eq!(world.bindings("c6"), ["0.0.0.0|8080", "0.0.0.0|8082"]);
+}
+
+#[test]
+fn moby_pm_027_ports_that_others_reserve_are_not_chosen() {
+    let mut world = World::new();
+    world.network("n1", "10.1.0.0/24");
+    world.facts.reserved = (49_153..=49_160).collect();
+    world.run(on("n1", "c1", &["80"]));
+    assert_eq!(world.bindings("c1"), ["0.0.0.0|49161"]);
+    // Whoever names one means it.
+    world.run(on("n1", "c2", &["49155:80", "49156-49157:81"]));
+    assert_eq!(world.bindings("c2"), ["0.0.0.0|49155", "0.0.0.0|49156"]);
+    world.facts.reserved = (0..=u16::MAX).collect();
+    world.ok(&Change::CreateContainer(Box::new(on("n1", "c3", &["80"]))));
+    let (_, message) = world.refused(&Change::Start("c3".into()));
+    assert!(message.contains("no 1 free ports in a row are left"), "{message}");
+    assert!(world.facts.is_reserved(PortRange::new(1, 1).unwrap()));
+}
+
+#[test]
+fn moby_pm_024_a_start_that_finds_its_port_taken_leaves_the_container_created() {
+    let mut world = World::new();
+    world.network("n1", "10.1.0.0/24");
+    world.run(on("n1", "c1", &["8000:80"]));
+    world.ok(&Change::CreateContainer(Box::new(on("n1", "c2", &["8000:80"]))));
+    let (_, message) = world.refused(&Change::Start("c2".into()));
+    assert!(message.starts_with("failed to set up container networking: "), "{message}");
+    assert_eq!(world.container("c2").status(), "created");
 }
