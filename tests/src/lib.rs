@@ -31,6 +31,7 @@ pub mod netns;
 pub mod places;
 pub mod probe;
 pub mod process;
+pub mod sctp;
 pub mod topology;
 pub mod traffic;
 pub mod tunnel;

@@ -26,7 +26,7 @@ fn published(stage: &Stage, network: &str) -> Container {
 }
 
 #[test]
-fn within_a_network() {
+fn p58_within_a_network() {
     let (_stage, c1, c2) = Stage::with_pair();
     both_ways(&c2.ns, &c1.ns, c2.address());
 }

@@ -68,7 +68,7 @@ fn gso_packets_count_as_their_segments() {
 }
 
 #[test]
-fn published_ports_count_packets_bytes_and_connections() {
+fn s123_published_ports_count_packets_bytes_and_connections() {
     let (stage, c1) = Stage::with_one("-p 8080:80");
     let _server = TcpServer::start(&c1.ns, 80);
     for _ in 0..3 {

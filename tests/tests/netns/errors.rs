@@ -73,7 +73,7 @@ fn unreachable_comes_back_through_every_hairpin() {
 }
 
 #[test]
-fn time_exceeded_comes_back_through_masquerade() {
+fn der_mq_003_time_exceeded_comes_back_through_masquerade() {
     let (_stage, c1) = Stage::with_one("");
     let capture = Capture::arriving(&c1.ns, "eth0");
     // Two hops: the host and the router.
@@ -97,7 +97,7 @@ fn time_exceeded_is_made_at_the_host_itself() {
 }
 
 #[test]
-fn frag_needed_comes_back_through_masquerade_and_uploads_finish() {
+fn n27_frag_needed_comes_back_through_masquerade_and_uploads_finish() {
     let (stage, c1) = Stage::with_one("");
     stage.net.narrow(1280);
     let capture = Capture::arriving(&c1.ns, "eth0");

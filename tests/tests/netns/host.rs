@@ -8,7 +8,7 @@ use bascule_tests::{
 use crate::{Stage, at};
 
 #[test]
-fn no_firewall_rule_exists_anywhere() {
+fn s100_s101_no_firewall_rule_exists_anywhere() {
     let (stage, c1) = Stage::with_one("-p 8080:80");
     let _server = TcpServer::start(&c1.ns, 80);
     traffic::reaches(&stage.net.outside, at(HOST, 8080));
@@ -78,7 +78,7 @@ fn the_hosts_own_services_are_reached_as_before() {
 }
 
 #[test]
-fn what_the_host_routes_for_others_is_not_touched() {
+fn n37_what_the_host_routes_for_others_is_not_touched() {
     // A virtual machine's network that the host routes, with nothing of ours in it.
     let (stage, _c1) = Stage::with_one("");
     let guest = bascule_tests::Netns::new("guest");

@@ -128,7 +128,7 @@ fn moby_icc_003_moby_icc_004_containers_of_a_network_talk() {
 }
 
 #[test]
-fn moby_inc_001_networks_are_apart_and_icc_off_holds_for_ipv6() {
+fn moby_inc_001_netav_iso_001_networks_are_apart_and_icc_off_holds_for_ipv6() {
     let (stage, c1, c2) = pair("");
     stage.agent.network("n2", "--ipv6 -o com.docker.network.bridge.enable_icc=false");
     let c3 = stage.agent.container("c3", "n2", "");
@@ -324,7 +324,7 @@ fn appendix_d_a_restart_keeps_ipv6_and_its_connections() {
 }
 
 #[test]
-fn moby_inc_002_s107_internal_networks_of_ipv6_have_no_way_out() {
+fn moby_inc_002_netav_int_001_s107_internal_networks_of_ipv6_have_no_way_out() {
     let stage = Stage::dual();
     stage.agent.network("n1", &format!("--internal --subnet {SUBNET}"));
     stage.agent.network("n2", "--internal --ipv6");

@@ -5,6 +5,7 @@
 
 mod brought;
 mod bulk;
+mod catalogue;
 mod checksums;
 mod churn;
 mod company;
@@ -31,6 +32,8 @@ mod proxied;
 mod published;
 mod reuse;
 mod sandboxes;
+mod sctp;
+mod stress;
 mod traces;
 mod tunnels;
 mod uplinks;

@@ -155,7 +155,7 @@ fn s74_mtu_is_set_per_network() {
 }
 
 #[test]
-fn s93_s99_same_network_reaches_every_port_with_the_own_address() {
+fn moby_icc_001_s93_s99_same_network_reaches_every_port_with_the_own_address() {
     let (_stage, c1, c2) = Stage::with_pair();
     let _tcp = TcpServer::start(&c2.ns, 4444);
     let _udp = traffic::UdpServer::start(&c2.ns, 4444);

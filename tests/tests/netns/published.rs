@@ -11,7 +11,7 @@ use bascule_tests::{
 use crate::{Stage, at};
 
 #[test]
-fn s103_s114_outside_reaches_a_published_port_and_keeps_its_address() {
+fn moby_pm_002_cni_pm_003_n10_p47_s103_s114_outside_reaches_a_published_port() {
     let (stage, c1) = Stage::with_one("-p 8080:80");
     let server = TcpServer::start(&c1.ns, 80);
     for client in [&stage.net.outside, &stage.net.neighbour] {
@@ -35,7 +35,7 @@ fn a_closed_port_behind_a_published_one_refuses() {
 }
 
 #[test]
-fn s121_udp_is_published_beside_tcp() {
+fn netav_pm_001_s121_udp_is_published_beside_tcp() {
     let (stage, c1) = Stage::with_one("-p 53:53/udp -p 53:5353/tcp");
     let _udp = UdpServer::start(&c1.ns, 53);
     let _tcp = TcpServer::start(&c1.ns, 5353);
@@ -49,7 +49,7 @@ fn s121_udp_is_published_beside_tcp() {
 }
 
 #[test]
-fn moby_pm_029_a_range_is_published_port_by_port() {
+fn moby_pm_029_netav_pm_002_a_range_is_published_port_by_port() {
     let (stage, c1) = Stage::with_one("-p 9800-9803:80-83");
     let _servers: Vec<_> = (80..84).map(|port| TcpServer::start(&c1.ns, port)).collect();
     for offset in 0..4 {
@@ -60,7 +60,7 @@ fn moby_pm_029_a_range_is_published_port_by_port() {
 }
 
 #[test]
-fn a_large_range_is_one_rule() {
+fn n8_n9_a_large_range_is_one_rule() {
     let (stage, c1) = Stage::with_one("-p 10000-19999:10000-19999/udp");
     let _first = UdpServer::start(&c1.ns, 10_000);
     let _last = UdpServer::start(&c1.ns, 19_999);
@@ -72,7 +72,7 @@ fn a_large_range_is_one_rule() {
 }
 
 #[test]
-fn s113_a_free_port_is_chosen_from_the_dynamic_range() {
+fn moby_pm_001_s113_a_free_port_is_chosen_from_the_dynamic_range() {
     let (stage, c1) = Stage::with_one("-p 80 -p 81");
     let _server = TcpServer::start(&c1.ns, 80);
     let ports = stage.agent.ok("port c1");
@@ -89,7 +89,7 @@ fn s113_a_free_port_is_chosen_from_the_dynamic_range() {
 }
 
 #[test]
-fn s115_s116_a_port_on_one_address_is_closed_on_the_others() {
+fn s115_s116_s118_netav_pm_003_a_port_on_one_address_is_closed_on_the_others() {
     let stage = Stage::new();
     stage.net.host.sh(&format!("ip addr add 198.51.100.2/24 dev {UPLINK}"));
     stage.agent.network("n1", "");
@@ -130,7 +130,7 @@ fn hairpin(client: &Container, host: Ipv4Addr, port: u16) -> SocketAddrV4 {
 }
 
 #[test]
-fn hairpin_to_oneself() {
+fn moby_pm_039_p46_n41_hairpin_to_oneself() {
     let (_stage, c1) = Stage::with_one("-p 8080:80 -p 8053:53/udp");
     let _server = TcpServer::start(&c1.ns, 80);
     let _udp = UdpServer::start(&c1.ns, 53);
@@ -140,7 +140,7 @@ fn hairpin_to_oneself() {
 }
 
 #[test]
-fn hairpin_to_a_neighbour_of_the_same_network() {
+fn p46_n41_hairpin_to_a_neighbour_of_the_same_network() {
     let stage = Stage::new();
     stage.agent.network("n1", "");
     let server = stage.agent.container("server", "n1", "-p 8080:80 -p 8053:53/udp");
@@ -154,7 +154,7 @@ fn hairpin_to_a_neighbour_of_the_same_network() {
 }
 
 #[test]
-fn moby_pm_013_hairpin_to_another_network() {
+fn moby_pm_013_moby_pm_019_p69_hairpin_to_another_network() {
     let stage = Stage::new();
     stage.agent.network("n1", "");
     stage.agent.network("n2", "");
@@ -226,7 +226,7 @@ fn moby_pm_003_a_port_of_a_host_process_is_refused() {
 }
 
 #[test]
-fn a_host_process_cannot_take_a_published_port() {
+fn p44_n40_a_host_process_cannot_take_a_published_port() {
     let (stage, _c1) = Stage::with_one("-p 8080:80 -p 5353:53/udp");
     let bind = |address: SocketAddrV4| {
         stage.net.host.run(|| std::net::TcpListener::bind(address)).map(drop).map_err(|e| e.kind())
@@ -251,7 +251,7 @@ fn a_host_process_cannot_take_a_published_port() {
 }
 
 #[test]
-fn moby_pm_020_a_port_is_used_again_at_once() {
+fn moby_pm_020_moby_pm_045_n16_a_port_is_used_again_at_once() {
     let (stage, c1) = Stage::with_one("-p 8080:80");
     let server = TcpServer::start(&c1.ns, 80);
     traffic::reaches(&stage.net.outside, at(HOST, 8080));
@@ -264,7 +264,7 @@ fn moby_pm_020_a_port_is_used_again_at_once() {
 }
 
 #[test]
-fn publish_all_publishes_what_is_exposed() {
+fn moby_pm_031_s112_publish_all_publishes_what_is_exposed() {
     let (stage, c1) = Stage::with_one("--expose 80 --expose 53/udp -P");
     let ports = stage.agent.ok("port c1");
     assert_eq!(ports.lines().count(), 2, "{ports}");

@@ -12,7 +12,7 @@ use bascule_tests::{
 use crate::{Stage, at};
 
 #[test]
-fn an_address_re_used_at_once_gets_none_of_the_old_flows_packets() {
+fn cni_mq_001_an_address_re_used_at_once_gets_none_of_the_old_flows_packets() {
     let stage = Stage::new();
     stage.agent.network("n1", "--subnet 10.74.0.0/24");
     let old = stage.agent.container("old", "n1", "--ip 10.74.0.9");
@@ -51,7 +51,7 @@ fn an_address_re_used_at_once_gets_none_of_the_old_flows_packets() {
 }
 
 #[test]
-fn a_published_udp_port_moves_with_its_container() {
+fn n14_n15_a_published_udp_port_moves_with_its_container() {
     // The pain of Docker: conntrack remembers the old container, and the new one gets nothing.
     let stage = Stage::new();
     stage.agent.network("n1", "");

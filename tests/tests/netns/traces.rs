@@ -109,7 +109,7 @@ fn too_big_comes_back_through_masquerade_and_uploads_finish() {
 }
 
 #[test]
-fn too_big_comes_in_through_a_published_port_and_downloads_finish() {
+fn p59_n27_too_big_comes_in_through_a_published_port_and_downloads_finish() {
     let traced = Traced::new();
     traced.stage.net.narrow6(1280);
     let serving = traced.stage.agent.container("serving", "n1", "-p 5201:5201");

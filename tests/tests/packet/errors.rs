@@ -17,7 +17,7 @@ fn quote(error: &Frame) -> Frame {
 const ERRORS: [(u8, u8, u32); 4] = [(3, 3, 0), (3, 1, 0), (11, 0, 0), (3, 4, 1280)];
 
 #[test]
-fn come_back_through_masquerade() {
+fn cil_nat_002_come_back_through_masquerade() {
     let mut twin = Twin::new(World::new());
     let sent = twin.sends(1, &Frame::udp("172.20.0.2:40000", "203.0.113.7:53")).left();
     for (kind, code, rest) in ERRORS {
@@ -38,7 +38,7 @@ fn come_back_through_masquerade() {
 }
 
 #[test]
-fn about_an_echo_come_back_with_its_identifier() {
+fn cil_nat_002_about_an_echo_come_back_with_its_identifier() {
     let mut twin = Twin::new(World::new());
     let sent = twin.sends(1, &Frame::echo(C1, WORLD, 0x4242)).left();
     let seen = twin.arrives(&Frame::error(ROUTER, HOST, 11, 0, 0, &sent)).delivered(1);
@@ -47,7 +47,7 @@ fn about_an_echo_come_back_with_its_identifier() {
 }
 
 #[test]
-fn with_the_shortest_quote_there_may_be() {
+fn cil_nat_001_with_the_shortest_quote_there_may_be() {
     let mut twin = Twin::new(World::new());
     let sent = twin.sends(1, &Frame::tcp("172.20.0.2:40000", "203.0.113.7:80").syn()).left();
     let mut error = Frame::error(ROUTER, HOST, 3, 4, 1280, &sent);
@@ -79,7 +79,7 @@ fn about_anothers_published_port_are_forged() {
 }
 
 #[test]
-fn go_out_through_a_published_port() {
+fn n27_go_out_through_a_published_port() {
     let mut twin = Twin::new(World::new().publish(1, UDP, (53, 5353, 1), 1));
     let seen = twin.arrives(&Frame::udp("203.0.113.7:4000", "198.51.100.1:53")).delivered(1);
     let error = Frame::error(C1, WORLD, 3, 3, 0, &seen);
@@ -90,7 +90,7 @@ fn go_out_through_a_published_port() {
 }
 
 #[test]
-fn come_in_to_a_published_port() {
+fn cil_nat_009_come_in_to_a_published_port() {
     let mut twin = Twin::new(World::new().publish(1, UDP, (53, 5353, 1), 1));
     twin.arrives(&Frame::udp("203.0.113.7:4000", "198.51.100.1:53")).delivered(1);
     let answer = twin.sends(1, &Frame::udp("172.20.0.2:5353", "203.0.113.7:4000")).left();

@@ -31,7 +31,7 @@ fn leave_together_and_come_back_together() {
 }
 
 #[test]
-fn of_a_published_port_arrive_together() {
+fn cil_frg_002_of_a_published_port_arrive_together() {
     let mut twin = Twin::new(World::new().publish(1, UDP, (53, 5353, 1), 1));
     for part in parts("203.0.113.7:4000", "198.51.100.1:53") {
         assert_eq!(twin.arrives(&part).delivered(1).dst.to_string(), C1);

@@ -5,6 +5,7 @@
 //! What the walks decide is proved in `common`; here is that the kernel decides alike.
 
 mod bench;
+mod catalogue;
 mod errors;
 mod errors6;
 mod extensions;
@@ -21,6 +22,7 @@ mod out6;
 mod oversize;
 mod published;
 mod published6;
+mod sctp;
 mod spoofing;
 mod spoofing6;
 mod state;

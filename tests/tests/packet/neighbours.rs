@@ -48,7 +48,7 @@ fn s94_another_network_is_out_of_reach() {
 }
 
 #[test]
-fn s96_with_icc_off_nothing_passes() {
+fn moby_icc_014_s96_with_icc_off_nothing_passes() {
     let mut twin = Twin::new(World::new().icc_off(1));
     twin.sends_near(1, &tcp("172.20.0.2:40000", "172.20.0.3:80").syn())
         .dropped(DropReason::PolicyIcc);

@@ -19,7 +19,7 @@ fn identifier(frame: &Frame) -> u16 {
 }
 
 #[test]
-fn s109_tcp_is_masqueraded_and_comes_back() {
+fn cil_nat_007_s109_tcp_is_masqueraded_and_comes_back() {
     let mut twin = Twin::new(World::new());
     let out = Frame::tcp("172.20.0.2:40000", "203.0.113.7:80").syn();
     let seen = twin.sends(1, &out).left();
@@ -80,7 +80,7 @@ fn protocols_without_ports_are_left_to_the_kernel() {
 }
 
 #[test]
-fn what_the_kernel_forwarded_leaves_translated() {
+fn cil_nat_015_what_the_kernel_forwarded_leaves_translated() {
     let mut twin = Twin::new(World::new());
     let frame = Frame::udp("172.20.0.2:40000", "203.0.113.7:53").ttl(63);
     let seen = twin.leaves(super::world::bridge(1), &frame).parsed();
@@ -95,7 +95,7 @@ fn what_the_kernel_forwarded_leaves_translated() {
 }
 
 #[test]
-fn s110_without_masquerade_the_address_stays() {
+fn moby_mq_001_s110_without_masquerade_the_address_stays() {
     let mut twin = Twin::new(World::new());
     let frame = Frame::tcp("172.23.0.2:40000", "203.0.113.7:80").syn();
     let seen = twin.sends(5, &frame).left();

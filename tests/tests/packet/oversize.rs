@@ -60,7 +60,7 @@ fn announced(frame: &Frame) -> u16 {
 }
 
 #[test]
-fn a_packet_too_big_for_a_published_port_is_answered() {
+fn n26_a_packet_too_big_for_a_published_port_is_answered() {
     for family in BOTH {
         let world = with_mtus(1280, 1500).publish_on(family, 1, UDP, (53, 5353, 1), 1);
         let mut twin = Twin::new(world);

@@ -9,7 +9,7 @@ use super::{
 };
 
 #[test]
-fn s103_a_published_tcp_port_reaches_its_container_and_answers() {
+fn cil_lb_001_s103_a_published_tcp_port_reaches_its_container_and_answers() {
     let mut twin = Twin::new(World::new().publish(1, TCP, (8080, 80, 1), 1));
     let syn = Frame::tcp("203.0.113.7:40000", "198.51.100.1:8080").syn();
     let seen = twin.arrives(&syn).delivered(1);
@@ -77,7 +77,7 @@ fn a_client_port_taken_by_another_client_is_no_clash() {
 }
 
 #[test]
-fn a_rule_whose_endpoint_went_away_is_down() {
+fn cil_lb_005_a_rule_whose_endpoint_went_away_is_down() {
     let world = World::new().publish(1, TCP, (8080, 80, 1), 1).with(|tables| {
         tables.four.neighbours.retain(|_, neighbour| neighbour.endpoint != 1);
     });
@@ -122,7 +122,7 @@ fn what_ends_here_expires_here() {
 }
 
 #[test]
-fn a_moved_port_takes_its_clients_along() {
+fn n14_a_moved_port_takes_its_clients_along() {
     let mut twin = Twin::new(World::new().publish(1, UDP, (53, 53, 1), 1));
     let ask = Frame::udp("203.0.113.7:4000", "198.51.100.1:53");
     twin.arrives(&ask).delivered(1);

@@ -74,7 +74,7 @@ fn appendix_d3_an_evicted_flow_finds_its_port_again() {
 }
 
 #[test]
-fn appendix_d1_a_stale_generation_is_never_followed() {
+fn n14_appendix_d1_a_stale_generation_is_never_followed() {
     let mut twin = Twin::new(World::new());
     let port = twin.sends(1, &out(1, 1000)).left().ports().expect("ports").0;
     let back = Frame::udp("203.0.113.7:53", &format!("{HOST}:{port}"));
@@ -100,7 +100,7 @@ fn appendix_d1_a_stale_generation_is_never_followed() {
 }
 
 #[test]
-fn an_uplink_address_that_left_ends_its_flows() {
+fn cil_nat_013_an_uplink_address_that_left_ends_its_flows() {
     let mut twin = Twin::new(World::new());
     twin.sends(1, &out(1, 1000)).left();
     twin.change(|tables| {
@@ -117,7 +117,7 @@ fn an_uplink_address_that_left_ends_its_flows() {
 }
 
 #[test]
-fn a_finished_flow_gives_its_place() {
+fn cil_ct_003_a_finished_flow_gives_its_place() {
     let mut twin = Twin::new(World::new());
     let flow = |twin: &mut Twin, source: &str, flags: u8| {
         let frame = Frame::tcp(&format!("{source}:50000"), "203.0.113.7:80").flags(flags);

@@ -34,7 +34,7 @@ Exit codes are those of `bascule run`.";
 
 const NETWORK_HELP: &str = "Network to attach to, none, host or container:NAME; repeatable, in order of interfaces; with options of its own: name=NETWORK and any of ip=, ip6=, alias=, mac-address=, link-local-ip=, driver-opt=, gw-priority= with commas between them [default: bridge]";
 
-const PUBLISH_HELP: &str = "Publish a port or range: [IP:][HOSTPORT[-END]]:PORT[-END][/tcp|/udp], or PORT for a free host port";
+const PUBLISH_HELP: &str = "Publish a port or range: [IP:][HOSTPORT[-END]]:PORT[-END][/tcp|/udp], or PORT for a free host port; of a range for one PORT the first free one";
 
 /// Verbs of `container`.
 #[derive(Debug, Subcommand)]
