@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use super::{proto, route::ApiVersion};
 use crate::{
     model::{MacAddress, Sandbox, keys},
-    state::{Change, ContainerSpec, EndpointSpec, NetworkSpec, Rejected, SubnetSpec},
+    state::{Change, ContainerSpec, EndpointSpec, Kind, NetworkSpec, Rejected, SubnetSpec},
 };
 
 type Result<T> = std::result::Result<T, Rejected>;
@@ -18,32 +18,36 @@ pub(super) fn network_create(
     if version < ApiVersion(1, 48) {
         request.enable_ipv4 = None;
     }
-
-    if !["", "bridge", "default"].contains(&request.driver.as_str()) {
-        return Err(Rejected::new(
-            crate::state::Kind::NotFound,
-            format!(
-                "could not find plugin {0} in v1 plugin registry: plugin \"{0}\" not found",
-                request.driver
-            ),
+    // A configuration is nobody's before it is lent.
+    if !request.config_only {
+        driver(&request.driver)?;
+    }
+    match request.ipam.driver.as_str() {
+        "" | "default" => {}
+        "null" => return Err(Rejected::invalid("ipv4 pool is empty")),
+        other => return Err(no_plugin(other)),
+    }
+    match request.scope.as_str() {
+        "" | "local" => {}
+        scope @ ("swarm" | "global") => {
+            return Err(Rejected::forbidden(format!("{NO_SWARM} (networks of scope {scope})")));
+        }
+        scope => return Err(Rejected::invalid(format!("invalid network scope {scope:?}"))),
+    }
+    if request.ingress {
+        return Err(Rejected::forbidden("Ingress network can only be global scope network"));
+    }
+    if request.options.get(keys::L2).is_some_and(|l2| l2 == "bpf") {
+        return Err(Rejected::invalid(
+            "networks without a bridge between their containers cannot be made yet",
         ));
     }
-    if !["", "default"].contains(&request.ipam.driver.as_str()) {
-        return Err(Rejected::invalid(format!("there is no IPAM driver {}", request.ipam.driver)));
-    }
-    let unsupported = [
-        (
-            request.options.get(keys::L2).is_some_and(|l2| l2 == "bpf"),
-            "networks without a bridge between their containers cannot be made yet",
-        ),
-        (request.ingress, "ingress networks are swarm's"),
-        (request.config_only, "config-only networks cannot be made yet"),
-        (!request.config_from.network.is_empty(), "config-only networks cannot be made yet"),
-        (!["", "local"].contains(&request.scope.as_str()), "the scope of networks is local"),
-    ];
-    if let Some((_, why)) = unsupported.into_iter().find(|(is, _)| *is) {
-        return Err(Rejected::invalid(why));
-    }
+    let ipv4 = request
+        .enable_ipv4
+        .map_or_else(|| switch(&request.options, keys::IPV4), |on| Ok(Some(on)))?;
+    let ipv6 = request
+        .enable_ipv6
+        .map_or_else(|| switch(&request.options, keys::IPV6), |on| Ok(Some(on)))?;
     let subnet = |config: proto::IpamConfig| SubnetSpec {
         subnet: config.subnet,
         ip_range: config.ip_range,
@@ -53,12 +57,48 @@ pub(super) fn network_create(
     Ok(Change::CreateNetwork(NetworkSpec {
         name: request.name,
         subnets: request.ipam.config.into_iter().map(subnet).collect(),
-        without_ipv4: request.enable_ipv4 == Some(false),
-        ipv6: request.enable_ipv6,
+        without_ipv4: ipv4 == Some(false),
+        ipv6,
         internal: request.internal,
         options: request.options,
         labels: request.labels,
+        attachable: request.attachable,
+        scope_given: !request.scope.is_empty(),
+        config_only: request.config_only,
+        config_from: Some(request.config_from.network).filter(|name| !name.is_empty()),
+        ipam_options: request.ipam.options,
     }))
+}
+
+/// What Docker says where a network needs a cluster.
+const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again: no cluster store is set";
+
+/// Refuses drivers other than ours, in the words of Docker.
+fn driver(name: &str) -> Result<()> {
+    match name {
+        "" | "bridge" | "default" => Ok(()),
+        "host" | "null" => {
+            Err(Rejected::forbidden(format!("only one instance of \"{name}\" network is allowed")))
+        }
+        "overlay" => Err(Rejected::forbidden(format!("{NO_SWARM} (driver {name})"))),
+        other => Err(no_plugin(other)),
+    }
+}
+
+fn no_plugin(name: &str) -> Rejected {
+    let message =
+        format!("could not find plugin {name} in v1 plugin registry: plugin \"{name}\" not found");
+    Rejected::new(Kind::NotFound, message)
+}
+
+/// Reads a family's switch among driver options.
+fn switch(options: &proto::Map, key: &str) -> Result<Option<bool>> {
+    match options.get(key).map(String::as_str) {
+        None => Ok(None),
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(Some(true)),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(Some(false)),
+        Some(_) => Err(Rejected::invalid(format!("driver-opt {key:?} is not a valid bool"))),
+    }
 }
 
 pub(super) fn connect(network: String, request: proto::NetworkConnect) -> Result<Change> {

@@ -92,7 +92,7 @@ fn time(request: &Request, key: &str) -> Result<Option<Timestamp>, Rejected> {
     })
 }
 
-fn read_time(text: &str) -> Option<Timestamp> {
+pub(super) fn read_time(text: &str) -> Option<Timestamp> {
     if let Ok(time) = text.parse() {
         return Some(time);
     }

@@ -65,7 +65,7 @@ pub(super) async fn answer(
         Route::NetworkRemove => {
             change(Change::RemoveNetwork(id())).await.map(|_| Reply::Empty(204))
         }
-        Route::NetworkPrune => networks::prune(context).await,
+        Route::NetworkPrune => networks::prune(context, request).await,
         Route::NetworkConnect => {
             change(convert::connect(id(), request.read()?)?).await.map(|_| Reply::Empty(200))
         }

@@ -1,10 +1,12 @@
 //! Networks, as Docker's engine has them.
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::{
-    convert, filters::Filters, handlers::Context, proto, reply::Reply, request::Request,
+    convert, events, filters::Filters, handlers::Context, proto, reply::Reply, request::Request,
     route::ApiVersion, view,
 };
-use crate::state::{Change, Outcome, Rejected, find};
+use crate::state::{Change, Outcome, PruneFilter, Rejected, find};
 
 /// What a list of networks can be narrowed by.
 const FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
@@ -69,11 +71,27 @@ pub(super) async fn create(context: &Context, request: &Request) -> Result<Reply
 }
 
 /// Removes the networks that nobody is on.
-pub(super) async fn prune(context: &Context) -> Result<Reply, Rejected> {
-    let names = match context.handle.change(Change::PruneNetworks).await? {
+pub(super) async fn prune(context: &Context, request: &Request) -> Result<Reply, Rejected> {
+    let filters = Filters::read(request.value("filters"), &["label", "label!", "until"])?;
+    let labels = |key| filters.get(key).map(str::to_owned).collect();
+    let mut until = filters.get("until");
+    let before = until.next().map(before).transpose()?;
+    if until.next().is_some() {
+        return Err(Rejected::invalid("more than one until filter specified"));
+    }
+    let filter = PruneFilter { before, labels: labels("label"), without: labels("label!") };
+    let names = match context.handle.change(Change::PruneNetworks(filter)).await? {
         Outcome::Pruned(names) => names.iter().map(ToString::to_string).collect(),
         _ => Vec::new(),
     };
     let networks_deleted = Some(names).filter(|names| !names.is_empty());
     Reply::json(200, &proto::NetworksPruned { networks_deleted })
+}
+
+/// Reads a time, or how long ago it was: `10m`, `1h30m`.
+fn before(text: &str) -> Result<Timestamp, Rejected> {
+    let ago = || Timestamp::now().checked_sub(text.parse::<SignedDuration>().ok()?).ok();
+    events::read_time(text).or_else(ago).ok_or_else(|| {
+        Rejected::invalid(format!("invalid until {text:?}: neither a time nor a duration, as 10m"))
+    })
 }

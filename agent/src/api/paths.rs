@@ -40,6 +40,21 @@ pub fn network(reference: &str) -> String {
     format!("/networks/{}", segment(reference))
 }
 
+/// Returns where to `GET` the networks that filters let through, as Docker writes these.
+pub fn networks_filtered(filters: &str) -> String {
+    format!("{NETWORKS}?filters={}", segment(filters))
+}
+
+/// Returns where to `POST` to remove unused networks that filters let through.
+pub fn networks_prune(filters: &str) -> String {
+    format!("{NETWORKS_PRUNE}?filters={}", segment(filters))
+}
+
+/// Returns where to `GET` a [`super::proto::Network`] with everything that is known.
+pub fn network_verbose(reference: &str) -> String {
+    format!("{}?verbose=true", network(reference))
+}
+
 /// Returns where to `POST` a [`super::proto::NetworkConnect`].
 pub fn network_connect(reference: &str) -> String {
     format!("{}/connect", network(reference))

@@ -47,14 +47,38 @@ pub(super) fn network(desired: &Desired, found: Found<'_>, full: bool) -> proto:
             }
         }
         Found::Bridge(network) => bridge(desired, network, full, &mut shown),
+        Found::Config(network) => config(network, &mut shown),
     }
     shown
+}
+
+/// Shows a network that is a configuration only; Docker's driver is `null` then.
+fn config(network: &model::ConfigNetwork, shown: &mut proto::Network) {
+    shown.driver = "null".to_owned();
+    shown.created = time(network.created);
+    shown.config_only = true;
+    shown.options.clone_from(&network.options);
+    shown.labels.clone_from(&network.labels);
+    shown.enable_ipv4 = !network.without_ipv4;
+    shown.enable_ipv6 = network.ipv6.unwrap_or(false);
+    shown.ipam.options.clone_from(&network.ipam_options);
+    let subnets = network.subnets.iter().map(|wishes| proto::IpamConfig {
+        subnet: wishes.subnet.clone(),
+        ip_range: wishes.ip_range.clone(),
+        gateway: wishes.gateway.clone(),
+        auxiliary_addresses: wishes.auxiliary.clone(),
+    });
+    shown.ipam.config = subnets.collect();
 }
 
 fn bridge(desired: &Desired, network: &model::Network, full: bool, shown: &mut proto::Network) {
     shown.driver = "bridge".to_owned();
     shown.created = time(network.created);
     shown.internal = network.internal;
+    shown.attachable = network.attachable;
+    let from = network.config_from.as_ref().map(ToString::to_string);
+    shown.config_from = proto::ConfigReference { network: from.unwrap_or_default() };
+    shown.ipam.options.clone_from(&network.ipam_options);
     shown.options.clone_from(&network.options.verbatim);
     shown.labels.clone_from(&network.labels);
     shown.enable_ipv4 = network.ipv4.is_some();

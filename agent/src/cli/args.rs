@@ -15,7 +15,9 @@ pub use container::{
     Container, ContainerList, ContainerRemove, ContainerStop, Create, Exec, Execution, Port,
     References, Run, Sandbox,
 };
-pub use network::{Network, NetworkConnect, NetworkCreate, NetworkList};
+pub use network::{
+    Network, NetworkConnect, NetworkCreate, NetworkInspect, NetworkList, NetworkPrune,
+};
 pub use policy::{Deny, DenyAdd, Policy};
 pub use why::Why;
 
@@ -127,7 +129,7 @@ pub struct List {
     /// Do not shorten ids
     #[arg(long)]
     pub no_trunc: bool,
-    /// Print this for each, with {{.Field}} and {{json .Field}} filled in
+    /// Print this for each: a Go template, `table TEMPLATE` with titles, or json
     #[arg(long, value_name = "TEMPLATE")]
     pub format: Option<String>,
 }
@@ -138,7 +140,7 @@ pub struct InspectNamed {
     /// Names, ids or beginnings of ids
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
-    /// Print this for each, with {{.Field}} and {{json .Field}} filled in
+    /// Print this for each: a Go template, or json
     #[arg(short, long, value_name = "TEMPLATE")]
     pub format: Option<String>,
 }

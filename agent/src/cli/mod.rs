@@ -15,6 +15,7 @@ mod run;
 mod sandbox;
 mod serve;
 mod status;
+mod template;
 mod why;
 
 use std::{

@@ -3,11 +3,14 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
     Context,
-    args::{self, InspectNamed, KeyValue, NetworkConnect, NetworkCreate, NetworkList},
+    args::{
+        self, KeyValue, NetworkConnect, NetworkCreate, NetworkInspect, NetworkList, NetworkPrune,
+    },
     filter, for_each, output,
 };
 use crate::{
@@ -21,6 +24,7 @@ pub fn network(context: &Context, verb: args::Network) -> Result<u8, Failure> {
         args::Network::Create(create) => self::create(context, create),
         args::Network::Ls(list) => self::list(context, &list),
         args::Network::Inspect(which) => inspect(context, &which),
+        args::Network::Prune(args) => prune(context, &args),
         args::Network::Rm { networks, force } => remove(context, &networks, force),
         args::Network::Connect(wish) => connect(context, wish),
         args::Network::Disconnect { network, container, force } => {
@@ -33,15 +37,23 @@ pub fn network(context: &Context, verb: args::Network) -> Result<u8, Failure> {
 
 fn create(context: &Context, args: NetworkCreate) -> Result<u8, Failure> {
     let body = proto::NetworkCreate {
-        ipam: proto::Ipam { config: pools(&args)?, ..proto::Ipam::default() },
+        ipam: proto::Ipam {
+            config: pools(&args)?,
+            driver: args.ipam_driver,
+            options: map(args.ipam_options),
+        },
         name: args.name,
+        scope: args.scope,
+        attachable: args.attachable,
+        ingress: args.ingress,
+        config_only: args.config_only,
+        config_from: proto::ConfigReference { network: args.config_from },
         driver: args.driver,
         enable_ipv4: args.ipv4,
         enable_ipv6: args.ipv6,
         internal: args.internal,
         options: map(args.options),
         labels: map(args.label),
-        ..proto::NetworkCreate::default()
     };
     let created: proto::NetworkCreated = context.client()?.post(paths::NETWORKS_CREATE, &body)?;
     if !created.warning.is_empty() {
@@ -123,37 +135,70 @@ fn once(slot: &mut String, value: String, what: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn list(context: &Context, args: &NetworkList) -> Result<u8, Failure> {
-    filter::check(&args.filter, &["name", "id", "driver", "scope", "label"])?;
-    let mut networks: Vec<proto::Network> = context.client()?.get(paths::NETWORKS)?;
-    networks.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
-    let mut shown = Vec::new();
-    for network in networks {
-        if filter::passes(&args.filter, |filter| matches(&network, filter))? {
-            shown.push(network);
-        }
+/// Writes filters as the API reads them; refuses those that mean nothing, also where the list is empty.
+fn filters(filters: &[KeyValue], known: &[&str]) -> Result<String, Failure> {
+    filter::check(filters, known)?;
+    let mut lists = std::collections::BTreeMap::<&str, Vec<&str>>::new();
+    for filter in filters {
+        lists.entry(&filter.key).or_default().push(&filter.value);
     }
+    Ok(serde_json::to_string(&lists).map_err(anyhow::Error::from)?)
+}
+
+const FILTERS: [&str; 7] = ["name", "id", "driver", "scope", "label", "type", "dangling"];
+
+fn list(context: &Context, args: &NetworkList) -> Result<u8, Failure> {
+    let path = paths::networks_filtered(&filters(&args.filter, &FILTERS)?);
+    let mut shown: Vec<proto::Network> = context.client()?.get(&path)?;
+    shown.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
     let list = &args.list;
-    if let Some(template) = &list.format {
-        for network in &shown {
-            let fields = json!({
-                "ID": output::id(&network.id, list.no_trunc), "Name": network.name,
-                "Driver": network.driver, "Scope": network.scope, "Internal": network.internal,
-                "IPv4": network.enable_ipv4, "IPv6": network.enable_ipv6,
-                "CreatedAt": network.created, "Labels": network.labels,
-            });
-            output::line(output::fill(template, &fields)?)?;
+    let ids = || shown.iter().map(|network| output::id(&network.id, list.no_trunc));
+    match list.format.as_deref() {
+        None | Some("table") if list.quiet => {
+            for id in ids() {
+                output::line(id)?;
+            }
         }
-    } else if list.quiet {
-        for network in &shown {
-            output::line(output::id(&network.id, list.no_trunc))?;
+        Some("raw") => {
+            for (network, id) in shown.iter().zip(ids()) {
+                let proto::Network { name, driver, scope, .. } = network;
+                output::line(match list.quiet {
+                    true => format!("network_id: {id}"),
+                    false => format!(
+                        "network_id: {id}\nname: {name}\ndriver: {driver}\nscope: {scope}\n"
+                    ),
+                })?;
+            }
         }
-    } else if context.wants_json() {
-        output::json(&shown)?;
-    } else {
-        output::print(&table(&shown, list.no_trunc))?;
+        Some(format) if format != "table" => {
+            let rows: Vec<_> = shown.iter().map(|network| fields(network, list.no_trunc)).collect();
+            output::list(format, &titles(), &rows)?;
+        }
+        _ if context.wants_json() => output::json(&shown)?,
+        _ => output::print(&table(&shown, list.no_trunc))?,
     }
     Ok(exit::OK)
+}
+
+/// Returns what a template of the list can say; the names and the texts are docker's.
+fn fields(network: &proto::Network, full: bool) -> serde_json::Value {
+    let labels: Vec<_> =
+        network.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    json!({
+        "ID": output::id(&network.id, full), "Name": network.name, "Driver": network.driver,
+        "Scope": network.scope, "Internal": network.internal.to_string(),
+        "IPv4": network.enable_ipv4.to_string(), "IPv6": network.enable_ipv6.to_string(),
+        "CreatedAt": network.created, "Labels": labels.join(","),
+        "Label": network.labels,
+    })
+}
+
+fn titles() -> serde_json::Value {
+    json!({
+        "ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE",
+        "Internal": "INTERNAL", "IPv4": "IPV4", "IPv6": "IPV6", "CreatedAt": "CREATED AT",
+        "Labels": "LABELS", "Label": {},
+    })
 }
 
 fn table(networks: &[proto::Network], full: bool) -> String {
@@ -167,21 +212,87 @@ fn table(networks: &[proto::Network], full: bool) -> String {
     output::table(["NETWORK ID", "NAME", "DRIVER", "SCOPE"], &rows)
 }
 
-fn matches(network: &proto::Network, filter: &KeyValue) -> Option<bool> {
-    let value = &filter.value;
-    match filter.key.as_str() {
-        "name" => Some(network.name.contains(value)),
-        "id" => Some(network.id.contains(value)),
-        "driver" => Some(network.driver == *value),
-        "scope" => Some(network.scope == *value),
-        "label" => Some(filter::has_label(&network.labels, value)),
-        _ => None,
+/// A network as docker showed it when networks were new.
+#[derive(Serialize)]
+struct Legacy<'a> {
+    name: &'a str,
+    id: &'a str,
+    driver: &'a str,
+    containers: std::collections::BTreeMap<&'a str, LegacyContainer<'a>>,
+}
+
+/// A container on such a network.
+#[derive(Serialize)]
+struct LegacyContainer<'a> {
+    endpoint: &'a str,
+    mac_address: &'a str,
+    ipv4_address: &'a str,
+    ipv6_address: &'a str,
+}
+
+impl<'a> From<&'a proto::Network> for Legacy<'a> {
+    fn from(network: &'a proto::Network) -> Self {
+        let container = |(id, found): (&'a String, &'a proto::NetworkContainer)| {
+            let container = LegacyContainer {
+                endpoint: &found.endpoint_id,
+                mac_address: &found.mac_address,
+                ipv4_address: &found.ipv4_address,
+                ipv6_address: &found.ipv6_address,
+            };
+            (id.as_str(), container)
+        };
+        Self {
+            name: &network.name,
+            id: &network.id,
+            driver: &network.driver,
+            containers: network.containers.iter().map(container).collect(),
+        }
     }
 }
 
-fn inspect(context: &Context, args: &InspectNamed) -> Result<u8, Failure> {
+fn inspect(context: &Context, args: &NetworkInspect) -> Result<u8, Failure> {
     let client = context.client()?;
-    super::container::show(args, |name| Ok(client.get::<proto::Network>(&paths::network(name))?))
+    let find = |name: &str| -> Result<proto::Network, Failure> {
+        let path = if args.verbose { paths::network_verbose(name) } else { paths::network(name) };
+        Ok(client.get(&path)?)
+    };
+    if args.named.format.as_deref() == Some("legacy") {
+        let mut code = exit::OK;
+        for name in &args.named.names {
+            match find(name) {
+                Ok(network) => output::json(&Legacy::from(&network))?,
+                Err(failure) => {
+                    output::complain(failure.to_string());
+                    code = failure.code();
+                }
+            }
+        }
+        return Ok(code);
+    }
+    super::container::show(&args.named, find)
+}
+
+const PRUNE: &str = "WARNING! This will remove all custom networks not used by at least one container.\n\
+                     Are you sure you want to continue? [y/N] ";
+
+fn prune(context: &Context, args: &NetworkPrune) -> Result<u8, Failure> {
+    let filters = filters(&args.filter, &["until", "label", "label!"])?;
+    if !args.force {
+        output::print(PRUNE)?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        if !answer.trim().eq_ignore_ascii_case("y") {
+            return Err(Failure::new("network prune has been cancelled"));
+        }
+    }
+    let path = paths::networks_prune(&filters);
+    let pruned: proto::NetworksPruned = context.client()?.post(&path, &())?;
+    if context.wants_json() {
+        output::json(&pruned)?;
+    } else if let Some(names) = pruned.networks_deleted {
+        output::line(format!("Deleted Networks:\n{}\n", names.join("\n")))?;
+    }
+    Ok(exit::OK)
 }
 
 fn remove(context: &Context, networks: &[String], force: bool) -> Result<u8, Failure> {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::{Value, ser::PrettyFormatter};
 
+use super::template::Template;
 use crate::error::Failure;
 
 /// Narrowest column, and what stands between two: as docker's tabwriter has them.
@@ -45,29 +46,50 @@ pub fn json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Lays rows out in columns below their titles. The last column is not padded.
 pub fn table<const N: usize>(titles: [&str; N], rows: &[[String; N]]) -> String {
-    let mut widths = titles.map(str::len);
+    let titles = titles.map(String::from).to_vec();
+    let rows = rows.iter().map(|row| row.to_vec());
+    columns(&std::iter::once(titles).chain(rows).collect::<Vec<_>>())
+}
+
+fn columns(rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
     for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
-    let mut add = |cells: [&str; N]| {
-        for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
+    for row in rows {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             text.push_str(cell);
-            if column + 1 < N {
+            if column + 1 < row.len() {
                 let padded = (width + GAP).max(NARROWEST);
                 text.extend(std::iter::repeat_n(' ', padded - cell.chars().count()));
             }
         }
         text.truncate(text.trim_end_matches(' ').len());
         text.push('\n');
-    };
-    add(titles);
-    for row in rows {
-        add(std::array::from_fn(|column| row[column].as_str()));
     }
     text
+}
+
+/// Prints each row of a list in a format: `json`, a template, or `table` and a template, with titles above.
+pub fn list(format: &str, titles: &Value, rows: &[Value]) -> Result<(), Failure> {
+    let format = if format == "json" { "{{json .}}" } else { format };
+    let Some(cells) = format.strip_prefix("table ") else {
+        let template = Template::new(format)?;
+        for row in rows {
+            line(template.fill(row)?)?;
+        }
+        return Ok(());
+    };
+    let template = Template::new(cells.trim())?;
+    let filled = std::iter::once(titles).chain(rows).map(|row| template.fill(row));
+    let split = |text: String| text.split('\t').map(str::to_owned).collect();
+    let rows: Vec<Vec<String>> = filled.map(|text| text.map(split)).collect::<Result<_, _>>()?;
+    print(&columns(&rows))?;
+    Ok(())
 }
 
 /// Shortens an id, unless it is to be shown in full.
@@ -75,63 +97,10 @@ pub fn id(id: &str, full: bool) -> &str {
     if full { id } else { id.get(..SHORT).unwrap_or(id) }
 }
 
-/// Fills a template from a value: `{{.A.B}}` for a field and `{{json .A.B}}` for its JSON, the part
-/// of Go's templates that scripts around docker use most.
+/// Fills a template of Go's from a value; `json` is all of it.
 pub fn fill(template: &str, value: &Value) -> Result<String, Failure> {
-    let mut text = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (inside, after) = after
-            .split_once("}}")
-            .ok_or_else(|| bad_template(template, "a `{{` is not closed by `}}`"))?;
-        text.push_str(before);
-        text.push_str(
-            &expression(inside.trim(), value).map_err(|why| bad_template(template, &why))?,
-        );
-        rest = after;
-    }
-    text.push_str(rest);
-    Ok(text.replace("\\t", "\t").replace("\\n", "\n"))
-}
-
-fn bad_template(template: &str, why: &str) -> Failure {
-    Failure::usage(format!("cannot use the template {template:?}: {why}"))
-        .hint("{{.Field.Field}} and {{json .Field}} are understood; use --output json for more")
-}
-
-fn expression(text: &str, value: &Value) -> Result<String, String> {
-    let (as_json, path) = match text.strip_prefix("json ") {
-        Some(path) => (true, path.trim()),
-        None => (false, text),
-    };
-    let Some(fields) = path.strip_prefix('.') else {
-        return Err(format!("`{text}` is not a field"));
-    };
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.' || c == '-';
-    if !fields.chars().all(plain) {
-        return Err(format!("`{text}` is more than a field"));
-    }
-    let mut found = value;
-    for field in fields.split('.').filter(|field| !field.is_empty()) {
-        found = found.get(field).ok_or_else(|| format!("there is no field `{field}`"))?;
-    }
-    Ok(if as_json { found.to_string() } else { as_go(found) })
-}
-
-/// Prints a value as Go prints it.
-fn as_go(value: &Value) -> String {
-    match value {
-        Value::Null => "<no value>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            format!("[{}]", items.iter().map(as_go).collect::<Vec<_>>().join(" "))
-        }
-        Value::Object(fields) => {
-            let fields = fields.iter().map(|(key, value)| format!("{key}:{}", as_go(value)));
-            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
-        }
-        other => other.to_string(),
-    }
+    let template = if template == "json" { "{{json .}}" } else { template };
+    Template::new(template)?.fill(value)
 }
 
 #[cfg(test)]
@@ -179,14 +148,5 @@ cf03ee007fb4   a-long-name-here   host      local
         assert_eq!(fill("{{json .Networks}}"), r#"{"a":{"IP":"x"}}"#);
         assert_eq!(fill("{{.Networks}}"), "map[a:map[IP:x]]");
         assert_eq!(fill("plain"), "plain");
-    }
-
-    #[test]
-    fn templates_that_are_more_than_fields_are_refused() {
-        let value = serde_json::json!({"A": 1});
-        for template in ["{{range .A}}", "{{.A", "{{.Nope}}", "{{len .A}}", "{{index .A 1}}"] {
-            let failure = fill(template, &value).expect_err(template);
-            assert_eq!(failure.code(), 2, "{template}");
-        }
     }
 }

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attachment, Container, ContainerId, Denial, Endpoint, Family, Mode, Network, NetworkId, Prefix,
+    Attachment, ConfigNetwork, Container, ContainerId, Denial, Endpoint, Family, Mode, Network,
+    NetworkId, Prefix,
     index::{Generations, IndexPool},
 };
 
@@ -18,6 +19,8 @@ use super::{
 pub struct Desired {
     /// Networks.
     pub networks: BTreeMap<NetworkId, Network>,
+    /// Networks that are configurations only.
+    pub configs: BTreeMap<NetworkId, ConfigNetwork>,
     /// Containers.
     pub containers: BTreeMap<ContainerId, Container>,
     /// Prefixes that nobody may send from.
@@ -79,6 +82,7 @@ impl Desired {
     pub const fn new(predefined: Predefined, generation: u32) -> Self {
         Self {
             networks: BTreeMap::new(),
+            configs: BTreeMap::new(),
             containers: BTreeMap::new(),
             denials: BTreeMap::new(),
             indices: Indices {

@@ -3,6 +3,7 @@
 //! No I/O, no kernel, no clock: everything here can be made and compared in a test.
 
 pub mod alias;
+mod config_network;
 mod container;
 mod denial;
 mod desired;
@@ -18,6 +19,7 @@ mod options;
 pub mod pools;
 mod publish;
 
+pub use config_network::{ConfigNetwork, SubnetSpec};
 pub use container::{
     Attachment, Container, Endpoint, Lease, Mode, NamespaceId, Process, PublishedRule, Running,
     Sandbox, State,

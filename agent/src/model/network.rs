@@ -82,6 +82,15 @@ pub struct Network {
     pub options: NetworkOptions,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Whether containers may be attached that no service made: shown, and without effect.
+    #[serde(default)]
+    pub attachable: bool,
+    /// Configuration that it was made from.
+    #[serde(default)]
+    pub config_from: Option<Name>,
+    /// Options of address management, verbatim.
+    #[serde(default)]
+    pub ipam_options: BTreeMap<String, String>,
 }
 
 /// The addresses of one family of a network.

@@ -32,6 +32,10 @@ pub mod keys {
     pub const HOST_IPV6: &str = "com.docker.network.host_ipv6";
     /// `bridge`, or `bpf`: nothing but our programs between the containers.
     pub const L2: &str = "bascule.l2";
+    /// Whether the network has IPv4.
+    pub const IPV4: &str = "com.docker.network.enable_ipv4";
+    /// Whether the network has IPv6.
+    pub const IPV6: &str = "com.docker.network.enable_ipv6";
     /// Marks the default network.
     pub const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
     /// MTU.

@@ -281,7 +281,7 @@ impl Driver {
         // A request may be as long as a request may be, and hold what is nobody's business.
         tracing::debug!(change = ?command.change);
         // Who asks for events after the answer finds it among them.
-        let pruned = matches!(&command.change, Change::PruneNetworks) && result.is_ok();
+        let pruned = matches!(&command.change, Change::PruneNetworks(_)) && result.is_ok();
         self.journal.tell(&self.desired, pruned);
         // Whoever asked may have gone.
         let _ = command.reply.send(result);

@@ -31,6 +31,16 @@ pub(super) fn between(
             events.push(network_event("create", id.to_string(), network.name.as_str(), "bridge"));
         }
     }
+    for (id, config) in &before.configs {
+        if !after.configs.contains_key(id) {
+            events.push(network_event("destroy", id.to_string(), config.name.as_str(), "null"));
+        }
+    }
+    for (id, config) in &after.configs {
+        if !before.configs.contains_key(id) {
+            events.push(network_event("create", id.to_string(), config.name.as_str(), "null"));
+        }
+    }
     for (id, new) in &after.containers {
         let old = before.containers.get(id);
         if old != Some(new) {

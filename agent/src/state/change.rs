@@ -6,11 +6,12 @@ use std::{
 };
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
+use jiff::Timestamp;
 
 use super::{Facts, Rejected, container, deny, lifecycle, network};
 use crate::model::{
     Container, ContainerId, Desired, Expose, Family, Link, MacAddress, Name, NamespaceId, Network,
-    NetworkId, Prefix, Process, PublishSpec, Running, Sandbox,
+    NetworkId, Prefix, Process, PublishSpec, Running, Sandbox, SubnetSpec,
 };
 
 /// What somebody wants to be different.
@@ -20,8 +21,8 @@ pub enum Change {
     CreateNetwork(NetworkSpec),
     /// Remove a network.
     RemoveNetwork(String),
-    /// Remove every network that nobody is on.
-    PruneNetworks,
+    /// Remove the networks that nobody is on.
+    PruneNetworks(PruneFilter),
     /// Put a container on a network.
     Connect {
         /// The network.
@@ -156,19 +157,27 @@ pub struct NetworkSpec {
     pub options: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// Whether containers may be attached that no service made.
+    pub attachable: bool,
+    /// Whether a scope was named.
+    pub scope_given: bool,
+    /// Whether it is a configuration only.
+    pub config_only: bool,
+    /// Configuration that it is made from.
+    pub config_from: Option<String>,
+    /// Options of address management.
+    pub ipam_options: BTreeMap<String, String>,
 }
 
-/// Wishes for a subnet, as text: the refusal lists everything that is wrong with them.
+/// Which networks are pruned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SubnetSpec {
-    /// The subnet; empty chooses one.
-    pub subnet: String,
-    /// The part that dynamic addresses come from, or empty.
-    pub ip_range: String,
-    /// The gateway; empty takes the first address.
-    pub gateway: String,
-    /// Addresses that are never given out, by name.
-    pub auxiliary: BTreeMap<String, String>,
+pub struct PruneFilter {
+    /// Those that were made before.
+    pub before: Option<Timestamp>,
+    /// Those that have every one of these labels, `KEY` or `KEY=VALUE`.
+    pub labels: Vec<String>,
+    /// Those that have not every one of these.
+    pub without: Vec<String>,
 }
 
 /// Wishes for a container's place on a network.
@@ -242,7 +251,7 @@ impl Change {
         match self {
             Self::CreateNetwork(_) => "create network",
             Self::RemoveNetwork(_) => "remove network",
-            Self::PruneNetworks => "prune networks",
+            Self::PruneNetworks(_) => "prune networks",
             Self::Connect { .. } => "connect",
             Self::Disconnect { .. } => "disconnect",
             Self::CreateContainer(_) => "create container",
@@ -272,7 +281,7 @@ pub fn apply(
     let outcome = match change {
         Change::CreateNetwork(spec) => network::create(&mut next, spec, facts),
         Change::RemoveNetwork(reference) => network::remove(&mut next, reference),
-        Change::PruneNetworks => Ok(network::prune(&mut next)),
+        Change::PruneNetworks(filter) => Ok(network::prune(&mut next, filter)),
         Change::DefaultNetwork(wanted) => network::default(&mut next, wanted, facts),
         Change::DefaultIpv6(wanted) => network::default_ipv6(&mut next, *wanted, facts),
         Change::CreateContainer(spec) => container::create(&mut next, spec, facts),
@@ -338,6 +347,7 @@ pub fn revert(before: &Desired, after: &Desired) -> Desired {
             }
         }
     }
+    next.configs.clone_from(&before.configs);
     next.containers.clone_from(&before.containers);
     lifecycle::forget_tables(&mut next);
     for index in published {

@@ -16,6 +16,7 @@ const NO_HOST: &str =
 const NO_NONE: &str = "container cannot be connected to multiple networks with one of the networks in private (none) mode";
 const NO_OTHERS: &str =
     "conflicting options: cannot attach both user-defined and non-user-defined network-modes";
+const NO_CONFIG: &str = "cannot create endpoint on configuration-only network";
 const SHARED: &str = "container sharing network namespace with another container or host cannot be connected to any other network";
 
 pub(super) fn create(
@@ -131,6 +132,7 @@ pub(super) fn connect(
     let target = find::container(desired, container)?;
     let network = match (found, target.mode) {
         (Found::Host(_), _) => return Err(Rejected::invalid(NO_HOST)),
+        (Found::Config(_), _) => return Err(Rejected::forbidden(NO_CONFIG)),
         (_, Mode::Host | Mode::Container(_)) => return Err(Rejected::invalid(SHARED)),
         (Found::None(_), _) | (_, Mode::None) => return Err(Rejected::invalid(NO_NONE)),
         (Found::Bridge(network), Mode::Networks) => network,
@@ -256,7 +258,7 @@ fn mode(desired: &Desired, networks: &[(String, EndpointSpec)]) -> Result<Mode, 
         let (special, alone) = match attachment::shared(desired, reference) {
             Some(other) => (Mode::Container(other?.id), NO_OTHERS),
             None => match find::network(desired, reference)? {
-                Found::Bridge(_) => continue,
+                Found::Bridge(_) | Found::Config(_) => continue,
                 Found::Host(_) => (Mode::Host, NO_HOST),
                 Found::None(_) => (Mode::None, NO_NONE),
             },
@@ -273,6 +275,7 @@ fn mode(desired: &Desired, networks: &[(String, EndpointSpec)]) -> Result<Mode, 
 fn bridge<'a>(desired: &'a Desired, reference: &str) -> Result<&'a Network, Rejected> {
     match find::network(desired, reference)? {
         Found::Bridge(network) => Ok(network),
+        Found::Config(_) => Err(Rejected::forbidden(NO_CONFIG)),
         Found::Host(_) => Err(Rejected::invalid(NO_HOST)),
         Found::None(_) => Err(Rejected::invalid(NO_NONE)),
     }

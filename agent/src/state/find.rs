@@ -1,13 +1,15 @@
 //! Finds what a reference names: an id, a name, or the beginning of an id, in this order.
 
 use super::Rejected;
-use crate::model::{Container, Desired, Network, NetworkId};
+use crate::model::{ConfigNetwork, Container, Desired, Network, NetworkId};
 
 /// A network that a reference names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'a> {
     /// A network of ours.
     Bridge(&'a Network),
+    /// A configuration only.
+    Config(&'a ConfigNetwork),
     /// `host`.
     Host(NetworkId),
     /// `none`.
@@ -19,6 +21,7 @@ impl<'a> Found<'a> {
     pub const fn id(self) -> NetworkId {
         match self {
             Self::Bridge(network) => network.id,
+            Self::Config(config) => config.id,
             Self::Host(id) | Self::None(id) => id,
         }
     }
@@ -27,6 +30,7 @@ impl<'a> Found<'a> {
     pub fn name(self) -> &'a str {
         match self {
             Self::Bridge(network) => network.name.as_str(),
+            Self::Config(config) => config.name.as_str(),
             Self::Host(_) => HOST,
             Self::None(_) => NONE,
         }
@@ -43,7 +47,8 @@ pub const BRIDGE: &str = "bridge";
 /// Returns every network.
 pub fn networks(desired: &Desired) -> impl Iterator<Item = Found<'_>> {
     let names = [Found::Host(desired.predefined.host), Found::None(desired.predefined.none)];
-    desired.networks.values().map(Found::Bridge).chain(names)
+    let configs = desired.configs.values().map(Found::Config);
+    desired.networks.values().map(Found::Bridge).chain(configs).chain(names)
 }
 
 /// Finds a network.

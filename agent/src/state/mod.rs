@@ -16,11 +16,13 @@ mod subnet;
 
 pub use change::{
     Change, ContainerSpec, DefaultIpv6, DefaultNetwork, DefaultPlace, EndpointSpec, NetworkSpec,
-    Outcome, SubnetSpec,
+    Outcome, PruneFilter,
 };
 pub use facts::{Brought, Facts};
 pub use lifecycle::{brings, rules};
 pub use rejected::{Kind, Rejected};
+
+pub use crate::model::SubnetSpec;
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,13 @@
 //! Networks come and go.
 
 mod brought;
+mod config;
 mod default;
 
 pub(super) use default::{default, default_ipv6};
 
 use super::{
-    Facts, NetworkSpec, Outcome, Rejected,
+    Facts, NetworkSpec, Outcome, PruneFilter, Rejected,
     find::{self, Found},
     subnet::{self, Pools},
 };
@@ -29,6 +30,12 @@ pub(super) fn create(
     if find::networks(desired).any(|n| n.name() == name.as_str()) {
         return Err(Rejected::conflict(format!("network with name {name} already exists")));
     }
+    if spec.config_only {
+        return config::create(desired, name, spec, facts);
+    }
+    let applied = spec.config_from.as_deref();
+    let applied = applied.map(|from| config::applied(desired, spec, from)).transpose()?;
+    let spec = applied.as_ref().unwrap_or(spec);
     let options = NetworkOptions::new(spec.options.clone()).map_err(Rejected::invalid)?;
     let id = new_id(desired, facts);
     let bridge = options.bridge.clone().unwrap_or_else(|| format!("br-{}", id.short()));
@@ -48,6 +55,10 @@ pub(super) fn create(
 pub(super) fn remove(desired: &mut Desired, reference: &str) -> Result<Outcome, Rejected> {
     let network = match find::network(desired, reference)? {
         Found::Bridge(network) if !network.predefined => network,
+        Found::Config(config) => {
+            let config = config.clone();
+            return config::remove(desired, &config);
+        }
         found => {
             let name = found.name();
             return Err(Rejected::forbidden(format!(
@@ -66,11 +77,21 @@ pub(super) fn remove(desired: &mut Desired, reference: &str) -> Result<Outcome, 
     Ok(Outcome::Network(id, Vec::new()))
 }
 
-pub(super) fn prune(desired: &mut Desired) -> Outcome {
+pub(super) fn prune(desired: &mut Desired, filter: &PruneFilter) -> Outcome {
+    let has = |network: &Network, wanted: &String| match wanted.split_once('=') {
+        Some((key, value)) => network.labels.get(key).is_some_and(|found| found == value),
+        None => network.labels.contains_key(wanted),
+    };
+    let meant = |network: &&Network| {
+        filter.before.is_none_or(|before| network.created < before)
+            && filter.labels.iter().all(|wanted| has(network, wanted))
+            && (filter.without.is_empty() || !filter.without.iter().all(|l| has(network, l)))
+    };
     let idle: Vec<_> = desired
         .networks
         .values()
         .filter(|n| !n.predefined && desired.attachments(n.id).next().is_none())
+        .filter(meant)
         .map(|n| (n.id, n.name.clone()))
         .collect();
     for (id, _) in &idle {
@@ -127,6 +148,9 @@ fn insert(desired: &mut Desired, facts: &Facts, new: New<'_>) -> Result<Outcome,
         predefined,
         options,
         labels: spec.labels.clone(),
+        attachable: spec.attachable,
+        config_from: spec.config_from.as_deref().and_then(|name| name.parse().ok()),
+        ipam_options: spec.ipam_options.clone(),
     };
     desired.networks.insert(id, network);
     Ok(Outcome::Network(id, Vec::new()))
@@ -136,7 +160,8 @@ fn new_id(desired: &Desired, facts: &mut Facts) -> NetworkId {
     loop {
         let id = NetworkId::new((facts.entropy)());
         // Bridges are named by twelve digits.
-        if !desired.networks.keys().any(|other| other.short() == id.short()) {
+        let mut others = desired.networks.keys().chain(desired.configs.keys());
+        if !others.any(|other| other.short() == id.short()) {
             return id;
         }
     }

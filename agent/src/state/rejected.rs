@@ -76,6 +76,11 @@ impl Rejected {
         Self::new(Kind::NotFound, format!("network {reference} not found"))
     }
 
+    pub(super) fn no_config(reference: &str) -> Self {
+        let message = format!("configuration network \"{reference}\" does not exist");
+        Self::new(Kind::NotFound, message)
+    }
+
     pub(super) fn no_container(reference: &str) -> Self {
         Self::new(Kind::NotFound, format!("No such container: {reference}"))
     }

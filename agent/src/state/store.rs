@@ -21,6 +21,7 @@ const FILE: &str = "bascule.redb";
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const NETWORKS: TableDefinition<&str, &[u8]> = TableDefinition::new("networks");
+const CONFIGS: TableDefinition<&str, &[u8]> = TableDefinition::new("config_networks");
 const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
 const DENIALS: TableDefinition<&str, &[u8]> = TableDefinition::new("denials");
 const SYSCTLS: TableDefinition<&str, &[u8]> = TableDefinition::new("sysctls");
@@ -112,7 +113,7 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Self> {
         let store = Self { database: Mutex::new(None), path: directory.join(FILE) };
         store.write(|transaction| {
-            for table in [META, NETWORKS, CONTAINERS, DENIALS, SYSCTLS] {
+            for table in [META, NETWORKS, CONFIGS, CONTAINERS, DENIALS, SYSCTLS] {
                 transaction.open_table(table)?;
             }
             Ok(())
@@ -146,10 +147,12 @@ impl Store {
             return Ok(Loaded { desired: None, boot_id });
         };
         let networks = self.all::<upgrade::Stored>(NETWORKS)?.into_iter().map(Network::from);
+        let configs = self.all(CONFIGS)?;
         let containers = self.all(CONTAINERS)?;
         let denials = self.all(DENIALS)?;
         let desired = Desired {
             networks: networks.map(|n| (n.id, n)).collect(),
+            configs: configs.into_iter().map(|c: crate::model::ConfigNetwork| (c.id, c)).collect(),
             containers: containers
                 .into_iter()
                 .map(|c: crate::model::Container| (c.id, c))
@@ -180,6 +183,15 @@ impl Store {
             }
             for (id, network) in after.networks.iter().filter(|(id, n)| was.get(id) != Some(n)) {
                 table.insert(id.to_string().as_str(), encode(network).as_slice())?;
+            }
+            let none = Default::default();
+            let mut table = transaction.open_table(CONFIGS)?;
+            let was = before.map_or(&none, |b| &b.configs);
+            for id in was.keys().filter(|id| !after.configs.contains_key(id)) {
+                table.remove(id.to_string().as_str())?;
+            }
+            for (id, config) in after.configs.iter().filter(|(id, c)| was.get(id) != Some(c)) {
+                table.insert(id.to_string().as_str(), encode(config).as_slice())?;
             }
             let none = Default::default();
             let mut table = transaction.open_table(CONTAINERS)?;

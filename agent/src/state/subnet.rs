@@ -13,21 +13,16 @@ const FE80_1: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0,
 /// The addresses of a network, by family.
 pub(super) type Pools = BTreeMap<Family, Pool>;
 
-/// Returns the addresses of a network that is wished for.
-pub(super) fn pools(
-    desired: &mut Desired,
-    spec: &NetworkSpec,
-    options: &NetworkOptions,
-    brought: Option<&str>,
-    facts: &mut Facts,
-) -> Result<Pools, Rejected> {
+/// Reads the wishes for a network's addresses. Everything that is wrong with them is told at once, and
+/// before anything is looked for.
+fn read(spec: &NetworkSpec, options: &NetworkOptions) -> Result<Vec<(Asked, Wishes)>, Rejected> {
     let (mut read, mut wrong) = (Vec::new(), Vec::new());
     for (family, text) in wishes(spec)? {
         let mode = match family {
             Family::V4 => options.gateway_mode4,
             Family::V6 => options.gateway_mode6,
         };
-        if mode == GatewayMode::Isolated && !spec.internal {
+        if mode == GatewayMode::Isolated && !spec.internal && !spec.config_only {
             return Err(Rejected::invalid(
                 "gateway mode 'isolated' can only be used for an internal network",
             ));
@@ -37,19 +32,35 @@ pub(super) fn pools(
         let wishes = Wishes { family, text, without_gateway };
         read.push((wishes.read(&mut wrong), wishes));
     }
-    // Everything that is wrong with the wishes is told at once, and before anything is looked for.
-    if !wrong.is_empty() {
-        return Err(Rejected::invalid(format!("invalid network config:\n{}", wrong.join("\n"))));
+    if wrong.is_empty() {
+        Ok(read)
+    } else {
+        Err(Rejected::invalid(format!("invalid network config:\n{}", wrong.join("\n"))))
     }
+}
+
+/// Refuses wishes that make no sense.
+pub(super) fn check(spec: &NetworkSpec, options: &NetworkOptions) -> Result<(), Rejected> {
+    read(spec, options).map(drop)
+}
+
+/// Returns the addresses of a network that is wished for.
+pub(super) fn pools(
+    desired: &mut Desired,
+    spec: &NetworkSpec,
+    options: &NetworkOptions,
+    brought: Option<&str>,
+    facts: &mut Facts,
+) -> Result<Pools, Rejected> {
     let mut pools = Pools::new();
-    for (asked, wishes) in read {
+    for (asked, wishes) in read(spec, options)? {
         let pool = match asked {
             Asked::This(pool) => {
                 free(desired, pool.subnet, facts, brought)?;
                 pool
             }
             Asked::OfSize(size) => {
-                wishes.details(choose(desired, wishes.family, size, facts)?, &mut wrong)
+                wishes.details(choose(desired, wishes.family, size, facts)?, &mut Vec::new())
             }
         };
         if pool.auxiliary.values().any(|a| Some(*a) == pool.gateway) {

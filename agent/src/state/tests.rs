@@ -8,6 +8,7 @@ mod addresses;
 mod default;
 mod ipv6;
 mod moves;
+mod networks;
 mod properties;
 
 use super::{change::revert, *};

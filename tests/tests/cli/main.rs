@@ -2,6 +2,8 @@
 //!
 //! The command line without an agent is tested beside it, in `agent/tests/cli.rs`.
 
+mod networks;
+
 use std::{
     fs,
     path::{Path, PathBuf},

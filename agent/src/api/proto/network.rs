@@ -31,14 +31,14 @@ pub struct Network {
     pub ipam: Ipam,
     /// Whether it has no way out.
     pub internal: bool,
-    /// Always false.
+    /// Whether containers may be attached that no service made.
     pub attachable: bool,
     /// Always false.
     pub ingress: bool,
-    /// Always empty.
+    /// Where its configuration comes from.
     #[serde(deserialize_with = "null_is_default")]
     pub config_from: ConfigReference,
-    /// Always false.
+    /// Whether it is a configuration only.
     pub config_only: bool,
     /// Endpoints by container id; empty in lists.
     #[serde(deserialize_with = "null_is_default")]
@@ -174,13 +174,13 @@ pub struct NetworkCreate {
     pub ipam: Ipam,
     /// Whether it has no way out.
     pub internal: bool,
-    /// Accepted, without effect.
+    /// Whether containers may be attached that no service made: shown, and without effect.
     pub attachable: bool,
     /// Refused when true.
     pub ingress: bool,
-    /// Refused when true.
+    /// Whether it is a configuration only.
     pub config_only: bool,
-    /// Refused when it names a network.
+    /// Network that lends it its configuration.
     #[serde(deserialize_with = "null_is_default")]
     pub config_from: ConfigReference,
     /// Driver options.

@@ -24,7 +24,7 @@ pub enum Network {
     #[command(visible_alias = "list")]
     Ls(NetworkList),
     /// Show networks in full
-    Inspect(InspectNamed),
+    Inspect(NetworkInspect),
     /// Remove networks without containers
     #[command(visible_alias = "remove")]
     Rm {
@@ -35,6 +35,8 @@ pub enum Network {
         #[arg(short, long)]
         force: bool,
     },
+    /// Remove all networks without containers
+    Prune(NetworkPrune),
     /// Attach a container to a further network, at once if it runs
     Connect(NetworkConnect),
     /// Detach a container from a network
@@ -72,6 +74,27 @@ pub struct NetworkCreate {
     /// No way in or out of the network
     #[arg(long)]
     pub internal: bool,
+    /// Let containers be attached by hand; here they always may
+    #[arg(long)]
+    pub attachable: bool,
+    /// Make a configuration only, for other networks
+    #[arg(long)]
+    pub config_only: bool,
+    /// Network whose configuration this one takes
+    #[arg(long, value_name = "NETWORK", default_value = "", hide_default_value = true)]
+    pub config_from: String,
+    /// Scope of the network: local
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub scope: String,
+    /// Make swarm's routing mesh; needs a cluster
+    #[arg(long)]
+    pub ingress: bool,
+    /// What manages its addresses
+    #[arg(long, value_name = "DRIVER", default_value = "default")]
+    pub ipam_driver: String,
+    /// Option of address management, KEY=VALUE
+    #[arg(long = "ipam-opt", value_name = "KEY=VALUE")]
+    pub ipam_options: Vec<KeyValue>,
     /// Option of the driver, KEY=VALUE
     #[arg(short = 'o', long = "opt", value_name = "KEY=VALUE")]
     pub options: Vec<KeyValue>,
@@ -104,8 +127,30 @@ pub struct NetworkList {
     /// What all lists have.
     #[command(flatten)]
     pub list: List,
-    /// Only those that match: name=, id=, driver=, scope=, label=
+    /// Only those that match: name=, id=, driver=, scope=, label=, type=custom, dangling=true
     #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<KeyValue>,
+}
+
+/// `network inspect`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct NetworkInspect {
+    /// What to show. The format `legacy` is what docker showed when networks were new
+    #[command(flatten)]
+    pub named: InspectNamed,
+    /// Show everything that is known
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `network prune`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct NetworkPrune {
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// Only those that match: until=10m, label=, label!=
+    #[arg(long, value_name = "KEY=VALUE")]
     pub filter: Vec<KeyValue>,
 }
 

@@ -46,7 +46,7 @@ fn changes() -> impl Strategy<Value = Change> {
     prop_oneof![
         2 => networks(),
         1 => on().prop_map(Change::RemoveNetwork),
-        1 => Just(Change::PruneNetworks),
+        1 => Just(Change::PruneNetworks(PruneFilter::default())),
         4 => containers(),
         6 => name().prop_map(Change::Start),
         2 => name().prop_map(|name| stop(&name)),
@@ -155,7 +155,7 @@ proptest! {
                 world.ok(&remove(name, true));
             }
         }
-        world.ok(&Change::PruneNetworks);
+        world.ok(&Change::PruneNetworks(PruneFilter::default()));
         let left = Held::count(&world.desired);
         left.matches(&world.desired.indices);
         prop_assert_eq!(world.desired.networks.len(), 1);
