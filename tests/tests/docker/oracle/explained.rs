@@ -1,6 +1,6 @@
 //! Why we do some things otherwise. Each difference belongs to the first reason that it fits.
 
-use super::Difference;
+use super::{Difference, stage::Proxy};
 
 /// Why some questions are answered differently.
 pub struct Reason {
@@ -28,7 +28,7 @@ fn beyond(difference: &Difference) -> bool {
 }
 
 /// All of them.
-pub const REASONS: [Reason; 9] = [
+pub const REASONS: [Reason; 13] = [
     Reason {
         title: "Containers' own addresses are closed to the outside",
         why: "Who knows a route to a container's subnet reaches, by Docker 20.10, every published port at the \
@@ -62,7 +62,12 @@ pub const REASONS: [Reason; 9] = [
         why: "Docker leaves what containers send to published ports to its proxy, by a rule that it makes for networks \
               with masquerade alone. Without it the packet is translated, and then dropped as one from network to \
               network. A published port is there for all networks (MOBY-INC-006), and ours is.",
-        fits: |d| d.cell.from == "m1" && d.docker == "silence" && d.bascule == SEES_CLIENT,
+        fits: |d| {
+            d.proxy == Proxy::On
+                && d.cell.from == "m1"
+                && d.docker == "silence"
+                && d.bascule == SEES_CLIENT
+        },
     },
     Reason {
         title: "IPv6 clients of a container without IPv6",
@@ -95,9 +100,12 @@ pub const REASONS: [Reason; 9] = [
         title: "Processes of the host come from the gateway's address",
         why: "Docker translates the destination of what a process of the host sends to a published port, after the \
               kernel has chosen the source for it. We lead the socket itself to the container: the kernel chooses the \
-              address of the bridge, as for everything that the host says to its containers. By 127.0.0.1 it is the \
-              same with both.",
-        fits: |d| d.cell.from == "host" && published(d) && d.bascule == SEES_GATEWAY,
+              address of the bridge, as for everything that the host says to its containers. By 127.0.0.1, and \
+              without its proxy, Docker has that address, too.",
+        fits: |d| {
+            let answered = d.docker.starts_with("answered; the server sees");
+            d.cell.from == "host" && published(d) && answered && d.bascule == SEES_GATEWAY
+        },
     },
     Reason {
         title: "The host's talk to itself is left alone",
@@ -105,5 +113,47 @@ pub const REASONS: [Reason; 9] = [
               own address is in that subnet, so the host, talking to itself by it, sees another address. Ours touches \
               nothing that does not cross an uplink.",
         fits: |d| d.cell.from == "host" && d.cell.to == "host",
+    },
+    Reason {
+        title: "Published ports are there for other networks",
+        why: "Without the proxy, Docker translates what a container sends to a published port and then drops it as a \
+              packet from network to network. A port is published for everybody (MOBY-INC-006): by us isolation keeps \
+              containers from each other's own addresses, not from what the host offers.",
+        fits: |d| {
+            d.proxy == Proxy::Off
+                && published(d)
+                && d.docker == "silence"
+                && d.bascule == SEES_CLIENT
+        },
+    },
+    Reason {
+        title: "Published ports are there for neighbours without ICC",
+        why: "The same on one network whose containers may not talk to each other. With its proxy Docker lets them use \
+              each other's published ports, and the server sees the gateway, as with us.",
+        fits: |d| {
+            d.proxy == Proxy::Off
+                && published(d)
+                && d.docker == "silence"
+                && d.bascule == SEES_GATEWAY
+                && d.cell.from.starts_with('q')
+        },
+    },
+    Reason {
+        title: "Neighbours come from the gateway's address",
+        why: "Between containers of one network, Docker without its proxy leaves the client's address as it is, which \
+              works while `br_netfilter` shows it the server's answer on the bridge. Ours is told by the gateway's \
+              address where to send the answer, whatever the host's settings; with its proxy Docker does the same.",
+        fits: |d| published(d) && d.docker == SEES_CLIENT && d.bascule == SEES_GATEWAY,
+    },
+    Reason {
+        title: "The host's own [::1] leads to published ports",
+        why: "iptables cannot translate packets to `::1`: they have no way to another interface. We lead the socket, or \
+              carry what it says where it is bound to loopback.",
+        fits: |d| {
+            d.proxy == Proxy::Off
+                && d.cell.family == 6
+                && d.cell.at == "loopback"
+                && d.bascule == SEES_GATEWAY
+        },
     },
 ];

@@ -5,14 +5,33 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use bascule_tests::probe::Means;
 
 use super::{
-    Difference, VERSION,
+    Difference,
     explained::REASONS,
-    stage::{CONTAINERS, NETWORKS},
+    stage::{CONTAINERS, NETWORKS, VERSION},
 };
 
 /// Writes the page, or says which differences have no reason and which reasons no difference.
-pub fn write(asked: usize, differences: Vec<Difference>) -> Result<String, String> {
-    let count = differences.len();
+pub fn write(asked: usize, differences: [Vec<Difference>; 2]) -> Result<String, String> {
+    let [with, without] = differences.each_ref().map(Vec::len);
+    let mut page = head(asked, with);
+    let [with_proxy, without_proxy] = differences;
+    let mut said = BTreeSet::new();
+    let mut faults = String::new();
+    page += &part(with_proxy, &mut said, &mut faults);
+    page += &bare(asked, without);
+    page += &part(without_proxy, &mut said, &mut faults);
+    for reason in REASONS.iter().filter(|reason| !said.contains(reason.title)) {
+        faults += &format!("explained, but no longer so: {}\n", reason.title);
+    }
+    if faults.is_empty() { Ok(page) } else { Err(faults) }
+}
+
+/// What one of the Dockers does otherwise. A reason that has been said before is named only.
+fn part(
+    differences: Vec<Difference>,
+    said: &mut BTreeSet<&'static str>,
+    faults: &mut String,
+) -> String {
     let mut groups: Vec<Vec<Difference>> = REASONS.iter().map(|_| Vec::new()).collect();
     let mut unexplained = Vec::new();
     for difference in differences {
@@ -21,34 +40,39 @@ pub fn write(asked: usize, differences: Vec<Difference>) -> Result<String, Strin
             None => unexplained.push(difference),
         }
     }
-    let mut faults = String::new();
     if !unexplained.is_empty() {
-        faults += "differences that nothing explains:\n";
-        faults += &table(&unexplained);
+        let how = unexplained[0].proxy;
+        *faults += &format!("differences that nothing explains (proxy {how:?}):\n");
+        *faults += &table(&unexplained);
     }
-    for (reason, _) in REASONS.iter().zip(&groups).filter(|(_, group)| group.is_empty()) {
-        faults += &format!("explained, but no longer so: {}\n", reason.title);
+    let mut text = String::new();
+    for (reason, group) in REASONS.iter().zip(&groups).filter(|(_, group)| !group.is_empty()) {
+        let new = said.insert(reason.title);
+        let why = if new { fold(reason.why) } else { "As above.".to_owned() };
+        let _ = write!(text, "\n### {}\n\n{why}\n\n{} questions:\n\n", reason.title, group.len());
+        text += &table(group);
     }
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    let mut page = head(asked, count);
-    for (reason, group) in REASONS.iter().zip(&groups) {
-        let why = fold(reason.why);
-        let _ = write!(page, "\n## {}\n\n{why}\n\n{} questions:\n\n", reason.title, group.len());
-        page += &table(group);
-    }
-    Ok(page)
+    text
+}
+
+/// Opens the part about Docker without its proxy.
+fn bare(asked: usize, different: usize) -> String {
+    let same = asked - different;
+    let text = fold(&format!(
+        "The same world by `dockerd --userland-proxy=false`: iptables alone carries everything. {same} questions have \
+         the same answer as by us; these {different} have not."
+    ));
+    format!("\n## Without Docker's proxy\n\n{text}\n")
 }
 
 fn head(asked: usize, different: usize) -> String {
     let same = asked - different;
     let mut page = fold(&format!(
         "What Docker {VERSION}'s bridge networks do to packets, and what ours do otherwise. `cargo xtask test docker` \
-         builds one world twice, by a real `dockerd --experimental --ip6tables --ipv6` with its iptables rules and its \
-         proxy, and by `bascule agent --ipv6`, asks {asked} questions in both, and compares who is answered, which \
-         address the server sees, and which one the answer comes from. {same} have the same answer; the other \
-         {different} are below, all of them, each under its reason. The test writes this page \
+         builds one world three times, by a real `dockerd --experimental --ip6tables --ipv6` with its iptables rules \
+         and its proxy, by the same without the proxy, and by `bascule agent --ipv6`, asks {asked} questions in each, \
+         and compares who is answered, which address the server sees, and which one the answer comes from. All that \
+         have another answer are below, each under its reason. The test writes this page \
          (`BASCULE_TEST_RECORD=1`) and fails when it is no longer true: when a difference is new, and when one is gone."
     ));
     page.insert_str(0, "# The oracle\n\n");
@@ -73,6 +97,10 @@ fn head(asked: usize, different: usize) -> String {
              TCP connection with\n4,000 bytes each way, a datagram or a ping of 56 bytes or of 4,000 (fragments), by \
              every address that the host has for the\nasker. `silence` is silence on the server's side as well, \
              unless something else is said.\n";
+    let _ = write!(
+        page,
+        "\n## Docker as it comes\n\n{same} questions have the same answer by both; these {different} have not.\n"
+    );
     page
 }
 
@@ -100,7 +128,7 @@ type Row = ([BTreeSet<String>; 5], [String; 2]);
 fn table(differences: &[Difference]) -> String {
     let mut rows: Vec<Row> = differences
         .iter()
-        .map(|Difference { cell, docker, bascule }| {
+        .map(|Difference { cell, docker, bascule, .. }| {
             let by = match cell.by {
                 Means::Tcp => "tcp".to_owned(),
                 by => by.to_string(),

@@ -116,6 +116,18 @@ pub fn gateways(network: &str) -> (IpAddr, Option<IpAddr>) {
     (first(&v4), v6.as_deref().map(first))
 }
 
+/// The engine that the page is about.
+pub const VERSION: &str = "20.10";
+
+/// Whether Docker may use its proxy beside its rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// As it does by default.
+    On,
+    /// `--userland-proxy=false`.
+    Off,
+}
+
 /// Who carries the packets.
 pub enum Engine {
     Docker(Dockerd),
@@ -123,10 +135,18 @@ pub enum Engine {
 }
 
 impl Engine {
-    pub fn docker(net: &Topology, check: fn(&Dockerd)) -> Self {
-        let args = ["--experimental", "--ip6tables", "--ipv6", "--fixed-cidr-v6", FIXED6];
+    pub fn docker(net: &Topology, proxy: Proxy) -> Self {
+        let mut args = vec!["--experimental", "--ip6tables", "--ipv6", "--fixed-cidr-v6", FIXED6];
+        if proxy == Proxy::Off {
+            args.push("--userland-proxy=false");
+        }
         let docker = Dockerd::start(&net.host, &args);
-        check(&docker);
+        let version = docker.version();
+        assert!(
+            version.starts_with(VERSION),
+            "docs/oracle.md is about Docker {VERSION}, and this is {version}: the page can be verified with Debian \
+             12's docker.io"
+        );
         Self::Docker(docker)
     }
 
