@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use super::{proto, route::ApiVersion};
+use super::{bounds, proto, route::ApiVersion};
 use crate::{
     model::{MacAddress, Sandbox, keys},
     state::{Change, ContainerSpec, EndpointSpec, Kind, NetworkSpec, Rejected, SubnetSpec},
@@ -15,6 +15,7 @@ pub(super) fn network_create(
     mut request: proto::NetworkCreate,
     version: ApiVersion,
 ) -> Result<Change> {
+    bounds::network(&request)?;
     if version < ApiVersion(1, 48) {
         request.enable_ipv4 = None;
     }
@@ -103,6 +104,7 @@ fn switch(options: &proto::Map, key: &str) -> Result<Option<bool>> {
 
 pub(super) fn connect(network: String, request: proto::NetworkConnect) -> Result<Change> {
     let settings = request.endpoint_config;
+    bounds::endpoint(&settings)?;
     let addresses = settings.ipam_config.unwrap_or_default();
     let ip = optional(&addresses.ipv4_address, "invalid endpoint settings:\ninvalid IPv4 address")?;
     let ip6 =
@@ -130,6 +132,7 @@ pub(super) fn disconnect(network: String, request: proto::NetworkDisconnect) -> 
 }
 
 pub(super) fn container_create(request: proto::ContainerCreate) -> Result<Change> {
+    bounds::container(&request)?;
     let endpoint = |network: proto::ContainerNetwork| -> Result<_> {
         let spec = EndpointSpec {
             ip: network.ip,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    containers, convert, engine, events, networks, policy, proto, reply::Reply, request::Request,
-    route::Route, status, why,
+    containers, convert, engine, events, networks, openapi, policy, proto, reply::Reply,
+    request::Request, route::Route, status, why,
 };
 use crate::{
     kernel::bpf::Tables,
@@ -58,6 +58,7 @@ pub(super) async fn answer(
         Route::Version => Reply::json(200, &engine::version(context)),
         Route::Info => Reply::json(200, &engine::info(context, request)),
         Route::Events => events::events(context, request),
+        Route::OpenApi => Ok(Reply::Json(200, openapi::document())),
         Route::Status => Reply::json(200, &status::status(context)),
         Route::Networks => networks::list(context, request),
         Route::Network => networks::inspect(context, request),

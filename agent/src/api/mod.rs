@@ -4,6 +4,7 @@
 //! `socket` says who may come in, [`server`] is the transport with its rules, `route` says which request is
 //! meant, `handlers` answer it.
 
+mod bounds;
 pub mod client;
 mod containers;
 mod convert;
@@ -11,7 +12,9 @@ mod engine;
 mod events;
 mod filters;
 mod handlers;
+mod json;
 mod networks;
+mod openapi;
 pub mod paths;
 pub mod policy;
 pub mod proto;
@@ -21,5 +24,7 @@ mod route;
 pub mod server;
 mod socket;
 mod status;
+#[cfg(test)]
+mod tests;
 mod view;
 pub mod why;

@@ -34,6 +34,8 @@ pub const POLICY_DENY: &str = "/bascule/v1/policy/deny";
 pub const WHY: &str = "/bascule/v1/why";
 /// `GET`: [`super::proto::Status`].
 pub const STATUS: &str = "/bascule/v1/status";
+/// `GET`: a description of what begins with `/bascule/v1`, in OpenAPI 3.1.
+pub const OPENAPI: &str = "/bascule/v1/openapi.json";
 
 /// Returns the path of a network: `GET` [`super::proto::Network`], `DELETE`.
 pub fn network(reference: &str) -> String {

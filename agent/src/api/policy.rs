@@ -1,5 +1,6 @@
 //! The deny list over the socket: what crosses it, and what each request does.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{handlers::Context, reply::Reply, request::Request};
@@ -9,7 +10,7 @@ use crate::{
 };
 
 /// A prefix on the deny list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Denial {
     /// The prefix: `198.51.100.0/24`.
@@ -25,7 +26,7 @@ pub struct Denial {
 }
 
 /// What to put on the deny list: all of it or nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Deny {
     /// Prefixes, or addresses.
@@ -37,7 +38,7 @@ pub struct Deny {
 }
 
 /// What to take off the deny list: all of it or nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Undeny {
     /// Prefixes, or addresses.

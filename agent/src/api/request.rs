@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::route::ApiVersion;
+use super::{json, route::ApiVersion};
 use crate::state::Rejected;
 
 /// Who asks.
@@ -51,14 +51,22 @@ pub(super) struct Request {
 impl Request {
     /// Reads the body.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Rejected> {
-        let mut stream = serde_json::Deserializer::from_slice(&self.body);
+        let body = std::str::from_utf8(&self.body)
+            .map_err(|_| Rejected::invalid("invalid JSON: the request body is not UTF-8"))?;
+        let mut stream = serde_json::Deserializer::from_str(body);
         let value = T::deserialize(&mut stream).map_err(|error| {
             match error.is_eof() && self.body.is_empty() {
                 true => Rejected::invalid("a request body is needed"),
-                false => Rejected::invalid(format!("invalid JSON: {error}")),
+                false => {
+                    Rejected::invalid(format!("invalid JSON: {}", json::fault(&self.body, &error)))
+                }
             }
         })?;
         stream.end().map_err(|_| Rejected::invalid("unexpected content after JSON"))?;
+        // The reader would take a list for an object's values in order.
+        if body.trim_start().starts_with('[') {
+            return Err(Rejected::invalid("invalid JSON: an object is needed, not a list"));
+        }
         Ok(value)
     }
 

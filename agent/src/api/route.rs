@@ -29,6 +29,7 @@ pub(super) enum Route {
     Undeny,
     Why,
     Status,
+    OpenApi,
 }
 
 /// A row of the table.
@@ -73,6 +74,7 @@ pub(super) const TABLE: &[Row] = &[
     row(Route::Undeny, "DELETE", paths::POLICY_DENY),
     row(Route::Why, "POST", paths::WHY),
     row(Route::Status, "GET", paths::STATUS),
+    row(Route::OpenApi, "GET", paths::OPENAPI),
 ];
 
 /// A request that is known.

@@ -20,7 +20,11 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
-use tokio::net::UnixStream;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::UnixStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_io_timeout::TimeoutStream;
 
 use super::{
@@ -50,6 +54,9 @@ const WRITE: Duration = Duration::from_secs(30);
 const HEADERS: usize = 64;
 /// Longest head of a request.
 const HEAD: usize = 64 << 10;
+/// Connections at once that are told that there is no room, and how long that may take.
+const HALLWAY: usize = 64;
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long to wait where no connection can be taken, for want of descriptors.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -67,6 +74,7 @@ pub async fn serve(
 ) {
     let server = Arc::new(Server { context, metrics });
     let (seats, graceful) = (Seats::default(), GracefulShutdown::new());
+    let hallway = Arc::new(Semaphore::new(HALLWAY));
     let mut stop = pin::pin!(stop);
     loop {
         let stream = tokio::select! {
@@ -82,7 +90,9 @@ pub async fn serve(
         };
         let (peer, admitted) = socket.door.admit(&stream);
         let Some(seat) = seats.take(peer.uid) else {
-            turn_away(&stream, peer);
+            if let Ok(seat) = Arc::clone(&hallway).try_acquire_owned() {
+                tokio::spawn(turn_away(stream, peer, seat));
+            }
             continue;
         };
         let server = Arc::clone(&server);
@@ -107,8 +117,8 @@ pub async fn serve(
     graceful.shutdown().await;
 }
 
-/// Says that there are too many connections, without waiting for anything.
-fn turn_away(stream: &UnixStream, peer: Peer) {
+/// Says that there are too many connections, and gives the client a moment to hear it.
+async fn turn_away(mut stream: UnixStream, peer: Peer, _seat: OwnedSemaphorePermit) {
     tracing::warn!(uid = peer.uid, "too many connections to the API; one was turned away");
     let body =
         "{\"message\":\"too many connections to the agent; close some, or try again later\"}\n";
@@ -116,8 +126,14 @@ fn turn_away(stream: &UnixStream, peer: Peer) {
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    // Nothing was sent on it yet, so there is room; who has gone already needs no answer.
-    let _ = stream.try_write(answer.as_bytes());
+    let said = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Who is still sending when the connection is closed may never read the answer.
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    // Who has gone already needs no answer.
+    let _ = tokio::time::timeout(FAREWELL, said).await;
 }
 
 async fn handle(

@@ -14,13 +14,14 @@ mod walk;
 use std::sync::Arc;
 
 use bascule_common::abi::{DropReason, Ip4, Ip6};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::{host::Host, notes::Notes, tables::Live, walk::Walker};
 use crate::{kernel::bpf, model::Desired, state::Rejected, telemetry::Names};
 
 /// Who would send what to whom.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Question {
     /// A container, `outside`, `host`, or an address of one of them.
@@ -36,7 +37,7 @@ pub struct Question {
 }
 
 /// One thing that was looked up.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Step {
     /// What was looked at: `endpoint`, `conntrack`, `route` and so on.
@@ -46,7 +47,7 @@ pub struct Step {
 }
 
 /// One walk.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Part {
     /// `request` or `answer`.
@@ -68,7 +69,7 @@ pub struct Part {
 }
 
 /// What would become of the packet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Answer {
     /// Who sends.

@@ -1,8 +1,11 @@
 //! The agent's socket as others see it: Docker's own client, a library that speaks Docker's API, and
 //! those who mean ill.
 
+mod bad;
+mod described;
 mod docker;
 mod events;
+mod rights;
 
 use std::process::Command;
 

@@ -147,6 +147,7 @@ impl Stage {
             .current_dir(&self.dir)
             .env("PATH", path)
             .env("BASCULE_RUN_DIR", self.sub("run"))
+            .env("DOCKER_HOST", format!("unix://{}/bascule.sock", self.sub("run").display()))
             .env("BASCULE_STATE_DIR", self.sub("state"))
             .env("BASCULE_BPFFS", self.sub("bpf"))
             .env("BASCULE_CGROUP", &self.cgroup);

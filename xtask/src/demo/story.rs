@@ -40,6 +40,7 @@ pub fn tell(show: &mut Show, stage: &Stage) -> Result<()> {
     teller.published()?;
     teller.masquerade()?;
     teller.no_rules()?;
+    teller.docker()?;
     teller.killed()?;
     teller.counters()
 }
@@ -219,6 +220,32 @@ impl Teller<'_> {
             let empty = answer.fine && answer.text.trim().is_empty();
             self.show.check(empty, &format!("`{line}` prints nothing"));
         }
+        Ok(())
+    }
+
+    fn docker(&mut self) -> Result<()> {
+        ui::step("Docker's own client, talking to the agent");
+        self.show.prompt("host", "export DOCKER_HOST=unix://$BASCULE_RUN_DIR/bascule.sock");
+        self.must("host", "docker network create --subnet 10.77.0.0/24 gold")?;
+        self.must("host", "docker network connect gold c1")?;
+        let list = self.must("host", "docker network ls")?;
+        let names = ["bridge", "host", "none", "blue", "green", "gold"];
+        self.show.check(names.iter().all(|name| list.contains(name)), "it lists the networks");
+        let list = self.must("host", "docker ps")?;
+        self.show.check(list.contains("0.0.0.0:8080->80/tcp"), "and containers with their ports");
+        let port = self.must("host", "docker port web")?;
+        self.show.check(port.contains("80/tcp -> 0.0.0.0:8080"), "one by one, too");
+        let line = "docker network inspect -f '{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}' gold";
+        let inspected = self.must("host", line)?;
+        self.show.check(inspected.contains("c1 10.77.0.2/24"), "it says who is on a network");
+        self.must("host", "docker network disconnect gold c1")?;
+        self.must("host", "docker network rm gold")?;
+        let line = "docker events --since 10m --until $(date +%s.%N) --filter network=gold";
+        let told = self.must("host", line)?;
+        let story = ["network create", "network connect", "network disconnect", "network destroy"];
+        let mut lines = told.lines();
+        let in_order = story.iter().all(|word| lines.any(|line| line.contains(word)));
+        self.show.check(in_order, "and it hears what has happened, in order");
         Ok(())
     }
 

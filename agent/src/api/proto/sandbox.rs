@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Map;
 
 /// Body of `POST /bascule/v1/containers`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct ContainerCreate {
     /// Its name; empty chooses one.
@@ -41,7 +42,7 @@ pub struct ContainerCreate {
 }
 
 /// A network in [`ContainerCreate`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 pub struct ContainerNetwork {
     /// Name or id.
@@ -66,7 +67,7 @@ pub struct ContainerNetwork {
 }
 
 /// Reply of `POST /bascule/v1/containers`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ContainerCreated {
     /// The new container's id.
@@ -78,7 +79,7 @@ pub struct ContainerCreated {
 }
 
 /// Reply of `POST /bascule/v1/containers/{id}/start`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ContainerStarted {
     /// The container's id.
@@ -97,7 +98,7 @@ pub struct ContainerStarted {
 }
 
 /// An attachment in [`ContainerStarted`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct StartedEndpoint {
     /// Name of the network.
@@ -117,7 +118,7 @@ pub struct StartedEndpoint {
 }
 
 /// Body of `POST /bascule/v1/containers/{id}/process`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ProcessStarted {
     /// The process that was executed in the sandbox.
@@ -125,7 +126,7 @@ pub struct ProcessStarted {
 }
 
 /// Body of `POST /bascule/v1/containers/{id}/stop`; may be missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ContainerStop {
     /// Exit code of the command, where the client knows it.
@@ -133,7 +134,9 @@ pub struct ContainerStop {
 }
 
 /// A published range of ports, an entry of `GET /bascule/v1/containers/{id}/ports`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PublishedPort {
     /// First port in the container.
