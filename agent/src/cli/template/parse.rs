@@ -47,7 +47,7 @@ pub(super) enum Base {
 #[derive(PartialEq)]
 enum End {
     Template,
-    End,
+    Closed,
     Else(Vec<Token>),
 }
 
@@ -56,7 +56,7 @@ pub(super) fn parse(pieces: Vec<Piece>) -> Result<Vec<Node>, String> {
     let mut pieces = pieces.into_iter();
     match block(&mut pieces)? {
         (nodes, End::Template) => Ok(nodes),
-        (_, End::End) => Err("unexpected {{end}}".to_owned()),
+        (_, End::Closed) => Err("unexpected {{end}}".to_owned()),
         (_, End::Else(_)) => Err("unexpected {{else}}".to_owned()),
     }
 }
@@ -77,7 +77,7 @@ fn block(pieces: &mut impl Iterator<Item = Piece>) -> Result<(Vec<Node>, End), S
         };
         let rest = || tokens[1..].to_vec();
         match keyword.as_str() {
-            "end" => return Ok((nodes, End::End)),
+            "end" => return Ok((nodes, End::Closed)),
             "else" => return Ok((nodes, End::Else(rest()))),
             "break" => nodes.push(Node::Break),
             "continue" => nodes.push(Node::Continue),
@@ -103,10 +103,10 @@ fn branch(
     let (body, end) = block(pieces)?;
     let otherwise = match end {
         End::Template => return Err("unexpected EOF: an {{end}} is missing".to_owned()),
-        End::End => Vec::new(),
+        End::Closed => Vec::new(),
         End::Else(tokens) => match tokens.split_first() {
             None => match block(pieces)? {
-                (otherwise, End::End) => otherwise,
+                (otherwise, End::Closed) => otherwise,
                 _ => return Err("expected {{end}} after {{else}}".to_owned()),
             },
             // What follows `else if` ends with the same `end`.
