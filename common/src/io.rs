@@ -118,6 +118,8 @@ pub trait Tables<A: Family> {
     fn served(&self, key: &ServedKey) -> u32;
     /// Whether an interface may address the containers of a network directly.
     fn trusted(&self, key: &TrustKey) -> bool;
+    /// The network that this device stands for, if nothing but the programs is between its containers.
+    fn stands_for(&self, ifindex: u32) -> Option<u32>;
     /// Whether one more ICMP error may be sent now.
     fn may_answer(&self) -> bool;
     /// A rule.

@@ -1,7 +1,7 @@
 //! From the end of a walk to what the kernel wants, with the count and the event of a drop.
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh as NextHop},
+    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh as NextHop},
     helpers::generated as bpf,
 };
 use bascule_common::{
@@ -72,6 +72,13 @@ pub fn code<A: Helped, const NETWORK: u32>(skb: &mut Skb<NETWORK>, end: Outcome)
         Kind::Leave => leave::<A>(verdict.ifindex, verdict.next_hop),
         // SAFETY: no pointers; out of the interface, not into it.
         Kind::Back => return unsafe { bpf::bpf_redirect(skb.interface(), 0) as i32 },
+        // SAFETY: no pointers; out of the interface.
+        Kind::Send => return unsafe { bpf::bpf_redirect(verdict.ifindex, 0) as i32 },
+        // SAFETY: no pointers; into the interface.
+        Kind::Host => {
+            let ingress = u64::from(BPF_F_INGRESS);
+            return unsafe { bpf::bpf_redirect(verdict.ifindex, ingress) as i32 };
+        }
         Kind::First => return Code::FIRST.0,
         Kind::Error => return Code::ERROR.0,
         Kind::Stale => return Code::STALE.0,

@@ -40,10 +40,22 @@ mod programs {
     #[classifier]
     pub fn from_container(ctx: TcContext) -> i32 {
         let skb: *mut __sk_buff = ctx.as_ptr().cast();
-        match Skb::<L3>::new(skb).protocol() {
+        let end = match Skb::<L3>::new(skb).protocol() {
             ethertype::IPV4 => parts::from_container4(skb),
             ethertype::IPV6 => parts::from_container6(skb),
             _ => parts::from_container_other(skb),
+        };
+        if end == TC_ACT_UNSPEC { parts::handed(skb) } else { end }
+    }
+
+    /// What the host sends to a network without a bridge: egress of the device that holds the gateway's addresses.
+    #[classifier]
+    pub fn to_bridge(ctx: TcContext) -> i32 {
+        let skb: *mut __sk_buff = ctx.as_ptr().cast();
+        match Skb::<L3>::new(skb).protocol() {
+            ethertype::IPV4 => parts::to_bridge4(skb),
+            ethertype::IPV6 => parts::to_bridge6(skb),
+            _ => parts::to_bridge_other(skb),
         }
     }
 

@@ -49,6 +49,8 @@ pub static SERVED: LpmTrie<ServedKey, u64, 262_144> = LpmTrie::new();
 #[btf_map]
 pub static TRUSTED: HashMap<TrustKey, u64, 4_096, SPARSE> = HashMap::new();
 #[btf_map]
+pub static BRIDGES: HashMap<u32, u64, { map::NETWORKS_LEN as usize }, SPARSE> = HashMap::new();
+#[btf_map]
 pub static UPLINKS: HashMap<u32, Uplink, 4_096, SPARSE> = HashMap::new();
 #[btf_map]
 pub static LINKS: HashMap<LinkKey, u64, 65_536, SPARSE> = HashMap::new();

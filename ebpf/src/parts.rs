@@ -8,7 +8,7 @@ use bascule_common::{
     abi::{Direction, DropReason, Ip4, Ip6},
     datapath::{
         End as _, Verdict, conntrack, deny, family, from_container, from_uplink, in_parts, rewrite,
-        to_container, to_uplink, v6,
+        to_container, to_uplink, unbridged, v6,
     },
     wire::L3,
 };
@@ -47,6 +47,9 @@ parts! {
     bare_refresh4<Ip4, 0>(skb, host) conntrack::refresh::<Ip4, _, _, _>(skb, &Maps, host);
     bare_refresh6<Ip6, 0>(skb, host) conntrack::refresh::<Ip6, _, _, _>(skb, &Maps, host);
     container_other<Ip4, L3>(skb, _host) from_container::other(skb, &Maps);
+    container_handed<Ip4, L3>(skb, _host) unbridged::handed(skb, &Maps);
+    led4<Ip4, L3>(skb, _host) unbridged::led::<Ip4, _, _>(skb, &Maps);
+    led6<Ip6, L3>(skb, _host) unbridged::led::<Ip6, _, _>(skb, &Maps);
     received4<Ip4, L3>(skb, _host) to_container::judged::<Ip4, _, _>(skb, &Maps);
     received6<Ip6, L3>(skb, _host) to_container::judged::<Ip6, _, _>(skb, &Maps);
     received_other<Ip4, L3>(skb, _host) to_container::other(skb, &Maps);
@@ -158,6 +161,12 @@ walks! {
     from_container6<L3, Out>: container_known6 refresh6 container_first6 container_error6, container_answer6, clamp6;
     /// Anything else from a container.
     from_container_other<L3, Out>: container_other, , ;
+    /// What a container's walk left to the kernel.
+    handed<L3, Out>: container_handed, , ;
+    /// IPv4 from the host to a network without a bridge.
+    to_bridge4<L3, In>: led4, , ;
+    /// IPv6 from the host to a network without a bridge.
+    to_bridge6<L3, In>: led6, , ;
     /// IPv4 from the kernel to a container.
     to_container4<L3, In>: received4, , ;
     /// IPv6 from the kernel to a container.
@@ -180,6 +189,12 @@ walks! {
     to_bare_uplink4<0, Out>: leaving_bare_known4 bare_refresh4 leaving_bare_first4 leaving_bare_error4, , ;
     /// IPv6 to the outside, without an Ethernet header.
     to_bare_uplink6<0, Out>: leaving_bare_known6 bare_refresh6 leaving_bare_first6 leaving_bare_error6, , ;
+}
+
+/// Anything else from the host to a network without a bridge: nobody there asks for it.
+#[inline(always)]
+pub fn to_bridge_other(context: *mut __sk_buff) -> i32 {
+    refuse(&Skb::<L3>::new(context), Direction::In, DropReason::L2Proto)
 }
 
 /// Drops what the deny list names, on an uplink without XDP; none: it does not.

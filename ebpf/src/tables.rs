@@ -248,6 +248,12 @@ impl<A: Stored> Tables<A> for Maps {
     }
 
     #[inline(always)]
+    fn stands_for(&self, ifindex: u32) -> Option<u32> {
+        // SAFETY: see above.
+        unsafe { maps::BRIDGES.get(ifindex) }.map(|index| *index as u32)
+    }
+
+    #[inline(always)]
     fn may_answer(&self) -> bool {
         take_token(&maps::ANSWER_TOKENS, ANSWERS)
     }

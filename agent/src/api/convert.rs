@@ -38,11 +38,6 @@ pub(super) fn network_create(
     if request.ingress {
         return Err(Rejected::forbidden("Ingress network can only be global scope network"));
     }
-    if request.options.get(keys::L2).is_some_and(|l2| l2 == "bpf") {
-        return Err(Rejected::invalid(
-            "networks without a bridge between their containers cannot be made yet",
-        ));
-    }
     let ipv4 = request
         .enable_ipv4
         .map_or_else(|| switch(&request.options, keys::IPV4), |on| Ok(Some(on)))?;

@@ -55,6 +55,11 @@ pub enum Action {
         /// The MTU.
         mtu: u32,
     },
+    /// Have the host take every neighbour behind an interface of ours for found.
+    StopAsking {
+        /// Its index.
+        index: u32,
+    },
     /// Give a bridge of ours an address.
     AddAddress {
         /// Its index.
@@ -174,6 +179,8 @@ pub enum Entry {
     Local(Ip4, Option<Local>),
     /// Of `LOCALS6`.
     Local6(Ip6, Option<Local>),
+    /// Of `BRIDGES`.
+    Bridge(u32, Option<u64>),
     /// Of `TRUSTED`.
     Trusted(TrustKey, Option<u64>),
     /// Of `UPLINKS`.
@@ -230,6 +237,7 @@ impl Action {
             Self::SetUp { .. } => "set_up",
             Self::SetMac { .. } => "set_mac",
             Self::SetMtu { .. } => "set_mtu",
+            Self::StopAsking { .. } => "stop_asking",
             Self::AddAddress { .. } => "add_address",
             Self::DeleteAddress { .. } => "delete_address",
             Self::Enslave { .. } => "enslave",
@@ -260,6 +268,7 @@ impl Entry {
             Self::Network(..) => "map_networks",
             Self::Subnet(..) | Self::Subnet6(..) => "map_subnets",
             Self::Local(..) | Self::Local6(..) => "map_locals",
+            Self::Bridge(..) => "map_bridges",
             Self::Trusted(..) => "map_trusted",
             Self::Uplink(..) => "map_uplinks",
             Self::Endpoint(..) => "map_endpoints",
@@ -283,6 +292,7 @@ impl Entry {
             Self::Subnet6(_, value) => value.is_none(),
             Self::Local(_, value) => value.is_none(),
             Self::Local6(_, value) => value.is_none(),
+            Self::Bridge(_, value) => value.is_none(),
             Self::Trusted(_, value) => value.is_none(),
             Self::Neighbour6(_, value) => value.is_none(),
             Self::Served(_, value) => value.is_none(),

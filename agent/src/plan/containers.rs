@@ -179,7 +179,8 @@ fn of_link(address: IpAddr) -> Option<IpNetwork> {
     IpNetwork::new(address, if address.is_ipv4() { 16 } else { 64 }).ok()
 }
 
-/// Plans the forwarding entries and neighbours of our bridges: the host reaches containers without asking.
+/// Plans the forwarding entries and neighbours of our bridges: the host reaches containers without asking. Where there
+/// is no bridge, it asks for none.
 fn neighbours(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
     let (mut fdb, mut neighbours) = (BTreeMap::new(), BTreeMap::new());
     let View { bridges, veths, .. } = observed;
@@ -196,7 +197,9 @@ fn neighbours(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
             }
             let link_local =
                 endpoint.ip6.map(|_| IpAddr::from(Ipv6Addr::from(Ip6::link_local(&mac))));
-            for ip in endpoint.addresses().chain(link_local) {
+            let unbridged = desired.networks.get(&network).is_some_and(Network::without_bridge);
+            let known = endpoint.addresses().chain(link_local).filter(|_| !unbridged);
+            for ip in known {
                 neighbours.insert(Neighbour { link, ip, mac }, subject);
             }
         }

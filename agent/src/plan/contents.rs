@@ -37,6 +37,8 @@ pub struct Contents {
     pub locals6: BTreeMap<Ip6, Local>,
     /// `TRUSTED`.
     pub trusted: BTreeMap<TrustKey, u64>,
+    /// `BRIDGES`.
+    pub bridges: BTreeMap<u32, u64>,
     /// `UPLINKS`.
     pub uplinks: BTreeMap<u32, Uplink>,
     /// `ENDPOINTS` and `ENDPOINTS_HI`.
@@ -109,6 +111,9 @@ impl Contents {
             masquerade6: options.host_ipv6.map_or(Ip6::UNSPECIFIED, Into::into),
         };
         self.networks.insert(network.index, value);
+        if network.without_bridge() {
+            self.bridges.insert(bridge, network.index.into());
+        }
         let subnet = Subnet { network: network.index, flags: 0 };
         for pool in network.pools() {
             match pool.subnet {
@@ -258,6 +263,7 @@ impl Contents {
         step(&self.neighbours6, &wanted.neighbours6, Entry::Neighbour6, &mut entries);
         step(&self.links, &wanted.links, Entry::Link, &mut entries);
         step(&self.rules, &wanted.rules, Entry::Rule, &mut entries);
+        step(&self.bridges, &wanted.bridges, Entry::Bridge, &mut entries);
         step(&self.trusted, &wanted.trusted, Entry::Trusted, &mut entries);
         step(&self.served, &wanted.served, Entry::Served, &mut entries);
         step(&self.ports, &wanted.ports, Entry::Port, &mut entries);
@@ -282,6 +288,7 @@ impl Contents {
             Entry::Neighbour6(key, value) => put(&mut self.neighbours6, *key, *value),
             Entry::Link(key, value) => put(&mut self.links, *key, *value),
             Entry::Rule(key, value) => put(&mut self.rules, *key, *value),
+            Entry::Bridge(key, value) => put(&mut self.bridges, *key, *value),
             Entry::Trusted(key, value) => put(&mut self.trusted, *key, *value),
             Entry::Served(key, value) => put(&mut self.served, *key, *value),
             Entry::Port(key, value) => put(&mut self.ports, *key, *value),

@@ -53,7 +53,7 @@ pub fn diff(desired: &Desired, observed: &Observed, settings: &Settings) -> Vec<
         |entry: Entry| Planned { subject: subjects.of_entry(&entry), action: Action::Map(entry) };
     plan.extend(observed.contents.towards(&wanted).into_iter().map(entry));
     host::networks(desired, view, &mut plan);
-    host::hooks(view, settings, &mut plan);
+    host::hooks(desired, view, settings, &mut plan);
     deny::programs(desired, view, settings, &mut plan);
     containers::containers(desired, view, &mut plan);
     order::sorted(plan)
@@ -111,6 +111,7 @@ impl Subjects {
             Entry::Subnet(_, Some(value)) | Entry::Subnet6(_, Some(value)) => {
                 network(value.network)
             }
+            Entry::Bridge(_, Some(index)) => network(u32::try_from(*index).unwrap_or_default()),
             Entry::Trusted(key, Some(_)) => network(key.network),
             Entry::Denied(..) | Entry::DenyLate(..) => Subject::DenyList,
             _ => Subject::Host,

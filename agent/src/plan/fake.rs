@@ -27,6 +27,7 @@ fn foreign(index: u32, name: &str) -> Link {
         up: true,
         loopback: name == "lo",
         ethernet: true,
+        asks: true,
         mtu: 1500,
         mac: [0, 1, 2, 3, 4, index as u8],
         master: None,
@@ -96,6 +97,7 @@ impl Fake {
             Action::SetUp { index, .. } => self.link(*index).up = true,
             Action::SetMac { index, mac } => self.link(*index).mac = *mac,
             Action::SetMtu { index, mtu } => self.link(*index).mtu = *mtu,
+            Action::StopAsking { index } => self.link(*index).asks = false,
             Action::AddAddress { index, address, .. } => {
                 self.link(*index);
                 self.seen.addresses.push(Address { link: *index, address: *address });

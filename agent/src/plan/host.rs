@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
 };
 
 use bascule_common::abi::{Ip4, Ip6, Local, Uplink, names::program, service};
@@ -92,21 +92,40 @@ pub(super) fn networks(desired: &Desired, observed: &View, plan: &mut Vec<Planne
     // A bridge that is brought is used as it is.
     for network in desired.networks.values().filter(|n| !n.brought) {
         let subject = Subject::Network(network.id);
-        let mut push = |action| plan.push(Planned { subject, action });
         match observed.bridges.get(&network.id).and_then(|index| observed.links.get(index)) {
-            Some(link) => bridge(network, link, observed, &mut push),
-            None => push(Action::CreateBridge {
-                network: network.id,
-                name: network.bridge.clone(),
-                mac: network.gateway_mac().octets(),
-                mtu: network.mtu.into(),
-            }),
+            Some(link) => bridge(network, link, observed, plan),
+            None => {
+                let action = Action::CreateBridge {
+                    network: network.id,
+                    name: network.bridge.clone(),
+                    mac: network.gateway_mac().octets(),
+                    mtu: network.mtu.into(),
+                };
+                plan.push(Planned { subject, action });
+            }
         }
     }
 }
 
-fn bridge(network: &Network, link: &Link, observed: &Observed, push: &mut impl FnMut(Action)) {
-    let index = link.index;
+/// The address of the link, of a device that Linux gives none: without ports it has no carrier. All else works without
+/// one. The routes of its subnets are there, and with nobody to ask there are no duplicates to be looked for.
+fn link_local(network: &Network, others: &[IpNetwork]) -> Option<IpNetwork> {
+    let has_ipv6 = others.iter().any(IpNetwork::is_ipv6);
+    let address = Ipv6Addr::from(Ip6::link_local(&network.gateway_mac().octets()));
+    let address = IpNetwork::new(address.into(), 64).ok()?;
+    (network.without_bridge() && has_ipv6 && !others.contains(&address)).then_some(address)
+}
+
+fn bridge(network: &Network, link: &Link, observed: &Observed, plan: &mut Vec<Planned>) {
+    let (index, subject) = (link.index, Subject::Network(network.id));
+    if network.without_bridge() {
+        let hook = Hook { ifindex: index, side: Side::Egress };
+        attach(observed, hook, program::TO_BRIDGE, subject, plan);
+    }
+    let mut push = |action| plan.push(Planned { subject, action });
+    if network.without_bridge() && link.asks {
+        push(Action::StopAsking { index });
+    }
     let mac = network.gateway_mac().octets();
     if link.mac != mac {
         push(Action::SetMac { index, mac });
@@ -114,7 +133,8 @@ fn bridge(network: &Network, link: &Link, observed: &Observed, push: &mut impl F
     if link.mtu != u32::from(network.mtu) {
         push(Action::SetMtu { index, mtu: network.mtu.into() });
     }
-    let wanted = network.on_bridge();
+    let mut wanted = network.on_bridge();
+    wanted.extend(link_local(network, &wanted));
     let found = || observed.addresses.iter().filter(|a| a.link == index).map(|a| a.address);
     // Further addresses may be the operator's; only one that is in the way of a gateway's goes.
     let in_the_way =
@@ -131,7 +151,12 @@ fn bridge(network: &Network, link: &Link, observed: &Observed, push: &mut impl F
 }
 
 /// Plans the programs of uplinks, and their removal where an interface leads out no more.
-pub(super) fn hooks(observed: &Observed, settings: &Settings, plan: &mut Vec<Planned>) {
+pub(super) fn hooks(
+    desired: &Desired,
+    observed: &Observed,
+    settings: &Settings,
+    plan: &mut Vec<Planned>,
+) {
     let subject = Subject::Host;
     for link in uplinks(observed, settings) {
         let (from, to) = if link.ethernet {
@@ -147,7 +172,9 @@ pub(super) fn hooks(observed: &Observed, settings: &Settings, plan: &mut Vec<Pla
     let wanted = |hook: &Hook| {
         let link = observed.links.get(&hook.ifindex);
         let ours = link.is_some_and(|l| matches!(l.owner, Owner::Endpoint(_) | Owner::HalfMade));
-        ours || leading_out.contains(&hook.ifindex)
+        let network = link.and_then(|l| desired.networks.get(&l.owner.network()?));
+        let stands_for = network.is_some_and(|n| n.without_bridge() && hook.side == Side::Egress);
+        ours || stands_for || leading_out.contains(&hook.ifindex)
     };
     let stale = observed.hooks.keys().filter(|hook| !wanted(hook));
     plan.extend(stale.map(|hook| Planned { subject, action: Action::Detach(*hook) }));

@@ -53,6 +53,8 @@ pub struct Link {
     pub mtu: u32,
     /// Its Ethernet address.
     pub mac: Mac,
+    /// Whether the host asks for the neighbours behind it.
+    pub asks: bool,
     /// The bridge, bond or VRF that it is a port of.
     pub master: Option<u32>,
     /// Whether the bridge neither learns from it nor floods to it.

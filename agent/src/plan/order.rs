@@ -19,7 +19,10 @@ const fn stage(action: &Action) -> u8 {
         Action::Detach(_) | Action::DetachXdp(_) => 8,
         Action::RemoveSandbox(_) => 9,
         Action::CreateBridge { .. } => 20,
-        Action::SetMac { .. } | Action::SetMtu { .. } | Action::DeleteAddress { .. } => 21,
+        Action::SetMac { .. }
+        | Action::SetMtu { .. }
+        | Action::StopAsking { .. }
+        | Action::DeleteAddress { .. } => 21,
         Action::AddAddress { .. } => 22,
         Action::CreateSandbox(_) => 30,
         Action::PublishName { .. } | Action::LoopbackUp(_) => 31,
@@ -45,6 +48,7 @@ const fn entry_stage(entry: &Entry) -> u8 {
         Entry::Uplink(_, None)
         | Entry::Local(_, None)
         | Entry::Local6(_, None)
+        | Entry::Bridge(_, None)
         | Entry::Trusted(_, None) => 10,
         Entry::Subnet(_, None) | Entry::Subnet6(_, None) => 11,
         Entry::Network(_, None) => 12,
@@ -54,7 +58,7 @@ const fn entry_stage(entry: &Entry) -> u8 {
         Entry::Network(..) => 23,
         Entry::Subnet(..) | Entry::Subnet6(..) => 24,
         Entry::Local(..) | Entry::Local6(..) => 25,
-        Entry::Uplink(..) | Entry::Trusted(..) => 26,
+        Entry::Uplink(..) | Entry::Bridge(..) | Entry::Trusted(..) => 26,
         Entry::Denied(..) => 27,
         Entry::DenyLate(..) => 28,
         Entry::Endpoint(..) => 34,

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, net::Ipv6Addr};
 
-use bascule_common::abi::{self, Config, Ip4, Local, Rule, service};
+use bascule_common::abi::{self, Config, Ip4, Local, Rule, names::program, service};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::{Action, Owner, Settings, Xdp, diff, fake::Fake, vanished};
+use super::{Action, Hook, Owner, Settings, Side, Xdp, diff, fake::Fake, vanished};
 use crate::{
     model::{Desired, NetworkId, Predefined, Sandbox},
     state::{
@@ -216,7 +216,12 @@ fn decisions_8_16_without_a_bridge_between_them_veths_stay_on_their_own() {
     let veth = seen.links.values().find(|l| matches!(l.owner, Owner::Endpoint(_))).unwrap();
     assert_eq!((veth.master, veth.up), (None, true));
     assert!(seen.fdb.is_empty());
-    assert_eq!(seen.neighbours.len(), 1, "the host finds it all the same");
+    assert!(seen.neighbours.is_empty(), "the host asks for nobody there");
+    let device = seen.links.values().find(|l| matches!(l.owner, Owner::Network(_))).unwrap();
+    assert!(!device.asks && device.up);
+    assert_eq!(seen.contents.bridges, [(device.index, 1)].into());
+    let hook = Hook { ifindex: device.index, side: Side::Egress };
+    assert_eq!(seen.hooks[&hook].program, program::TO_BRIDGE);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
         netlink::{Netlink, NewBridge, NewVeth, PortFlags},
         netns, owned, sysctl,
     },
-    model::{ContainerId, Desired, InterfaceSysctl},
+    model::{ContainerId, Desired, InterfaceSysctl, keys},
     plan::{Action, ConfigureInterface, Entry, Hook, HookState, Side, Xdp},
 };
 
@@ -27,6 +27,12 @@ pub enum ExecuteError {
     /// BPF refuses.
     #[error(transparent)]
     Bpf(#[from] BpfError),
+    /// The bridge has all the ports that one may have, and some are not ours.
+    #[error(
+        "the bridge has no port left: more containers need a network that was created with -o {}=bpf",
+        keys::L2
+    )]
+    BridgeFull(#[source] kernel::Error),
     /// The container is not there any more.
     #[error("container {} is gone", .0.short())]
     Gone(ContainerId),
@@ -38,6 +44,7 @@ impl ExecuteError {
         match self {
             Self::Kernel(error) => error.errno() == Some(nix::errno::Errno::ENODEV),
             Self::Bpf(error) => error.is_gone(),
+            Self::BridgeFull(_) => false,
             Self::Gone(_) => true,
         }
     }
@@ -78,6 +85,7 @@ pub async fn execute(
         Action::SetUp { index, .. } => netlink.set_up(*index, true).await?,
         Action::SetMac { index, mac } => netlink.set_mac(*index, *mac).await?,
         Action::SetMtu { index, mtu } => netlink.set_mtu(*index, *mtu).await?,
+        Action::StopAsking { index } => netlink.stop_asking(*index).await?,
         Action::AddAddress { index, name, address } => {
             if address.is_ipv6() {
                 sysctl::prepare_ipv6(&[name], true)?;
@@ -87,7 +95,12 @@ pub async fn execute(
         Action::DeleteAddress { index, address } => {
             netlink.delete_address(*index, *address).await?;
         }
-        Action::Enslave { index, bridge } => netlink.set_master(*index, Some(*bridge)).await?,
+        Action::Enslave { index, bridge } => {
+            netlink.set_master(*index, Some(*bridge)).await.map_err(|error| {
+                let full = error.errno() == Some(nix::errno::Errno::EXFULL);
+                if full { ExecuteError::BridgeFull(error) } else { error.into() }
+            })?;
+        }
         Action::Quiet { index } => {
             let flags = PortFlags { learning: false, unicast_flood: false, hairpin: false };
             netlink.set_port_flags(*index, flags).await?;
@@ -284,6 +297,7 @@ fn write(tables: &bpf::Tables, entry: &Entry) -> std::result::Result<(), BpfErro
         Entry::Subnet6(key, value) => put(&tables.subnets6, &Prefix6::from(*key), value.as_ref()),
         Entry::Local(key, value) => put(&tables.locals4, key, value.as_ref()),
         Entry::Local6(key, value) => put(&tables.locals6, key, value.as_ref()),
+        Entry::Bridge(key, value) => put(&tables.bridges, key, value.as_ref()),
         Entry::Trusted(key, value) => put(&tables.trusted, key, value.as_ref()),
         Entry::Uplink(key, value) => put(&tables.uplinks, key, value.as_ref()),
         Entry::Endpoint(key, value) => put(&tables.endpoints, key, value.as_ref()),

@@ -5,7 +5,9 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::{Brought, Facts, Outcome, Rejected, container::network_of, find, publish};
+use super::{
+    Brought, Facts, Outcome, Rejected, container::network_of, find, publish, rejected::BRIDGE_PORTS,
+};
 use crate::model::{
     Container, ContainerId, Desired, Endpoint, EndpointId, Family, Lease, MacAddress, Mode,
     NamespaceId, Network, NetworkId, Pool, Process, PublishedRule, Running, Sandbox, State, ipam,
@@ -238,6 +240,7 @@ fn endpoint(
     wishes: &Wishes,
     facts: &mut Facts,
 ) -> Result<Endpoint, Rejected> {
+    has_port(desired, network)?;
     let (ip, ip6, mac) = addresses(desired, network, wishes, facts)?;
     let limit = bascule_common::abi::names::map::ENDPOINT_INDICES;
     let index =
@@ -291,6 +294,16 @@ fn next_interface(running: &mut Running, prefix: Option<&str>, taken: &BTreeSet<
             return name;
         }
     }
+}
+
+/// Refuses a place on a network whose bridge has no port left.
+fn has_port(desired: &Desired, id: NetworkId) -> Result<(), Rejected> {
+    let network = network_of(desired, id)?;
+    let taken = || desired.attachments(id).filter(|(_, a)| a.endpoint.is_some()).count();
+    if network.without_bridge() || taken() < BRIDGE_PORTS {
+        return Ok(());
+    }
+    Err(Rejected::no_port(network.name.as_str()))
 }
 
 /// Returns the addresses of a place on a network, for the families that it has.

@@ -11,10 +11,12 @@ use super::{
     find::{self, Found},
     subnet::{self, Pools},
 };
-use crate::model::{Desired, Family, Name, Network, NetworkId, NetworkOptions};
+use crate::model::{Desired, Family, Name, Network, NetworkId, NetworkOptions, Pool, keys};
 
 /// Name of the default network's bridge.
 pub(super) const DEFAULT_BRIDGE: &str = "bascule0";
+/// Shorter prefixes than this have more addresses than a bridge has ports.
+const SMALLEST_LARGE: u8 = 22;
 
 pub(super) fn create(
     desired: &mut Desired,
@@ -36,7 +38,7 @@ pub(super) fn create(
     let applied = spec.config_from.as_deref();
     let applied = applied.map(|from| config::applied(desired, spec, from)).transpose()?;
     let spec = applied.as_ref().unwrap_or(spec);
-    let options = NetworkOptions::new(spec.options.clone()).map_err(Rejected::invalid)?;
+    let mut options = NetworkOptions::new(spec.options.clone()).map_err(Rejected::invalid)?;
     let id = new_id(desired, facts);
     let bridge = options.bridge.clone().unwrap_or_else(|| format!("br-{}", id.short()));
     bridge_is_free(desired, id, &bridge)?;
@@ -47,9 +49,41 @@ pub(super) fn create(
         subnet::pools(desired, spec, &options, None, facts)?
     };
     let warnings = if brought { Vec::new() } else { subnet::warnings(spec, &addresses, facts) };
+    choose_l2(&mut options, spec, &addresses, brought.then_some(&bridge))?;
     let new = New { id, name, addresses, bridge, brought, options, spec, predefined: false };
     insert(desired, facts, new)?;
     Ok(Outcome::Network(id, warnings))
+}
+
+/// Leaves the bridge out where a subnet was asked for with more addresses than a bridge has ports, unless the option says
+/// otherwise; it shows what was chosen. Sizes that nobody asked for mean nothing: the default network keeps its bridge,
+/// and so do subnets from the pools and a bridge that is brought.
+fn choose_l2(
+    options: &mut NetworkOptions,
+    spec: &NetworkSpec,
+    addresses: &Pools,
+    brought: Option<&String>,
+) -> Result<(), Rejected> {
+    if let Some(bridge) = brought {
+        return if options.l2_bpf {
+            Err(Rejected::invalid(format!(
+                "bridge {bridge} is brought, and {}=bpf makes a network without one: leave out one of the two",
+                keys::L2
+            )))
+        } else {
+            Ok(())
+        };
+    }
+    let range = |pool: &Pool| pool.ip_range.unwrap_or(pool.subnet).prefix();
+    let asked =
+        spec.subnets.iter().any(|wish| !wish.subnet.is_empty() && !wish.subnet.contains(':'));
+    let large =
+        asked && addresses.get(&Family::V4).is_some_and(|pool| range(pool) < SMALLEST_LARGE);
+    if large && !options.verbatim.contains_key(keys::L2) {
+        options.l2_bpf = true;
+        options.verbatim.insert(keys::L2.to_owned(), "bpf".to_owned());
+    }
+    Ok(())
 }
 
 pub(super) fn remove(desired: &mut Desired, reference: &str) -> Result<Outcome, Rejected> {

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use crate::model::{Family, PortRange, Proto};
+use crate::model::{Family, PortRange, Proto, keys};
+
+/// Ports that a Linux bridge has at most.
+pub(super) const BRIDGE_PORTS: usize = 1023;
 
 /// What kind of refusal it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +112,17 @@ impl Rejected {
             format!(
                 "no available {} addresses on this network's address pools: {network} ({subnet})",
                 Family::of(subnet.ip())
+            ),
+        )
+    }
+
+    pub(super) fn no_port(network: &str) -> Self {
+        Self::new(
+            Kind::Unavailable,
+            format!(
+                "network {network} has a Linux bridge, whose {BRIDGE_PORTS} ports are taken: more containers need a \
+                 network that was created with -o {}=bpf",
+                keys::L2
             ),
         )
     }

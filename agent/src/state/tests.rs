@@ -7,6 +7,7 @@ use jiff::Timestamp;
 mod addresses;
 mod default;
 mod ipv6;
+mod large;
 mod moves;
 mod networks;
 mod properties;

@@ -110,6 +110,7 @@ fn switches(network: &Network) -> String {
         (Network::ROUTED4, "routed in IPv4"),
         (Network::ROUTED6, "routed in IPv6"),
         (Network::HAS_TRUSTED, "trusts some interfaces"),
+        (Network::L2_BPF, "has no bridge"),
     ];
     let others = others.iter().filter(|(flag, _)| network.flags & flag != 0);
     std::iter::once(icc).chain(others.map(|(_, word)| *word)).collect::<Vec<_>>().join(", ")
@@ -236,6 +237,15 @@ impl<A: Mapped> Tables<A> for Live<'_> {
         let (who, whom) = (self.notes.network(key.network), notes::interface(key.ifindex));
         self.notes.note("trusted", format!("{who} {what} {whom}"));
         found
+    }
+
+    fn stands_for(&self, ifindex: u32) -> Option<u32> {
+        let index = self.notes.read(self.maps.bridges.get(&ifindex))?;
+        let index = u32::try_from(index).ok()?;
+        let what =
+            format!("{} stands for {}", notes::interface(ifindex), self.notes.network(index));
+        self.notes.note("device", what);
+        Some(index)
     }
 
     fn may_answer(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use bascule_common::{
-    abi::{DropReason, Endpoint, FlowKey, Mac, NeighbourKey, Port, Stat, Uplink},
+    abi::{DropReason, Endpoint, FlowKey, Mac, NeighbourKey, Network, Port, Stat, Uplink},
     datapath::{Kind, Verdict, family},
     memory::{self, Ended, FramePacket, Walk},
     wire::L3,
@@ -214,6 +214,22 @@ impl Walker<'_> {
             let key = NeighbourKey { network: subnet.network, address: to };
             self.notes.read(A::neighbour(tables, &key))
         });
+        let network = subnet.and_then(|s| self.notes.read(tables.networks.get(s.network)));
+        if let Some(network) = network.filter(|network| network.flags & Network::L2_BPF != 0) {
+            let leg = Leg {
+                way,
+                walk: Walk::ToBridge,
+                interface: network.bridge,
+                arrived_by: 0,
+                ethernet: Some((network.gateway_mac, network.gateway_mac)),
+                probe: &probe,
+            };
+            let (part, ..) = self.walk::<A, L3>(&leg);
+            answer.parts.push(part);
+            if neighbour.is_none() {
+                return (At::End, probe);
+            }
+        }
         if let Some(neighbour) = neighbour {
             let leg = Leg {
                 way,
@@ -280,6 +296,7 @@ impl Walker<'_> {
             Walk::ToContainer => "to_container",
             Walk::FromUplink => "from_uplink",
             Walk::ToUplink => "to_uplink",
+            Walk::ToBridge => "to_bridge",
         };
         let part = Part {
             way: leg.way.to_owned(),
@@ -316,6 +333,10 @@ impl Walker<'_> {
                 let uplink = self.notes.read(self.world.tables.uplinks.get(&ifindex));
                 let at = uplink.map_or(At::End, |uplink| At::Uplink(ifindex, uplink));
                 (at, "left", text)
+            }
+            (Kind::Send, _) => {
+                let by = notes::interface(ifindex);
+                (At::End, "passed", format!("sent out of {by} as {}", shown(after)))
             }
             (Kind::Pass, Walk::ToContainer) => self.delivered(leg.interface, after),
             (Kind::Pass, Walk::ToUplink) => {

@@ -135,6 +135,12 @@ impl Network {
     pub const L2_BPF: u32 = 1 << 11;
     /// `TRUSTED` may name interfaces for this network.
     pub const HAS_TRUSTED: u32 = 1 << 12;
+
+    /// Whether there is a bridge that carries frames for all, and the containers may send some.
+    #[inline(always)]
+    pub const fn floods(&self) -> bool {
+        self.flags & (Self::ICC | Self::L2_BPF) == Self::ICC
+    }
 }
 
 /// A subnet of ours, by longest prefix. Maps `SUBNETS4` and `SUBNETS6` (key: prefix length and address).

@@ -6,6 +6,8 @@ pub mod program {
     pub const FROM_CONTAINER: &str = "from_container";
     /// Egress of the host end of a veth: what the kernel itself sends to a container.
     pub const TO_CONTAINER: &str = "to_container";
+    /// Egress of the device that holds the gateway's addresses of a network without a bridge.
+    pub const TO_BRIDGE: &str = "to_bridge";
     /// Ingress of an uplink.
     pub const FROM_UPLINK: &str = "from_uplink";
     /// Egress of an uplink.
@@ -78,6 +80,8 @@ pub mod map {
     pub const SERVED: &str = "SERVED";
     /// `u64` (1) by [`crate::abi::TrustKey`].
     pub const TRUSTED: &str = "TRUSTED";
+    /// Network index (`u64`) by index of the device that stands for a network without a bridge.
+    pub const BRIDGES: &str = "BRIDGES";
     /// Tables of [`crate::abi::PortSlot`].
     pub const PORTS: &str = "PORTS";
     /// [`crate::abi::Rule`] by rule index.
@@ -119,7 +123,7 @@ pub mod map {
     pub const DENY_LATE: &str = "DENY_LATE";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 34] = [
+    pub const ALL: [&str; 35] = [
         ENDPOINTS,
         ENDPOINTS_HI,
         NEIGHBOURS4,
@@ -148,6 +152,7 @@ pub mod map {
         SUBNETS6,
         SERVED,
         TRUSTED,
+        BRIDGES,
         DENY4,
         DENY6,
         DENY_STATS,

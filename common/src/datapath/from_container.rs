@@ -10,7 +10,7 @@ use crate::{
         parse::{self, Kind, View},
         policy::{self, Party},
         rewrite::{self, Ttl},
-        service,
+        service, unbridged,
         verdict::{Kind as Fate, Outcome, Verdict, in_parts},
     },
     io::{Kernel, Packet, Route, Tables},
@@ -24,11 +24,12 @@ pub fn from_container<P: Packet, T: BothTables, K: BothKernels>(
     tables: &T,
     kernel: &K,
 ) -> Outcome {
-    match packet.protocol() {
+    let end = match packet.protocol() {
         ethertype::IPV4 => walk::<crate::abi::Ip4, P, T, K>(packet, tables, kernel),
         ethertype::IPV6 => walk::<crate::abi::Ip6, P, T, K>(packet, tables, kernel),
         _ => other(packet, tables),
-    }
+    };
+    if end == Ok(Verdict::PASS) { unbridged::handed(packet, tables) } else { end }
 }
 
 fn walk<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
@@ -67,7 +68,7 @@ pub fn other<P: Packet, T: Tables<crate::abi::Ip4>>(packet: &P, tables: &T) -> O
     let verdict = match frame.ethertype {
         ethertype::VLAN | ethertype::QINQ => Err(DropReason::Vlan),
         ethertype::ARP => arp::from_container(packet, tables, &endpoint),
-        _ if network.flags & Network::ICC != 0 => to_kernel(tables, Stat::ToOtherProtocol),
+        _ if network.floods() => to_kernel(tables, Stat::ToOtherProtocol),
         _ => Err(DropReason::L2Proto),
     }?;
     sent(packet, tables, endpoint.endpoint);
@@ -141,14 +142,15 @@ pub fn to_kernel<A: Family, T: Tables<A>>(tables: &T, why: Stat) -> Outcome {
 /// Broadcast and multicast: the bridge floods them, where the network is open.
 #[inline(always)]
 fn group<A: Family, T: Tables<A>>(tables: &T, network: &Network) -> Outcome {
-    if network.flags & Network::ICC == 0 {
+    if !network.floods() {
         return Err(DropReason::Multicast);
     }
     to_kernel(tables, Stat::ToBroadcast)
 }
 
 /// Neighbour discovery goes straight to the container that it is about: on the bridge the host's firewall may
-/// drop it (`br_netfilter`), which it does not do with ARP. The gateway and other stations are on the bridge.
+/// drop it (`br_netfilter`), which it does not do with ARP. The gateway and other stations are on the bridge; where
+/// there is none, whoever asks all is answered at once ([`unbridged::handed`]).
 #[inline(always)]
 fn discovery<A: Family, P: Packet, T: Tables<A>>(
     packet: &P,
@@ -156,12 +158,13 @@ fn discovery<A: Family, P: Packet, T: Tables<A>>(
     view: &View<A>,
     frame: &Ethernet,
     endpoint: &Endpoint,
+    network: &Network,
 ) -> Outcome {
     let about = A::discovers(packet, view, endpoint)?;
     if let Some(to) = tables.neighbour(endpoint.network, about)
         // Not to the asker itself, who would take it for somebody else with its address.
         && to.endpoint != endpoint.endpoint
-        && (frame.dst[0] & 1 != 0 || frame.dst == to.mac)
+        && (frame.dst == to.mac || frame.dst[0] & 1 != 0 && network.flags & Network::L2_BPF == 0)
     {
         return deliver(packet, tables, to.endpoint, to.ifindex);
     }
@@ -182,6 +185,9 @@ fn bridged<A: Family, P: Packet, T: Tables<A>>(
         // A station that was plugged in by hand, or a container that routes for others.
         if network.flags & Network::ICC == 0 {
             return Err(DropReason::PolicyIcc);
+        }
+        if network.flags & Network::L2_BPF != 0 {
+            return Err(DropReason::NoEndpoint);
         }
         return to_kernel(tables, Stat::ToUnknownNeighbour);
     };
@@ -313,7 +319,7 @@ pub fn error<A: Family, P: Packet, T: Tables<A>>(packet: &mut P, tables: &T) -> 
     let view = &family::view(packet)?;
     let frame: Ethernet = packet.load(0).ok_or(DropReason::Malformed)?;
     if view.kind != Kind::Error {
-        let verdict = discovery(packet, tables, view, &frame, endpoint)?;
+        let verdict = discovery(packet, tables, view, &frame, endpoint, network)?;
         sent(packet, tables, endpoint.endpoint);
         return Ok(verdict);
     }

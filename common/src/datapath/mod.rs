@@ -8,6 +8,7 @@
 //! | [`to_container()`] | its egress | what the kernel itself sends to the container |
 //! | [`from_uplink()`] | ingress of an uplink | published ports, answers |
 //! | [`to_uplink()`] | its egress | what the kernel forwarded out |
+//! | [`to_bridge()`] | egress of the gateway's device, where there is no bridge | what the host sends to the network |
 //!
 //! Traffic within a network has no state. Translated flows have two entries, one a direction
 //! ([`conntrack`]); one lookup a packet finds what becomes of it.
@@ -31,6 +32,7 @@ mod service;
 pub mod socket;
 pub mod to_container;
 pub mod to_uplink;
+pub mod unbridged;
 mod v4;
 pub mod v6;
 mod verdict;
@@ -40,4 +42,5 @@ pub use from_container::from_container;
 pub use from_uplink::from_uplink;
 pub use to_container::to_container;
 pub use to_uplink::to_uplink;
+pub use unbridged::to_bridge;
 pub use verdict::{End, Kind, Next, Outcome, Verdict, in_parts};

@@ -10,8 +10,8 @@ use crate::abi::{AnyIp, DropReason};
 pub struct Verdict {
     /// What.
     pub kind: Kind,
-    /// Interface index, for [`Kind::Deliver`] (of the host end of the veth) and [`Kind::Leave`]; the MTU that
-    /// the packet exceeds, for [`Kind::TooBig`].
+    /// Interface index, for [`Kind::Deliver`] and [`Kind::Send`] (of the host end of the veth), [`Kind::Leave`] and
+    /// [`Kind::Host`]; the MTU that the packet exceeds, for [`Kind::TooBig`].
     pub ifindex: u32,
     /// Address of the next hop, for [`Kind::Leave`]; unspecified leaves the choice to the kernel.
     pub next_hop: AnyIp,
@@ -41,6 +41,10 @@ pub enum Kind {
     Back = 7,
     /// Not decided: its flow has to be brought up to date first.
     Stale = 8,
+    /// To the host, as if it had come in by an interface.
+    Host = 9,
+    /// Out of the host end of a veth, where [`super::to_container()`] judges it.
+    Send = 10,
 }
 
 impl Verdict {
@@ -65,6 +69,18 @@ impl Verdict {
     #[inline(always)]
     pub const fn deliver(ifindex: u32) -> Self {
         Self { ifindex, ..Self::of(Kind::Deliver) }
+    }
+
+    /// To the host, by this interface.
+    #[inline(always)]
+    pub const fn host(ifindex: u32) -> Self {
+        Self { ifindex, ..Self::of(Kind::Host) }
+    }
+
+    /// Out of this host end of a veth.
+    #[inline(always)]
+    pub const fn send(ifindex: u32) -> Self {
+        Self { ifindex, ..Self::of(Kind::Send) }
     }
 
     /// Out of this uplink.

@@ -19,6 +19,8 @@ pub enum Walk {
     FromUplink,
     /// [`datapath::to_uplink()`].
     ToUplink,
+    /// [`datapath::to_bridge()`].
+    ToBridge,
 }
 
 /// How a frame ended on the host.
@@ -42,6 +44,7 @@ pub fn run<const NETWORK: u32, T: BothTables, K: BothKernels>(
         Walk::ToContainer => datapath::to_container(packet, tables),
         Walk::FromUplink => datapath::from_uplink(packet, tables, kernel),
         Walk::ToUplink => datapath::to_uplink(packet, tables, kernel),
+        Walk::ToBridge => datapath::to_bridge(packet, tables),
     };
     let Ok(verdict) = outcome else { return Ended { outcome, answered: None } };
     if packet.protocol() == ethertype::IPV6 {

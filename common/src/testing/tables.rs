@@ -84,6 +84,8 @@ pub struct MemTables {
     pub served: BTreeMap<ServedKey, u32>,
     /// `TRUSTED`.
     pub trusted: BTreeMap<TrustKey, u64>,
+    /// `BRIDGES`.
+    pub bridges: BTreeMap<u32, u64>,
     /// What is particular to IPv4.
     pub four: Half<Ip4>,
     /// What is particular to IPv6.
@@ -115,6 +117,7 @@ impl Default for MemTables {
             rules: BTreeMap::new(),
             served: BTreeMap::new(),
             trusted: BTreeMap::new(),
+            bridges: BTreeMap::new(),
             four: Half::default(),
             six: Half::default(),
             answers: Cell::new(1_000),
@@ -193,6 +196,10 @@ impl<A: Stored> Tables<A> for MemTables {
 
     fn trusted(&self, key: &TrustKey) -> bool {
         self.trusted.contains_key(key)
+    }
+
+    fn stands_for(&self, ifindex: u32) -> Option<u32> {
+        self.bridges.get(&ifindex).map(|index| *index as u32)
     }
 
     fn may_answer(&self) -> bool {

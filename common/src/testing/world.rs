@@ -156,6 +156,17 @@ impl World {
         }
     }
 
+    /// Takes the bridge from between a network's containers.
+    pub fn unbridge(&mut self, network: u32) {
+        let found = self.tables.networks.get_mut(&network).expect("a network");
+        found.flags |= Network::L2_BPF;
+        self.tables.bridges.insert(found.bridge, network.into());
+        let gateway = Local { table: service::WILDCARD_TABLE6, flags: Local::GATEWAY };
+        for address in [found.gateway6, Ip6::link_local(&found.gateway_mac)] {
+            self.tables.six.locals.insert(address, gateway);
+        }
+    }
+
     /// Closes a network to itself.
     pub fn icc_off(&mut self, network: u32) {
         self.tables.networks.get_mut(&network).expect("a network").flags &= !Network::ICC;

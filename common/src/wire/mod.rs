@@ -282,6 +282,10 @@ const _: () = assert!(size_of::<Arp>() == 28);
 impl Arp {
     /// The first fields of a message for IPv4 over Ethernet.
     pub const IPV4_OVER_ETHERNET: [u16; 3] = [1u16.to_be(), 0x0800u16.to_be(), 0x0604u16.to_be()];
+    /// The operation that asks.
+    pub const REQUEST: u16 = 1u16.to_be();
+    /// The operation that answers.
+    pub const REPLY: u16 = 2u16.to_be();
 }
 
 /// An IPv6 header (RFC 8200).

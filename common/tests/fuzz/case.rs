@@ -5,11 +5,12 @@ use std::fmt;
 
 use bascule_common::testing::Walk;
 
-const WALKS: [(Walk, &str); 4] = [
+const WALKS: [(Walk, &str); 5] = [
     (Walk::FromContainer, "from_container"),
     (Walk::ToContainer, "to_container"),
     (Walk::FromUplink, "from_uplink"),
     (Walk::ToUplink, "to_uplink"),
+    (Walk::ToBridge, "to_bridge"),
 ];
 
 /// A frame and the program that it meets.

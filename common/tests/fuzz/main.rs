@@ -23,7 +23,7 @@ use bascule_common::{
     datapath::Kind,
     testing::{
         Ended, FramePacket, Walk, run,
-        world::{UPLINK, World, veth},
+        world::{UPLINK, World, bridge, veth},
     },
     wire::proto,
 };
@@ -50,6 +50,7 @@ fn world() -> World {
     world.publish6(8, proto::UDP, (53, 5353, 4), 2);
     world.icc_off(1);
     world.link(1, 2, proto::TCP, 80);
+    world.unbridge(2);
     world
 }
 
@@ -66,6 +67,7 @@ fn judge_step(world: &World, step: &Step) -> Feature {
     let interface = match step.walk {
         Walk::FromUplink | Walk::ToUplink => UPLINK,
         Walk::FromContainer | Walk::ToContainer => veth(step.endpoint),
+        Walk::ToBridge => bridge(2),
     };
     let (end, bytes) = if step.bare && interface == UPLINK {
         let mut packet = FramePacket::bare(step.bytes.clone(), interface);
@@ -111,6 +113,11 @@ fn check(world: &World, step: &Step, end: &Ended, bytes: &[u8]) {
             assert_eq!(verdict.ifindex, UPLINK);
             assert!(!leaks(bytes), "it leaves with a container's address");
         }
+        Kind::Host => {
+            assert_eq!(bytes.len(), step.bytes.len(), "what the host gets keeps its length");
+            assert_eq!(verdict.ifindex, bridge(2));
+        }
+        Kind::Send => assert_eq!(verdict.ifindex, veth(3), "to the one container there"),
         Kind::Back => assert!(end.answered.is_some(), "only an answer goes back"),
         undecided => panic!("the walk ends undecided: {undecided:?}"),
     }

@@ -112,8 +112,13 @@ fn spoil(step: &mut Step, random: &mut Random) {
         4 => step.segment_size = [0, 1, 1400, 65_535][random.below(4)],
         5 => step.bare = !step.bare,
         6 => {
-            step.walk = [Walk::FromContainer, Walk::ToContainer, Walk::FromUplink, Walk::ToUplink]
-                [random.below(4)];
+            step.walk = [
+                Walk::FromContainer,
+                Walk::ToContainer,
+                Walk::FromUplink,
+                Walk::ToUplink,
+                Walk::ToBridge,
+            ][random.below(5)];
         }
         7 | 8 => {
             if let Some(byte) = step.bytes.get_mut(at) {

@@ -11,7 +11,8 @@ use bascule_common::{
 };
 use proptest::prelude::*;
 
-const WALKS: [Walk; 4] = [Walk::FromContainer, Walk::ToContainer, Walk::FromUplink, Walk::ToUplink];
+const WALKS: [Walk; 5] =
+    [Walk::FromContainer, Walk::ToContainer, Walk::FromUplink, Walk::ToUplink, Walk::ToBridge];
 
 /// What a frame carries.
 #[derive(Clone, Copy, Debug)]

@@ -58,6 +58,7 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (LOCALS6, (HASH, size_of::<Ip6>(), size_of::<Local>(), NO_PREALLOC)),
         (SUBNETS6, (LPM_TRIE, u32_ + size_of::<Ip6>(), size_of::<Subnet>(), NO_PREALLOC)),
         (SERVED, (LPM_TRIE, u32_ + size_of::<ServedKey>(), u64_, NO_PREALLOC)),
+        (BRIDGES, (HASH, u32_, u64_, NO_PREALLOC)),
         (TRUSTED, (HASH, size_of::<TrustKey>(), u64_, NO_PREALLOC)),
         (ENDPOINT_STATS, (PERCPU_ARRAY, u32_, size_of::<EndpointCounters>(), 0)),
         (RULE_STATS, (PERCPU_ARRAY, u32_, size_of::<RuleCounters>(), 0)),

@@ -36,6 +36,7 @@ mod sctp;
 mod stress;
 mod traces;
 mod tunnels;
+mod unbridged;
 mod uplinks;
 mod walls;
 mod why;

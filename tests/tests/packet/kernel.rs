@@ -180,6 +180,7 @@ impl Kernel {
             tables.six.fragments.borrow().clone(),
         );
         self.fill::<TrustKey, u64>(map::TRUSTED, tables.trusted.clone());
+        self.fill::<u32, u64>(map::BRIDGES, tables.bridges.clone());
         self.fill::<u32, Uplink>(map::UPLINKS, tables.uplinks.clone());
         self.fill::<LinkKey, u64>(map::LINKS, tables.links.clone());
         self.fill::<FlowKey4, Flow4>(map::FLOWS4, tables.four.flows.borrow().clone());
@@ -297,6 +298,7 @@ impl Kernel {
             Walk::ToContainer => program::TO_CONTAINER,
             Walk::FromUplink => program::FROM_UPLINK,
             Walk::ToUplink => program::TO_UPLINK,
+            Walk::ToBridge => program::TO_BRIDGE,
         };
         let program = self
             .ebpf

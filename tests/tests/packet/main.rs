@@ -27,4 +27,5 @@ mod spoofing;
 mod spoofing6;
 mod state;
 mod twin;
+mod unbridged;
 mod world;

@@ -207,6 +207,19 @@ impl End {
         assert_eq!(self.verdict, Ok(Verdict::PASS));
     }
 
+    /// To the host, unchanged, by the device that stands for a network.
+    #[track_caller]
+    pub fn handed(&self, device: u32) {
+        assert_eq!(self.verdict, Ok(Verdict::host(device)));
+    }
+
+    /// Out of the host end of a container's veth; the frame as it leaves, checksums verified.
+    #[track_caller]
+    pub fn sent(&self, container: u32) -> Frame {
+        assert_eq!(self.verdict, Ok(Verdict::send(interface(container))));
+        self.parsed()
+    }
+
     /// Into a container; the frame as it gets it, checksums verified.
     #[track_caller]
     pub fn delivered(&self, container: u32) -> Frame {

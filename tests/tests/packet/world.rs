@@ -233,6 +233,17 @@ impl World {
         }
     }
 
+    /// Takes the bridge from between a network's containers.
+    pub fn unbridge(mut self, index: u32) -> Self {
+        let network = self.tables.networks.get_mut(&index).expect("a network");
+        network.flags |= Network::L2_BPF;
+        let link_local = Ip6::link_local(&network.gateway_mac);
+        self.tables.bridges.insert(network.bridge, index.into());
+        let gateway = Local { table: service::WILDCARD_TABLE6, flags: Local::GATEWAY };
+        self.tables.six.locals.insert(link_local, gateway);
+        self
+    }
+
     /// Turns ICC off.
     pub fn icc_off(mut self, network: u32) -> Self {
         self.tables.networks.get_mut(&network).expect("a network").flags &= !Network::ICC;

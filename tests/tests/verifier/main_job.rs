@@ -49,7 +49,7 @@ impl World {
         let agent = Agent::start(&net.host);
         steps.done("the agent answers");
         agent.network("app", "");
-        agent.network("other", "");
+        agent.network("other", "-o bascule.l2=bpf");
         let web = agent.container("web", "app", "-p 8080:80 -p 5353:53/udp");
         let client = agent.container("client", "app", "");
         let stranger = agent.container("stranger", "other", "");
@@ -74,6 +74,22 @@ fn attached_by_clsact(world: &World) {
     }
     assert!(filters(host, UPLINK, "ingress").contains("from_uplink"));
     assert!(filters(host, UPLINK, "egress").contains("to_uplink"));
+}
+
+/// The stranger's network has no bridge: its neighbours and the host are found and reached all the same.
+fn unbridged(world: &World) {
+    let World { net, agent, stranger, .. } = world;
+    let id = agent.inspect("network", "other")["Id"].as_str().expect("an id").to_owned();
+    let device = format!("br-{}", &id[..12]);
+    assert!(filters(&net.host, &device, "egress").contains("to_bridge"));
+    assert_eq!(net.host.sh(&format!("ip link show master {device}")), "");
+    let mate = agent.container("mate", "other", "");
+    traffic::answers(&mate.ns, stranger.address());
+    traffic::answers(&net.host, mate.address());
+    let _server = TcpServer::start(&mate.ns, 80);
+    traffic::reaches(&net.host, SocketAddrV4::new(mate.address(), 80));
+    let (gateway, _) = net.host.addresses(&device)[0];
+    traffic::answers(&mate.ns, gateway);
 }
 
 fn policy(world: &World) {
@@ -254,6 +270,8 @@ fn in_a_guest() {
     steps.done("programs are attached as clsact filters");
     policy(&world);
     steps.done("neighbours reach each other, strangers do not");
+    unbridged(&world);
+    steps.done("a network without a bridge");
     publishing(&world);
     steps.done("published ports answer outside, neighbour and container");
     host_processes(&world);
@@ -279,5 +297,5 @@ fn the_main_job_is_done_on_the_oldest_kernel() {
         text += &format!("  {line}\n");
     }
     std::io::stdout().lock().write_all(text.as_bytes()).ok();
-    assert_eq!(guest.told.len(), 12, "steps of the guest's test");
+    assert_eq!(guest.told.len(), 13, "steps of the guest's test");
 }

@@ -25,13 +25,14 @@ const PRIORITY: u16 = 50;
 const HANDLE: TcHandle = TcHandle { major: 0, minor: 1 };
 
 /// Names that our filters carry.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     program::FROM_CONTAINER,
     program::TO_CONTAINER,
     program::FROM_UPLINK,
     program::TO_UPLINK,
     program::FROM_UPLINK_L3,
     program::TO_UPLINK_L3,
+    program::TO_BRIDGE,
 ];
 
 /// A filter of ours.

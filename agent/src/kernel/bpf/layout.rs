@@ -127,6 +127,7 @@ pub fn expected() -> BTreeMap<&'static str, Geometry> {
         (map::SUBNETS6, Geometry::new::<Prefix6, Subnet>(BPF_MAP_TYPE_LPM_TRIE, 8_192, SPARSE)),
         (map::SERVED, Geometry::new::<ServedPrefix, u64>(BPF_MAP_TYPE_LPM_TRIE, 262_144, SPARSE)),
         (map::TRUSTED, Geometry::new::<TrustKey, u64>(hash, 4_096, SPARSE)),
+        (map::BRIDGES, Geometry::new::<u32, u64>(hash, map::NETWORKS_LEN, SPARSE)),
         (map::UPLINKS, Geometry::new::<u32, Uplink>(hash, 4_096, SPARSE)),
         (map::LINKS, Geometry::new::<LinkKey, u64>(hash, 65_536, SPARSE)),
         (map::PORTS, Geometry::new::<u32, u32>(BPF_MAP_TYPE_ARRAY_OF_MAPS, service::TABLES, 0)),

@@ -248,6 +248,8 @@ pub struct Tables {
     pub subnets6: Hash<Prefix6, Subnet>,
     /// Interfaces that may address containers directly.
     pub trusted: Hash<TrustKey, u64>,
+    /// `BRIDGES`.
+    pub bridges: Hash<u32, u64>,
     /// Uplinks by interface index.
     pub uplinks: Hash<u32, Uplink>,
     /// Link rules.
@@ -300,6 +302,7 @@ impl Tables {
             subnets4: Hash::new(map::SUBNETS4, fd(map::SUBNETS4)?)?,
             subnets6: Hash::new(map::SUBNETS6, fd(map::SUBNETS6)?)?,
             trusted: Hash::new(map::TRUSTED, fd(map::TRUSTED)?)?,
+            bridges: Hash::new(map::BRIDGES, fd(map::BRIDGES)?)?,
             uplinks: Hash::new(map::UPLINKS, fd(map::UPLINKS)?)?,
             links: Hash::new(map::LINKS, fd(map::LINKS)?)?,
             ports: Ports::new(fd(map::PORTS)?)?,
@@ -387,6 +390,7 @@ impl Tables {
             of(map::SUBNETS6, &self.subnets6)?,
             of(map::SERVED, &self.served)?,
             of(map::TRUSTED, &self.trusted)?,
+            of(map::BRIDGES, &self.bridges)?,
             of(map::UPLINKS, &self.uplinks)?,
             of(map::LINKS, &self.links)?,
             of(map::DENY4, &self.deny.v4)?,

@@ -39,6 +39,8 @@ pub struct Link {
     pub loopback: bool,
     /// Whether its frames have an Ethernet header.
     pub ethernet: bool,
+    /// Whether the host asks for the neighbours behind it, by ARP and neighbour discovery.
+    pub asks: bool,
     /// Its MTU.
     pub mtu: u32,
     /// Its Ethernet address.
@@ -203,6 +205,16 @@ impl Netlink {
         self.execute(action, &numbered(index), RouteNetlinkMessage::SetLink(message), 0).await
     }
 
+    /// Has the host take every neighbour behind a link for found.
+    pub async fn stop_asking(&self, index: u32) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = LinkFlags::Noarp;
+        message.header.change_mask = LinkFlags::Noarp;
+        let message = RouteNetlinkMessage::SetLink(message);
+        self.execute("switch ARP off on", &numbered(index), message, 0).await
+    }
+
     /// Makes a link a port of a bridge, or of none.
     pub async fn set_master(&self, index: u32, master: Option<u32>) -> Result<()> {
         let attributes = vec![LinkAttribute::Controller(master.unwrap_or(0))];
@@ -311,6 +323,7 @@ fn link_of(message: RouteNetlinkMessage) -> Option<Link> {
         running: flags.contains(LinkFlags::Running),
         loopback: flags.contains(LinkFlags::Loopback),
         ethernet: message.header.link_layer_type == LinkLayerType::Ether,
+        asks: !flags.contains(LinkFlags::Noarp),
         mtu: 0,
         mac: None,
         master: None,
