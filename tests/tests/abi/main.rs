@@ -254,7 +254,7 @@ fn fingerprint(text: &str) -> u64 {
 #[test]
 fn a_change_of_layout_takes_a_new_version() {
     /// Of each version, once it is released; until then of the newest alone.
-    const PINNED: (u32, u64) = (2, 6048184500087363378);
+    const PINNED: (u32, u64) = (2, 11995279043301050811);
     let text = everything();
     assert_eq!(
         (ABI_VERSION, fingerprint(&text)),
