@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
+
 use super::{
     Context,
     args::{Exec, Execution, Run, Sandbox},
@@ -14,8 +16,10 @@ use super::{
     sandbox::{
         files,
         interior::{Interior, Rest},
-        launch::{Launch, launch},
-        wait::{self, Signals, Terminal},
+        launch::{Launch, Streams, launch},
+        rights::Rights,
+        terminal::{self, Terminal},
+        wait::{self, Settings, Signals},
     },
 };
 use crate::{
@@ -32,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs a command in a new container.
 pub fn run(context: &Context, args: Run) -> Result<u8, Failure> {
-    let Run { sandbox, execution, image, words, command } = args;
+    let Run { sandbox, execution, cap_add, cap_drop, image, words, command } = args;
     let words: Vec<_> = image.into_iter().chain(words).collect();
     refuse_images(&sandbox, &words)?;
     if command.is_empty() && !execution.detach {
@@ -40,10 +44,13 @@ pub fn run(context: &Context, args: Run) -> Result<u8, Failure> {
             .hint("put it behind `--`, or use -d for an empty sandbox that stays up"));
     }
     let env = environment(&execution)?;
+    let rights = Rights::new(execution.privileged, &cap_add, &cap_drop)?;
+    must_have_terminal(&execution)?;
     let client = context.client()?;
     let signals = Signals::hold().map_err(anyhow::Error::from)?;
     let new = New::make(&client, sandbox, &command)?;
-    match start(context, &client, &signals, &new, &command, env, &execution) {
+    let what = What { command, env, rights, execution };
+    match start(context, &client, &signals, &new, what) {
         Ok(None) => {
             report(context, &new)?;
             Ok(exit::OK)
@@ -73,9 +80,7 @@ fn start(
     client: &Client,
     signals: &Signals,
     new: &New,
-    command: &[OsString],
-    env: Vec<(String, Option<String>)>,
-    execution: &Execution,
+    what: What,
 ) -> Result<Option<u8>, Failure> {
     let id = &new.created.id;
     let started: proto::ContainerStarted =
@@ -83,7 +88,7 @@ fn start(
     if let Some(signal) = signals.asked_to_end() {
         return Err(Failure::silent(exit::of_signal(signal as i32)));
     }
-    if command.is_empty() {
+    if what.command.is_empty() {
         return Ok(None);
     }
     let addresses = started.endpoints.iter().flat_map(|end| [&end.address, &end.address6]);
@@ -92,23 +97,59 @@ fn start(
         netns: (!started.netns.is_empty()).then(|| PathBuf::from(&started.netns)),
         rest: rest(context, &started, &addresses)?,
     };
-    let what = Launch {
-        command: command.to_vec(),
-        env,
-        workdir: execution.workdir.clone(),
-        detach: execution.detach,
-    };
-    let terminal = Terminal::remember();
-    let mut child = launch(interior, what, |pid| {
+    execute(signals, interior, what, |pid| {
         let process = proto::ProcessStarted { pid };
         client.act(&paths::container_process(id), Some(&process)).map_err(engine)
-    })?;
+    })
+}
+
+/// A command, and how it is executed.
+struct What {
+    command: Vec<OsString>,
+    env: Vec<(String, Option<String>)>,
+    rights: Rights,
+    execution: Execution,
+}
+
+/// Executes a command inside, and stays with it unless it is detached.
+fn execute(
+    signals: &Signals,
+    interior: Interior,
+    what: What,
+    announce: impl FnOnce(i32) -> Result<(), Failure>,
+) -> Result<Option<u8>, Failure> {
+    let What { command, env, rights, execution } = what;
+    let input = execution.interactive;
+    let (streams, own) = match (execution.detach, execution.tty) {
+        (true, _) => (Streams::Nowhere, None),
+        (false, false) => (Streams::Own { input }, None),
+        (false, true) => {
+            let (own, end) = Terminal::open(input).context("cannot make a terminal")?;
+            (Streams::Terminal(end), Some(own))
+        }
+    };
+    let settings = Settings::remember();
+    let launched = Launch { command, env, workdir: execution.workdir, streams, rights };
+    let mut child = launch(interior, launched, announce)?;
     if execution.detach {
         return Ok(None);
     }
-    let status = signals.wait(&mut child)?;
-    drop(terminal);
-    Ok(Some(wait::code(status)))
+    let status = match own {
+        Some(terminal) => terminal.stay(signals, &mut child),
+        None => signals.wait(&mut child),
+    };
+    drop(settings);
+    Ok(Some(wait::code(status?)))
+}
+
+/// Refuses to type on a terminal that this client does not have, as docker does.
+fn must_have_terminal(execution: &Execution) -> Result<(), Failure> {
+    let Execution { detach, interactive, tty, .. } = execution;
+    if *interactive && *tty && !detach && !terminal::has_input() {
+        return Err(Failure::usage("the input device is not a TTY")
+            .hint("without -t the command reads what is piped to this client"));
+    }
+    Ok(())
 }
 
 /// Gives a sandbox its files: its own, or those of the container whose network it has.
@@ -249,6 +290,7 @@ fn environment(execution: &Execution) -> Result<Vec<(String, Option<String>)>, F
 pub fn exec(context: &Context, args: Exec) -> Result<u8, Failure> {
     let Exec { execution, container, command } = args;
     let env = environment(&execution)?;
+    must_have_terminal(&execution)?;
     let client = context.client()?;
     let found: proto::Container =
         client.get(&paths::container_inspect(&container)).map_err(engine)?;
@@ -259,16 +301,14 @@ pub fn exec(context: &Context, args: Exec) -> Result<u8, Failure> {
     }
     let interior = interior(context, &client, found)?;
     let signals = Signals::hold().map_err(anyhow::Error::from)?;
-    let detach = execution.detach;
-    let terminal = Terminal::remember();
-    let what = Launch { command, env, workdir: execution.workdir, detach };
-    let mut child = launch(interior, what, |_| Ok(()))?;
-    if detach {
-        return Ok(exit::OK);
-    }
-    let status = signals.wait(&mut child)?;
-    drop(terminal);
-    Ok(wait::code(status))
+    let rights = match interior.rest {
+        _ if execution.privileged => Rights::ALL,
+        // What the container's own command may do, those may who join it.
+        Rest::Of(pid) => Rights::of(pid)?,
+        Rest::Own { .. } => Rights::new(false, &[], &[])?,
+    };
+    let what = What { command, env, rights, execution };
+    Ok(execute(&signals, interior, what, |_| Ok(()))?.unwrap_or(exit::OK))
 }
 
 /// Finds out what is inside a running container: that of its process where it has one of ours.

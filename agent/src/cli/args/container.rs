@@ -15,7 +15,7 @@ Examples:
   bascule run --rm --name c1 --network blue -- ping -c 1 172.18.0.1
   bascule run --name web --network blue -p 8080:80 -- python3 -m http.server 80
   bascule run -d --name c2 --network blue --ip 172.18.0.9
-  bascule run --rm --name c3 --network blue --link web:w -- sh
+  bascule run --rm -it --name c3 --network blue --link web:w -- sh
 
 The command is looked up on the host: there are no images. It keeps the sandbox running, outlives
 this client and the agent, and has a host name, /etc/hosts and /etc/resolv.conf of its own.
@@ -126,12 +126,15 @@ pub struct Execution {
     /// Leave the command in the background, without terminal
     #[arg(short, long)]
     pub detach: bool,
-    /// Accepted: the command has this client's standard input anyway
+    /// Let the command read this client's standard input
     #[arg(short, long)]
     pub interactive: bool,
-    /// Accepted: the command has this client's terminal anyway
+    /// Give the command a terminal of its own
     #[arg(short, long)]
     pub tty: bool,
+    /// Give the command every right, that to change its network included
+    #[arg(long)]
+    pub privileged: bool,
     /// Variable of the environment, KEY=VALUE, or KEY to take it out
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub env: Vec<String>,
@@ -150,6 +153,12 @@ pub struct Run {
     /// How to execute.
     #[command(flatten)]
     pub execution: Execution,
+    /// Give the command a capability that it has not: NET_ADMIN, ALL
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_add: Vec<String>,
+    /// Take a capability from the command
+    #[arg(long, value_name = "CAPABILITY")]
+    pub cap_drop: Vec<String>,
     /// What stands where `docker` has an image. (Its own argument: behind it flags are not ours, before it they are.)
     #[arg(hide = true)]
     pub image: Option<OsString>,

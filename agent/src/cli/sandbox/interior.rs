@@ -45,12 +45,16 @@ pub enum Rest {
 }
 
 impl Interior {
-    /// Moves the calling thread inside, for good.
-    pub fn enter(&self) -> Result<()> {
+    /// Moves the calling thread inside, for good; `privileged` leaves the kernel's settings open for writing.
+    pub fn enter(&self, privileged: bool) -> Result<()> {
         match &self.rest {
             Rest::Own { hostname, files } => {
                 self.enter_network()?;
-                own(hostname, files, self.netns.is_some())
+                own(hostname, files)?;
+                if self.netns.is_some() {
+                    own_sys(privileged)?;
+                }
+                if privileged { Ok(()) } else { shut_settings() }
             }
             Rest::Of(pid) => self.join(*pid),
         }
@@ -95,7 +99,7 @@ impl Interior {
 }
 
 /// Gives the calling thread mounts and a host name of its own.
-fn own(hostname: &str, files: &Path, sandboxed: bool) -> Result<()> {
+fn own(hostname: &str, files: &Path) -> Result<()> {
     unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
         .context("cannot make a mount namespace (needs root)")?;
     sethostname(hostname).with_context(|| format!("cannot set the host name {hostname}"))?;
@@ -110,7 +114,19 @@ fn own(hostname: &str, files: &Path, sandboxed: bool) -> Result<()> {
                 .with_context(|| format!("cannot mount {} on {}", from.display(), to.display()))?;
         }
     }
-    if sandboxed { own_sys() } else { Ok(()) }
+    Ok(())
+}
+
+/// Shuts `/proc/sys` for writing, as Docker does: root may write most of it whatever else it may do.
+fn shut_settings() -> Result<()> {
+    let path = Path::new("/proc/sys");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+    bind(path, path)
+        .and_then(|()| {
+            let flags = flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
+            mount(None::<&str>, path, None::<&str>, flags, None::<&str>)
+        })
+        .context("cannot shut /proc/sys for writing")
 }
 
 fn bind(from: &Path, to: &Path) -> nix::Result<()> {
@@ -119,9 +135,9 @@ fn bind(from: &Path, to: &Path) -> nix::Result<()> {
 
 /// Mounts a `/sys` that shows the network namespace of this thread. What was mounted below the old
 /// one (cgroups, bpffs) is put back in its place.
-fn own_sys() -> Result<()> {
+fn own_sys(privileged: bool) -> Result<()> {
     let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    if statvfs(SYS).is_ok_and(|old| old.flags().contains(FsFlags::ST_RDONLY)) {
+    if !privileged || statvfs(SYS).is_ok_and(|old| old.flags().contains(FsFlags::ST_RDONLY)) {
         flags |= MsFlags::MS_RDONLY;
     }
     let mountinfo = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();

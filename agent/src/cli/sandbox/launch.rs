@@ -20,11 +20,25 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use nix::{errno::Errno, unistd};
 
-use super::{interior::Interior, wait};
+use super::{interior::Interior, rights::Rights, terminal, wait};
 use crate::error::{Failure, exit};
 
+/// Where a command reads and writes.
+#[derive(Debug)]
+pub enum Streams {
+    /// Nowhere, in a session of its own.
+    Nowhere,
+    /// Where this client does; it has its input only where that is wanted.
+    Own {
+        /// Whether it has this client's input.
+        input: bool,
+    },
+    /// A terminal of its own.
+    Terminal(OwnedFd),
+}
+
 /// A command and how to execute it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Launch {
     /// Program and arguments.
     pub command: Vec<OsString>,
@@ -32,8 +46,10 @@ pub struct Launch {
     pub env: Vec<(String, Option<String>)>,
     /// Working directory.
     pub workdir: Option<PathBuf>,
-    /// Whether it goes to the background, without terminal.
-    pub detach: bool,
+    /// Where it reads and writes.
+    pub streams: Streams,
+    /// What it may do.
+    pub rights: Rights,
 }
 
 /// Starts a command inside. `announce` gets its process id while it is held, and decides.
@@ -47,7 +63,9 @@ pub fn launch(
     let callers_end = open.as_raw_fd();
     // Namespaces are a thread's own, so that this client itself stays outside.
     let starter = thread::Builder::new().name("sandbox".into()).spawn(move || {
-        interior.enter().map_err(|error| Failure::from(error).with_code(exit::ENGINE))?;
+        interior
+            .enter(launch.rights.is_privileged())
+            .map_err(|error| Failure::from(error).with_code(exit::ENGINE))?;
         start(launch, report, gate, callers_end)
     })?;
     let announced = receive_pid(ready).map(announce);
@@ -84,7 +102,7 @@ fn receive_pid(ready: OwnedFd) -> Option<i32> {
 
 /// Forks, and returns when the command is executed or is not going to be.
 fn start(launch: Launch, report: OwnedFd, gate: OwnedFd, open: RawFd) -> Result<Child, Failure> {
-    let Launch { command: words, env, workdir, detach } = launch;
+    let Launch { command: words, env, workdir, streams, rights } = launch;
     let [program, arguments @ ..] = words.as_slice() else {
         return Err(Failure::usage("there is no command"));
     };
@@ -103,22 +121,48 @@ fn start(launch: Launch, report: OwnedFd, gate: OwnedFd, open: RawFd) -> Result<
         }
         command.current_dir(dir);
     }
-    if detach {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    }
+    let (leads, has_terminal) = connect(&mut command, streams)?;
     let held = wait::held();
+    // Those of this thread, which the command gets with it.
+    rights.limit().map_err(|error| {
+        Failure::new(format!("cannot take rights from the command: {error}"))
+            .with_code(exit::ENGINE)
+    })?;
     // SAFETY: between fork and exec the closure only makes calls that are async-signal-safe
-    // (pthread_sigmask, setsid, close, getpid, write, read) on what exists already.
+    // (pthread_sigmask, setsid, ioctl, close, getpid, write, read) on what exists already.
     unsafe {
         command.pre_exec(move || {
             held.thread_unblock()?;
-            if detach {
+            if leads {
                 unistd::setsid()?;
+            }
+            if has_terminal {
+                terminal::take(libc::STDIN_FILENO)?;
             }
             hold(&report, &gate, open)
         });
     }
     command.spawn().map_err(|error| not_executed(program, &error))
+}
+
+/// Connects a command; tells whether it leads a session of its own, and whether that has a terminal.
+fn connect(command: &mut Command, streams: Streams) -> io::Result<(bool, bool)> {
+    match streams {
+        Streams::Nowhere => {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            Ok((true, false))
+        }
+        Streams::Own { input } => {
+            if !input {
+                command.stdin(Stdio::null());
+            }
+            Ok((false, false))
+        }
+        Streams::Terminal(end) => {
+            command.stdin(end.try_clone()?).stdout(end.try_clone()?).stderr(end);
+            Ok((true, true))
+        }
+    }
 }
 
 /// In the child: sends its process id, and waits until it may go on.
@@ -162,8 +206,13 @@ mod tests {
         let (ready, report) = pipe().expect("a pipe");
         let (gate, open) = pipe().expect("a pipe");
         let callers_end = open.as_raw_fd();
-        let launch =
-            Launch { command: words.iter().map(OsString::from).collect(), ..Launch::default() };
+        let launch = Launch {
+            command: words.iter().map(OsString::from).collect(),
+            env: Vec::new(),
+            workdir: None,
+            streams: Streams::Own { input: true },
+            rights: Rights::ALL,
+        };
         let starter = thread::spawn(move || start(launch, report, gate, callers_end));
         if let Some(pid) = receive_pid(ready) {
             assert!(pid > 0);

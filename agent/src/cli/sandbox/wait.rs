@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    os::{fd::AsFd, unix::process::ExitStatusExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::process::ExitStatusExt,
+    },
     process::{Child, ExitStatus},
 };
 
@@ -88,6 +91,31 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// Hands signals on to a command with a terminal of its own, those of this client's keys included.
+    pub fn pass_on(&self, child: &Child, mut tell: impl FnMut(Signal)) -> io::Result<()> {
+        let pid = Pid::from_raw(child.id().cast_signed());
+        while let Some(info) = self.file.read_signal()? {
+            match signal_of(&info) {
+                None | Some(Signal::SIGCHLD) => {}
+                // Its own terminal tells it.
+                Some(Signal::SIGWINCH) => tell(Signal::SIGWINCH),
+                Some(signal) => {
+                    tell(signal);
+                    kill(pid, signal).ok();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 fn signal_of(info: &siginfo) -> Option<Signal> {
     i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok())
 }
@@ -106,23 +134,23 @@ pub fn code(status: ExitStatus) -> u8 {
     }
 }
 
-/// The terminal's settings; dropping it restores them, whatever the command left.
+/// The settings of this client's terminal; dropping it restores them, whatever the command left.
 #[derive(Debug)]
-pub struct Terminal {
-    settings: Option<Termios>,
+pub struct Settings {
+    found: Option<Termios>,
 }
 
-impl Terminal {
+impl Settings {
     /// Remembers the settings of standard input, if that is a terminal.
     pub fn remember() -> Self {
-        Self { settings: tcgetattr(io::stdin()).ok() }
+        Self { found: tcgetattr(io::stdin()).ok() }
     }
 }
 
-impl Drop for Terminal {
+impl Drop for Settings {
     fn drop(&mut self) {
         // From the background this would stop the client, and the terminal is not ours to set.
-        if let Some(settings) = &self.settings
+        if let Some(settings) = &self.found
             && tcgetpgrp(io::stdin()) == Ok(getpgrp())
         {
             tcsetattr(io::stdin(), SetArg::TCSADRAIN, settings).ok();
