@@ -33,6 +33,7 @@ mod published;
 mod reuse;
 mod sandboxes;
 mod sctp;
+mod seeds;
 mod stress;
 mod traces;
 mod tunnels;

@@ -1,0 +1,134 @@
+//! The documents that the project was made from, each from top to bottom: their commands with `bascule` for
+//! `docker`, and the facts that they show. [`words`] says what is put in the place of what.
+//!
+//! Steps that resolve a name use the address that the document shows for it: names are the business of the tests
+//! of names.
+
+mod advanced;
+mod commands;
+mod first;
+mod networks;
+mod notes;
+mod words;
+
+use std::net::Ipv4Addr;
+
+use bascule_tests::{Agent, Container, Topology, agent::Settings, traffic};
+use serde_json::Value;
+
+use crate::Stage;
+
+/// A reader at the host's shell.
+struct Reader {
+    stage: Stage,
+}
+
+impl Reader {
+    /// One whose agent runs as it comes.
+    fn new() -> Self {
+        Self { stage: Stage::new() }
+    }
+
+    /// One whose agent is started with these options.
+    fn with(options: &[&str]) -> Self {
+        let net = Topology::new();
+        let agent = Agent::start_with(&net.host, Settings::default().arg(options));
+        Self { stage: Stage { agent, net } }
+    }
+
+    /// Types a command of the document, and demands that it works.
+    #[track_caller]
+    fn docker(&self, line: &str) -> String {
+        let words = words::bascule(line);
+        let out = self.stage.agent.cli(&words);
+        assert!(out.ok(), "`{line}`, as {words:?}, failed with {}: {}", out.code, out.stderr);
+        out.stdout.trim_end().to_owned()
+    }
+
+    /// Types a command of the document that is refused, and gives the error.
+    #[track_caller]
+    fn refused(&self, line: &str) -> String {
+        let words = words::bascule(line);
+        let out = self.stage.agent.cli(&words);
+        assert!(!out.ok(), "`{line}`, as {words:?}, worked: {}", out.stdout);
+        out.stderr.trim_end().to_owned()
+    }
+
+    /// What `docker ... inspect` prints.
+    #[track_caller]
+    fn inspect(&self, line: &str) -> Value {
+        let text = self.docker(line);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("`{line}`: {error}: {text}"))
+    }
+
+    /// `docker attach` of the documents: the inside of a container.
+    #[track_caller]
+    fn attach(&self, name: &str) -> Container {
+        let found = self.inspect(&format!("docker inspect {name}"));
+        Container::open(&self.stage.agent, name, found[0]["Id"].as_str().expect("an id"))
+    }
+
+    /// Pings from inside a container.
+    #[track_caller]
+    fn ping(&self, from: &str, to: Ipv4Addr) {
+        traffic::answers(&self.attach(from).ns, to);
+    }
+
+    /// Pings in vain.
+    #[track_caller]
+    fn ping_is_lost(&self, from: &str, to: Ipv4Addr) {
+        traffic::does_not_answer(&self.attach(from).ns, to);
+    }
+
+    /// A container's address on a network.
+    #[track_caller]
+    fn address(&self, container: &str, network: &str) -> Ipv4Addr {
+        let found = self.inspect(&format!("docker inspect {container}"));
+        let address = &found[0]["NetworkSettings"]["Networks"][network]["IPAddress"];
+        address.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
+            panic!("{container} has no address on {network}: {}", found[0]["NetworkSettings"])
+        })
+    }
+
+    /// Names of the networks, as `docker network ls` shows them.
+    fn networks(&self) -> Vec<String> {
+        let table = self.docker("docker network ls");
+        let mut names: Vec<String> = table
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().nth(1).map(ToOwned::to_owned))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// Demands an identifier as `docker` prints it.
+#[track_caller]
+fn assert_id(text: &str) {
+    assert!(text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit()), "no id: {text}");
+}
+
+/// Demands that the object of the document is a part of what is shown.
+#[track_caller]
+fn assert_shows(found: &Value, wanted: &Value) {
+    if let Some(difference) = difference(found, wanted) {
+        panic!("{difference}\nin {found:#}");
+    }
+}
+
+fn difference(found: &Value, wanted: &Value) -> Option<String> {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) if !wanted.is_empty() => {
+            wanted.iter().find_map(|(key, wanted)| match found.get(key) {
+                None => Some(format!("there is no {key}")),
+                Some(found) => difference(found, wanted).map(|text| format!("{key}: {text}")),
+            })
+        }
+        (Value::Array(found), Value::Array(wanted)) if found.len() == wanted.len() => {
+            found.iter().zip(wanted).find_map(|(found, wanted)| difference(found, wanted))
+        }
+        _ if found == wanted => None,
+        _ => Some(format!("{found} where the document has {wanted}")),
+    }
+}

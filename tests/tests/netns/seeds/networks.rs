@@ -1,0 +1,94 @@
+//! The document of the first networks, whose output is that of an experiment: `--format legacy`.
+
+use std::net::Ipv4Addr;
+
+use serde_json::{Value, json};
+
+use super::{Reader, assert_id, assert_shows};
+
+const CONTAINER1: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
+const CONTAINER2: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 3);
+
+impl Reader {
+    fn legacy(&self, network: &str) -> Value {
+        self.inspect(&format!("$ sudo docker network inspect --format legacy {network}"))
+    }
+}
+
+/// The entry of a container in the experiment's output.
+fn entry(mac: &str, address: &str) -> Value {
+    json!({"mac_address": mac, "ipv4_address": address, "ipv6_address": ""})
+}
+
+#[test]
+fn s5_s14_s16_s20_s25_the_document_of_the_first_networks() {
+    let reader = Reader::new();
+    let table = reader.docker("$ sudo docker network ls");
+    for (name, driver) in [("bridge", "bridge"), ("none", "null"), ("host", "host")] {
+        let has = |line: &str| line.split_whitespace().skip(1).take(2).eq([name, driver]);
+        assert!(table.lines().any(has), "{name} {driver}: {table}");
+    }
+    let shown = reader.legacy("bridge");
+    assert_shows(&shown, &json!({"name": "bridge", "driver": "bridge", "containers": {}}));
+    assert_id(shown["id"].as_str().expect("an id"));
+
+    let first = reader.docker("$ sudo docker run -itd --name=container1 busybox");
+    let second = reader.docker("$ sudo docker run -itd --name=container2 busybox");
+    let containers = json!({
+        &first: entry("02:42:ac:11:00:02", "172.17.0.2/16"),
+        &second: entry("02:42:ac:11:00:03", "172.17.0.3/16"),
+    });
+    assert_shows(&reader.legacy("bridge"), &json!({"containers": containers}));
+    for (name, address) in [("container1", CONTAINER1), ("container2", CONTAINER2)] {
+        let inside = reader.attach(name);
+        assert_eq!(inside.ns.addresses("eth0"), [(address, 16)]);
+        assert!(inside.ns.sh("ip -o link show eth0").contains("mtu 1500"));
+        assert_eq!(inside.ns.addresses("lo"), [(Ipv4Addr::LOCALHOST, 8)]);
+    }
+    reader.ping("container1", CONTAINER2);
+    reader.ping("container2", CONTAINER1);
+
+    assert_id(
+        &reader.docker("$ docker network create -d bridge --subnet 172.20.0.0/16 isolated_nw"),
+    );
+    let third = reader.docker("$ docker run --net=isolated_nw -itd --name=container3 busybox");
+    let alone = json!({&third: entry("02:42:ac:14:00:02", "172.20.0.2/16")});
+    assert_eq!(reader.legacy("isolated_nw")["containers"].as_object().map(|c| c.len()), Some(1));
+    assert_shows(&reader.legacy("isolated_nw"), &json!({"containers": alone}));
+    reader.docker("$ docker network connect isolated_nw container2");
+    let both = json!({
+        &third: entry("02:42:ac:14:00:02", "172.20.0.2/16"),
+        &second: entry("02:42:ac:14:00:03", "172.20.0.3/16"),
+    });
+    assert_shows(&reader.legacy("isolated_nw"), &json!({"containers": both}));
+    let networks = "$ docker inspect --format='{{.NetworkSettings.Networks}}' container2";
+    let shown = reader.docker(networks);
+    assert!(shown.contains("bridge") && shown.contains("isolated_nw"), "{shown}");
+    assert_eq!(reader.attach("container2").ns.interfaces(), ["lo", "eth0", "eth1"]);
+
+    let (third, second) = (Ipv4Addr::new(172, 20, 0, 2), Ipv4Addr::new(172, 20, 0, 3));
+    reader.ping("container3", second);
+    reader.ping_is_lost("container3", CONTAINER1);
+    reader.ping_is_lost("container3", CONTAINER2);
+    reader.ping("container2", third);
+    reader.ping("container2", CONTAINER1);
+
+    reader.docker("$ docker network disconnect isolated_nw container2");
+    let shown = reader.docker(networks);
+    assert!(shown.contains("bridge") && !shown.contains("isolated_nw"), "{shown}");
+    assert_eq!(reader.legacy("isolated_nw")["containers"].as_object().map(|c| c.len()), Some(1));
+    assert_eq!(reader.attach("container2").ns.interfaces(), ["lo", "eth0"]);
+    reader.ping_is_lost("container2", third);
+    reader.ping("container2", CONTAINER1);
+
+    // All stopped or disconnected.
+    reader.docker("docker stop -t 0 container3");
+    assert_eq!(reader.legacy("isolated_nw")["containers"], json!({}));
+    reader.docker("docker rm container3");
+    reader.docker("$ docker network rm isolated_nw");
+    assert_eq!(reader.networks(), ["bridge", "host", "none"]);
+
+    let error = reader.refused("$ docker network create -d overlay multi-host-network");
+    assert!(error.contains("swarm") || error.contains("cluster"), "{error}");
+    assert_eq!(reader.networks(), ["bridge", "host", "none"]);
+}
