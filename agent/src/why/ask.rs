@@ -80,7 +80,7 @@ pub fn resolve(world: &World, host: &Host<'_>, question: &Question) -> Result<As
     if src.is_ipv4() != to.is_ipv4() {
         return Err(Rejected::invalid(format!("{src} and {to} are of different families")));
     }
-    refuse(&from, own, to)?;
+    refuse(&from, own, to, service)?;
     let (proto, src_port, dst_port) = match service {
         Service::Echo => (Probe::icmp(to), ECHO_ID, 0),
         Service::Port(proto, port) => (proto, PORT, port),
@@ -88,7 +88,8 @@ pub fn resolve(world: &World, host: &Host<'_>, question: &Question) -> Result<As
     let src_port = if question.from_port == 0 { src_port } else { question.from_port };
     if matches!(from, From::Host) {
         remarks.push(
-            "the host's own packets are not judged; published ports lead its sockets".to_owned(),
+            "the host's own packets are not judged; its sockets are led to published ports"
+                .to_owned(),
         );
     }
     Ok(Asked {
@@ -100,13 +101,15 @@ pub fn resolve(world: &World, host: &Host<'_>, question: &Question) -> Result<As
 }
 
 /// Refuses what is no question about the network.
-fn refuse(from: &From, own: IpAddr, to: IpAddr) -> Result<()> {
+fn refuse(from: &From, own: IpAddr, to: IpAddr, service: Service) -> Result<()> {
     let broadcast = matches!(to, IpAddr::V4(to) if to.is_broadcast());
     if to.is_multicast() || broadcast || to.is_unspecified() {
         return Err(Rejected::invalid(format!("{to} is not the address of one host")));
     }
     let inside = matches!(from, From::Container(_)) && (to.is_loopback() || to == own);
-    if inside || (matches!(from, From::Host) && to.is_loopback()) {
+    // A socket of the host's may be led elsewhere before anything is sent.
+    let at_home = matches!(from, From::Host) && to.is_loopback() && service == Service::Echo;
+    if inside || at_home {
         return Err(Rejected::invalid(format!(
             "what is sent to {to} there leaves it by no interface"
         )));
@@ -319,7 +322,9 @@ impl<'a> Resolver<'a> {
             Some(Way::By { source, .. }) => source,
             _ => None,
         };
-        let address = address.or_else(chosen)?;
+        // What the host sends to itself comes from the very address.
+        let own = || (to.is_loopback() || self.is_local(to).is_ok_and(|is| is)).then_some(to);
+        let address = address.or_else(chosen).or_else(own)?;
         (address.is_ipv4() == to.is_ipv4()).then_some((From::Host, address))
     }
 

@@ -7,6 +7,7 @@ mod ask;
 mod destination;
 mod frame;
 mod host;
+mod led;
 mod notes;
 mod tables;
 mod walk;
@@ -52,7 +53,8 @@ pub struct Step {
 pub struct Part {
     /// `request` or `answer`.
     pub way: String,
-    /// The program: `from_container`, `to_container`, `from_uplink`, `to_uplink` or `deny`.
+    /// The program: `from_container`, `to_container`, `from_uplink`, `to_uplink`, `deny`, or `connect` for a socket
+    /// of the host's.
     pub program: String,
     /// The interface that it is attached to.
     pub interface: String,
@@ -60,7 +62,7 @@ pub struct Part {
     pub packet: String,
     /// What was looked at, in order.
     pub steps: Vec<Step>,
-    /// How it ends: `delivered`, `left`, `passed`, `host`, `kernel` or `dropped`.
+    /// How it ends: `delivered`, `left`, `passed`, `host`, `kernel` or `dropped`; `led` for a socket.
     pub verdict: String,
     /// The same in words.
     pub text: String,

@@ -14,6 +14,7 @@ use super::{
     ask::{Asked, From},
     frame::Probe,
     host::{Host, Routed},
+    led::Named,
     notes::{self, Notes},
     tables::{Live, Mapped},
 };
@@ -68,7 +69,7 @@ struct Leg<'a> {
 
 impl Walker<'_> {
     /// Follows a packet to its end, and its answer to that one's.
-    pub fn follow<A: Mapped + Routed>(&self, asked: &Asked, answer: &mut Answer) {
+    pub fn follow<A: Mapped + Routed + Named>(&self, asked: &Asked, answer: &mut Answer) {
         let (at, mut probe) = self.travel::<A>("request", asked.from, asked.probe, answer);
         std::mem::swap(&mut probe.src, &mut probe.dst);
         std::mem::swap(&mut probe.src_port, &mut probe.dst_port);
@@ -92,7 +93,7 @@ impl Walker<'_> {
     }
 
     /// Takes a packet from where it is to where it ends.
-    fn travel<A: Mapped + Routed>(
+    fn travel<A: Mapped + Routed + Named>(
         &self,
         way: &'static str,
         from: From,
@@ -104,7 +105,10 @@ impl Walker<'_> {
             From::Outside(index, uplink) => {
                 self.outside_sends::<A>(way, (index, &uplink), probe, answer)
             }
-            From::Host => self.host_sends::<A>(way, probe, answer),
+            From::Host => {
+                let probe = self.connects::<A>(way, probe, answer);
+                self.host_sends::<A>(way, probe, answer)
+            }
         }
     }
 

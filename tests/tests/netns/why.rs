@@ -2,7 +2,7 @@
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     time::Duration,
 };
 
@@ -151,6 +151,24 @@ fn it_tells_what_containers_reach_of_each_other() {
     agree(agent, &stage.net.host, "host c2:80", tcp(c2ip, 80), "delivered", "");
     agree(agent, &stage.net.host, "host db", ping(dbip), "delivered", "");
     agree(agent, &stage.net.host, &format!("host {OUTSIDE}"), ping(OUTSIDE), "left", "");
+    // Its sockets are led to published ports, by every address.
+    let here = Ipv4Addr::LOCALHOST;
+    for to in [HOST, here, Ipv4Addr::new(172, 17, 0, 1)] {
+        agree(agent, &stage.net.host, &format!("host {to}:8080"), tcp(to, 8080), "delivered", "");
+        agree(
+            agent,
+            &stage.net.host,
+            &format!("host {to}:8053/udp"),
+            udp(to, 8053),
+            "delivered",
+            "",
+        );
+    }
+    let answer = why(agent, &format!("host {here}:8080"));
+    let led = &answer["Parts"][0];
+    assert_eq!((word(led, "Program"), word(led, "Verdict")), ("connect", "led"), "{answer:#}");
+    assert!(word(led, "Text").contains(&format!("-> {c2ip}:80")), "{answer:#}");
+    assert_ne!(word(&why(agent, &format!("host {here}:8081")), "Verdict"), "delivered");
 }
 
 #[test]
