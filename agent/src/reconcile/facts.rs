@@ -52,10 +52,13 @@ pub async fn gather(
         ),
         false => Default::default(),
     };
+    let mut by_link: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+    for address in &addresses {
+        by_link.entry(address.link).or_default().push(address.address);
+    }
     let mut interfaces: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for link in &links {
-        let own = addresses.iter().filter(|a| a.link == link.index).map(|a| a.address);
-        interfaces.insert(link.name.clone(), own.collect());
+        interfaces.insert(link.name.clone(), by_link.remove(&link.index).unwrap_or_default());
     }
     let foreign = |link: &&netlink::Link| {
         let owned = machine.mark.recognise(&link.name, link.alias.as_deref(), link.mac);

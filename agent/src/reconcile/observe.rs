@@ -92,10 +92,13 @@ pub async fn observe(
     let routes = machine.netlink.routes().await?;
     let mut observed = Observed { contents: known.contents.clone(), ..Observed::default() };
     for link in &links {
-        let source = netlink::masquerade_source(link.index, &addresses, &routes);
-        let source6 = netlink::masquerade_source6(link.index, &addresses, &routes);
-        let leads_out = routes.iter().any(|r| r.is_default() && r.link == Some(link.index));
-        let found = Link { source, source6, leads_out, ..link_of(machine, desired, link) };
+        let mut found = link_of(machine, desired, link);
+        // Thousands of veths of our own lead nowhere, and each would look through the routes of them all.
+        if matches!(found.owner, Owner::Foreign | Owner::Brought(_)) {
+            found.source = netlink::masquerade_source(link.index, &addresses, &routes);
+            found.source6 = netlink::masquerade_source6(link.index, &addresses, &routes);
+            found.leads_out = routes.iter().any(|r| r.is_default() && r.link == Some(link.index));
+        }
         observed.links.insert(link.index, found);
     }
     let address = |a: &netlink::Address| plan::Address { link: a.link, address: a.address };
