@@ -126,13 +126,13 @@ fn links(reader: &Reader) {
     reader.docker("$ docker network create -d bridge --subnet 172.26.0.0/24 local_alias");
     reader.docker("$ docker network connect --link container5:foo local_alias container4");
     reader.docker("$ docker network connect --link container4:bar local_alias container5");
-    let foo = reader.address("container5", "local_alias");
-    assert_eq!(foo, Ipv4Addr::new(172, 26, 0, 3));
-    reader.ping("container4", foo);
+    let fifth = reader.address("container5", "local_alias");
+    assert_eq!(fifth, Ipv4Addr::new(172, 26, 0, 3));
+    reader.ping("container4", fifth);
     reader.ping("container4", five);
     reader.docker("$ docker network disconnect isolated_nw container5");
     reader.ping_is_lost("container4", five);
-    reader.ping("container4", foo);
+    reader.ping("container4", fifth);
 }
 
 fn aliases(reader: &Reader) {
