@@ -32,7 +32,7 @@ pub(super) fn status(context: &Context) -> proto::Status {
         attempts: failure.attempts,
     });
     let mut warnings = context.facts.warnings.clone();
-    warnings.extend(snapshot.forwarding.iter().cloned());
+    warnings.extend(snapshot.forwarding.iter().chain(&snapshot.site).cloned());
     let configured = &snapshot.configured;
     let refused = configured.refused.iter();
     warnings.extend(refused.map(|why| format!("the configuration is not reloaded: {why}")));

@@ -190,6 +190,7 @@ impl Driver {
         self.announce_all();
         self.reserve_ports();
         self.note_forwarding();
+        self.note_site().await;
         Ok(())
     }
 
@@ -238,6 +239,7 @@ impl Driver {
         }
         self.look(Look::All).await;
         self.reserve_ports();
+        self.note_site().await;
     }
 
     async fn look(&mut self, look: Look) {

@@ -17,6 +17,7 @@ mod names;
 mod observe;
 mod pass;
 mod resolvers;
+mod site;
 mod status;
 mod sysctls;
 

@@ -57,6 +57,8 @@ pub struct Snapshot {
     pub uplinks: Vec<UplinkSeen>,
     /// What the operator is to know of whether the host routes.
     pub forwarding: Vec<String>,
+    /// What the operator is to know of networks that the site has come into.
+    pub site: Vec<String>,
     /// Entries of endpoints in the data plane.
     pub endpoints: usize,
     /// Entries of published ranges in the data plane.
@@ -83,6 +85,7 @@ impl Snapshot {
             desired: Arc::new(desired),
             uplinks: Vec::new(),
             forwarding: Vec::new(),
+            site: Vec::new(),
             endpoints: 0,
             published: 0,
             failures: BTreeMap::new(),

@@ -207,3 +207,19 @@ fn moby_ipam_010_requests_at_once_get_nothing_twice_and_leave_nothing() {
     agent.network("again", "");
     assert_eq!(subnet(&agent, "again"), "172.18.0.0/24");
 }
+
+#[test]
+fn n25_a_route_that_comes_later_is_told() {
+    let net = Topology::new();
+    let mut agent = Agent::start(&net.host);
+    agent.network("a", "--subnet 172.18.7.0/24");
+    assert!(!agent.ok("status").contains("overlaps"));
+    net.host.sh("ip route add 172.18.0.0/16 via 198.51.100.254");
+    agent.restart();
+    let status = agent.ok("status");
+    assert!(
+        status.contains("network a (172.18.7.0/24) overlaps with 172.18.0.0/16 by up0"),
+        "{status}"
+    );
+    assert!(agent.log().contains("overlaps with 172.18.0.0/16"));
+}
