@@ -74,9 +74,9 @@ pub fn code<A: Helped, const NETWORK: u32>(skb: &mut Skb<NETWORK>, end: Outcome)
         Kind::Back => return unsafe { bpf::bpf_redirect(skb.interface(), 0) as i32 },
         // SAFETY: no pointers; out of the interface.
         Kind::Send => return unsafe { bpf::bpf_redirect(verdict.ifindex, 0) as i32 },
-        // SAFETY: no pointers; into the interface.
         Kind::Host => {
             let ingress = u64::from(BPF_F_INGRESS);
+            // SAFETY: no pointers; into the interface.
             return unsafe { bpf::bpf_redirect(verdict.ifindex, ingress) as i32 };
         }
         Kind::First => return Code::FIRST.0,
