@@ -51,7 +51,7 @@ pub enum AgentError {
     NotRoot,
     /// It is root without the powers of root.
     #[error(
-        "the agent lacks {0}, which it needs for interfaces, programs and namespaces: give it to its container or \
+        "the agent lacks {0}, which it needs for interfaces, BPF programs and namespaces: give it to its container or \
          service, or run it where root is not confined"
     )]
     Lacks(String),

@@ -86,7 +86,7 @@ pub struct Sandbox {
     #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
     pub network_alias: Vec<String>,
     /// What it is published as.
-    #[arg(short, long, value_name = "SPEC", help = PUBLISH_HELP)]
+    #[arg(short, long, value_name = "SPEC", allow_hyphen_values = true, help = PUBLISH_HELP)]
     pub publish: Vec<String>,
     /// Publish every exposed port on a free port of the host
     #[arg(short = 'P', long)]
