@@ -18,7 +18,11 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use nix::{errno::Errno, unistd};
+use nix::{
+    errno::Errno,
+    sys::signal::{self, SigHandler, Signal},
+    unistd,
+};
 
 use super::{interior::Interior, rights::Rights, terminal, wait};
 use crate::error::{Failure, exit};
@@ -129,9 +133,10 @@ fn start(launch: Launch, report: OwnedFd, gate: OwnedFd, open: RawFd) -> Result<
             .with_code(exit::ENGINE)
     })?;
     // SAFETY: between fork and exec the closure only makes calls that are async-signal-safe
-    // (pthread_sigmask, setsid, ioctl, close, getpid, write, read) on what exists already.
+    // (sigaction, pthread_sigmask, setsid, ioctl, close, getpid, write, read) on what exists already.
     unsafe {
         command.pre_exec(move || {
+            heed_signals()?;
             held.thread_unblock()?;
             if leads {
                 unistd::setsid()?;
@@ -143,6 +148,16 @@ fn start(launch: Launch, report: OwnedFd, gate: OwnedFd, open: RawFd) -> Result<
         });
     }
     command.spawn().map_err(|error| not_executed(program, &error))
+}
+
+/// In the child: takes back that signals are ignored. What a shell ignores for its background jobs is nothing to
+/// what runs in a container, here as with Docker.
+fn heed_signals() -> io::Result<()> {
+    for signal in Signal::iterator().filter(|s| ![Signal::SIGKILL, Signal::SIGSTOP].contains(s)) {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { signal::signal(signal, SigHandler::SigDfl) }?;
+    }
+    Ok(())
 }
 
 /// Connects a command; tells whether it leads a session of its own, and whether that has a terminal.
@@ -237,11 +252,13 @@ mod tests {
     fn a_command_gets_the_signals_that_its_client_holds_back() {
         let child = thread::spawn(|| {
             wait::held().thread_block().expect("blocked");
-            // Not one that is ignored already where this runs in the background.
-            try_start(&["sh", "-c", "kill -TERM $$; exit 0"], true)
+            // As a shell does it for a job in the background.
+            // SAFETY: no code of ours runs; this process has nothing else that wants interrupts.
+            unsafe { signal::signal(Signal::SIGINT, SigHandler::SigIgn) }.expect("ignored");
+            try_start(&["sh", "-c", "kill -INT $$; exit 0"], true)
         });
         let mut child = child.join().expect("no panic").expect("started");
-        assert_eq!(child.wait().expect("ended").signal(), Some(libc::SIGTERM));
+        assert_eq!(child.wait().expect("ended").signal(), Some(libc::SIGINT));
     }
 
     #[test]
