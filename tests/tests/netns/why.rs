@@ -377,8 +377,8 @@ fn bad_questions_are_refused_with_what_is_wrong() {
     let free = at(own, 1).ip().octets();
     let free = format!("{}.{}.{}.200", free[0], free[1], free[2]);
     for (line, words) in [
-        ("c9 c1", "No such container: c9"),
-        ("c1 c9:80", "No such container: c9"),
+        ("nosuch c1", "No such container: nosuch"),
+        ("c1 nosuch:80", "No such container: nosuch"),
         ("c1 c2:0", "\"0\" is no port"),
         ("c1 c2:80/sctp", "none of tcp, udp, icmp"),
         ("c1 c2/tcp", "tcp needs a port"),
@@ -402,5 +402,5 @@ fn bad_questions_are_refused_with_what_is_wrong() {
     let post = |body: Value| agent.api("POST", "/bascule/v1/why", Some(&body));
     assert_eq!(post(json!({"Source": "c1"})).status, 400);
     assert_eq!(post(json!({"Source": "c1", "Destination": "c2"})).status, 200);
-    assert_eq!(post(json!({"Source": "c9", "Destination": "c2"})).status, 404);
+    assert_eq!(post(json!({"Source": "nosuch", "Destination": "c2"})).status, 404);
 }
