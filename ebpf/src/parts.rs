@@ -7,8 +7,8 @@ use aya_ebpf::bindings::__sk_buff;
 use bascule_common::{
     abi::{Direction, DropReason, Ip4, Ip6},
     datapath::{
-        End as _, Verdict, conntrack, deny, family, from_container, from_uplink, in_parts, rewrite,
-        to_container, to_uplink, unbridged, v6,
+        End as _, Verdict, conntrack, deny, family, from_container, from_uplink, icmp, in_parts,
+        rewrite, to_container, to_uplink, unbridged, v6,
     },
     wire::L3,
 };
@@ -46,6 +46,12 @@ parts! {
     refresh6<Ip6, L3>(skb, host) conntrack::refresh::<Ip6, _, _, _>(skb, &Maps, host);
     bare_refresh4<Ip4, 0>(skb, host) conntrack::refresh::<Ip4, _, _, _>(skb, &Maps, host);
     bare_refresh6<Ip6, 0>(skb, host) conntrack::refresh::<Ip6, _, _, _>(skb, &Maps, host);
+    container_requoted4<Ip4, L3>(skb, _host) from_container::requoted::<Ip4, _, _>(skb, &Maps);
+    container_requoted6<Ip6, L3>(skb, _host) from_container::requoted::<Ip6, _, _>(skb, &Maps);
+    requoted4<Ip4, L3>(skb, _host) icmp::requoted::<Ip4, _, _>(skb, &Maps);
+    requoted6<Ip6, L3>(skb, _host) icmp::requoted::<Ip6, _, _>(skb, &Maps);
+    bare_requoted4<Ip4, 0>(skb, _host) icmp::requoted::<Ip4, _, _>(skb, &Maps);
+    bare_requoted6<Ip6, 0>(skb, _host) icmp::requoted::<Ip6, _, _>(skb, &Maps);
     container_other<Ip4, L3>(skb, _host) from_container::other(skb, &Maps);
     container_handed<Ip4, L3>(skb, _host) unbridged::handed(skb, &Maps);
     led4<Ip4, L3>(skb, _host) unbridged::led::<Ip4, _, _>(skb, &Maps);
@@ -123,11 +129,11 @@ fn clamp<A: family::Family>(context: *mut __sk_buff, mtu: u32) -> i32 {
 
 /// Defines walks over parts.
 macro_rules! walks {
-    ($($(#[$doc:meta])* $name:ident<$network:tt, $direction:ident>: $known:ident $($refresh:ident $first:ident $error:ident)?, $($answer:ident)?, $($clamp:ident)?;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident<$network:tt, $direction:ident>: $known:ident $($refresh:ident $first:ident $requoted:ident $error:ident)?, $($answer:ident)?, $($clamp:ident)?;)+) => {$(
         $(#[$doc])*
         #[inline(always)]
         pub fn $name(context: *mut __sk_buff) -> i32 {
-            let end = walks!(@parts context $known $($refresh $first $error)?);
+            let end = walks!(@parts context $known $($refresh $first $requoted $error)?);
             let skb = Skb::<{ $network }>::new(context);
             finish(
                 &skb,
@@ -139,12 +145,13 @@ macro_rules! walks {
         }
     )+};
     (@parts $context:ident $known:ident) => { Code($known($context)) };
-    (@parts $context:ident $known:ident $refresh:ident $first:ident $error:ident) => {
+    (@parts $context:ident $known:ident $refresh:ident $first:ident $requoted:ident $error:ident) => {
         in_parts(
             &mut { $context },
             |context, fresh| Code($known(*context, u32::from(fresh))),
             |context| Code($refresh(*context)),
             |context| Code($first(*context)),
+            |context| Code($requoted(*context)),
             |context| Code($error(*context)),
         )
     };
@@ -156,9 +163,9 @@ macro_rules! walks {
 
 walks! {
     /// IPv4 from a container.
-    from_container4<L3, Out>: container_known4 refresh4 container_first4 container_error4, container_answer4, clamp4;
+    from_container4<L3, Out>: container_known4 refresh4 container_first4 container_requoted4 container_error4, container_answer4, clamp4;
     /// IPv6 from a container.
-    from_container6<L3, Out>: container_known6 refresh6 container_first6 container_error6, container_answer6, clamp6;
+    from_container6<L3, Out>: container_known6 refresh6 container_first6 container_requoted6 container_error6, container_answer6, clamp6;
     /// Anything else from a container.
     from_container_other<L3, Out>: container_other, , ;
     /// What a container's walk left to the kernel.
@@ -174,21 +181,21 @@ walks! {
     /// Anything else from the kernel to a container.
     to_container_other<L3, In>: received_other, , ;
     /// IPv4 from outside.
-    from_uplink4<L3, In>: uplink_known4 refresh4 uplink_first4 uplink_error4, uplink_answer4, clamp4;
+    from_uplink4<L3, In>: uplink_known4 refresh4 uplink_first4 requoted4 uplink_error4, uplink_answer4, clamp4;
     /// IPv6 from outside.
-    from_uplink6<L3, In>: uplink_known6 refresh6 uplink_first6 uplink_error6, uplink_answer6, clamp6;
+    from_uplink6<L3, In>: uplink_known6 refresh6 uplink_first6 requoted6 uplink_error6, uplink_answer6, clamp6;
     /// IPv4 from outside, without an Ethernet header.
-    from_bare_uplink4<0, In>: bare_known4 bare_refresh4 bare_first4 bare_error4, bare_answer4, clamp4;
+    from_bare_uplink4<0, In>: bare_known4 bare_refresh4 bare_first4 bare_requoted4 bare_error4, bare_answer4, clamp4;
     /// IPv6 from outside, without an Ethernet header.
-    from_bare_uplink6<0, In>: bare_known6 bare_refresh6 bare_first6 bare_error6, bare_answer6, clamp6;
+    from_bare_uplink6<0, In>: bare_known6 bare_refresh6 bare_first6 bare_requoted6 bare_error6, bare_answer6, clamp6;
     /// IPv4 to the outside.
-    to_uplink4<L3, Out>: leaving_known4 refresh4 leaving_first4 leaving_error4, , ;
+    to_uplink4<L3, Out>: leaving_known4 refresh4 leaving_first4 requoted4 leaving_error4, , ;
     /// IPv6 to the outside.
-    to_uplink6<L3, Out>: leaving_known6 refresh6 leaving_first6 leaving_error6, , ;
+    to_uplink6<L3, Out>: leaving_known6 refresh6 leaving_first6 requoted6 leaving_error6, , ;
     /// IPv4 to the outside, without an Ethernet header.
-    to_bare_uplink4<0, Out>: leaving_bare_known4 bare_refresh4 leaving_bare_first4 leaving_bare_error4, , ;
+    to_bare_uplink4<0, Out>: leaving_bare_known4 bare_refresh4 leaving_bare_first4 bare_requoted4 leaving_bare_error4, , ;
     /// IPv6 to the outside, without an Ethernet header.
-    to_bare_uplink6<0, Out>: leaving_bare_known6 bare_refresh6 leaving_bare_first6 leaving_bare_error6, , ;
+    to_bare_uplink6<0, Out>: leaving_bare_known6 bare_refresh6 leaving_bare_first6 bare_requoted6 leaving_bare_error6, , ;
 }
 
 /// Anything else from the host to a network without a bridge: nobody there asks for it.

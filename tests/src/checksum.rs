@@ -30,8 +30,7 @@ fn verify4(ip: &[u8], quoted: bool) -> Result<(), String> {
     if finish(add(0, head)) != 0 {
         return Err(format!("the checksum of the IPv4 header is wrong: {head:02x?}"));
     }
-    // Nobody can verify the transport of a quote that is cut after eight bytes, so nobody does, and
-    // the programs leave it as it is.
+    // Nobody can verify the transport of a quote that is cut; and what a device was to sum is quoted unsummed.
     if quoted {
         return Ok(());
     }
@@ -85,6 +84,11 @@ fn verify_transport(src: IpAddr, dst: IpAddr, proto: u8, l4: &[u8]) -> Result<()
             .map_err(|error| format!("in the quote of an ICMP error: {error}"));
     }
     Ok(())
+}
+
+/// Says what is wrong with a packet that an ICMP error quotes as a whole, transport included.
+pub fn verify_quote(quote: &[u8]) -> Result<(), String> {
+    verify_ip(quote, false)
 }
 
 /// Sum of the pseudo header that a transport's checksum covers; ICMP of IPv4 covers none.

@@ -2,7 +2,10 @@
 
 use crate::{
     abi::{DropReason, Endpoint, Ip6},
-    datapath::parse::{Kind, View},
+    datapath::{
+        family::Family,
+        parse::{Kind, View},
+    },
     io::Packet,
     wire::{NeighbourMessage, proto},
 };
@@ -55,8 +58,9 @@ pub fn judge<P: Packet>(
     if endpoint.flags & Endpoint::ALLOW_SPOOF != 0 {
         return Ok(dst);
     }
-    // A guard that reassembles nothing cannot see into fragments (RFC 6980).
-    if view.first_fragment || matches!(kind, ROUTER_ADVERTISEMENT | REDIRECT) {
+    // Nobody sends it in fragments, atomic ones included (RFC 6980), nor behind other extension headers: one
+    // comparison refuses them all.
+    if view.l4 != P::NETWORK + Ip6::HEADER || matches!(kind, ROUTER_ADVERTISEMENT | REDIRECT) {
         return Err(SPOOFED);
     }
     let Some(message) = packet.load::<NeighbourMessage>(view.l4) else {

@@ -42,6 +42,7 @@ fn walk<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
         |packet, fresh| known(packet, tables, kernel, fresh),
         |packet| conntrack::refresh(packet, tables, kernel),
         |packet| first(packet, tables, kernel),
+        |packet| requoted(packet, tables),
         |packet| error(packet, tables),
     )
 }
@@ -308,6 +309,17 @@ pub fn forward<A: Family, P: Packet, T: Tables<A>>(
         tables.count_endpoint(flow.to, Direction::In, packet.segments(), bytes);
     }
     Ok(conntrack::verdict(flow))
+}
+
+/// The part for what ICMP errors quote, before that for the errors themselves.
+#[inline(always)]
+pub fn requoted<A: Family, P: Packet, T: Tables<A>>(packet: &mut P, tables: &T) -> Outcome {
+    let endpoint = tables.endpoint(packet.interface()).ok_or(DropReason::AgentNotReady)?;
+    let frame: Ethernet = packet.load(0).ok_or(DropReason::Malformed)?;
+    if frame.dst == endpoint.gateway_mac {
+        let _ = icmp::requote(packet, tables, |flow| flow.from == endpoint.endpoint);
+    }
+    Ok(Verdict::PASS)
 }
 
 /// The part for ICMP errors, well-formed and of a genuine source.

@@ -1,16 +1,17 @@
-//! ICMP errors about translated packets: the quote and the outer addresses are translated; the quoted
-//! transport checksum is left as it is: it may lie beyond the eight quoted bytes, and nobody verifies it.
+//! ICMP errors about translated packets: the quote and the outer addresses are translated, and so is the quoted
+//! transport checksum, where it is quoted (RFC 5508, section 4.2).
 
 use crate::{
     abi::{DropReason, Flow, FlowKey},
     datapath::{
         conntrack,
-        family::Family,
-        parse::{Quote, View},
+        family::{self, Family},
+        parse::{self, Kind, Quote, View},
         rewrite::{self, Ttl},
+        verdict::{Outcome, Verdict},
     },
     io::{Checksum, Packet, Tables},
-    wire::{Icmp, Ports, checksum},
+    wire::{Icmp, Ports, checksum, proto, tcp, udp},
 };
 
 /// The flow that an ICMP error is about, with the quote. None: it is about none of ours.
@@ -23,6 +24,68 @@ pub fn related<A: Family, P: Packet, T: Tables<A>>(
     let quote = A::quote(packet, view)?;
     let flow = conntrack::find(tables, &quote.key.reversed())?;
     Some((flow, quote))
+}
+
+/// The part for what ICMP errors quote, before that for the errors themselves.
+#[inline(always)]
+pub fn requoted<A: Family, P: Packet, T: Tables<A>>(packet: &mut P, tables: &T) -> Outcome {
+    let _ = requote(packet, tables, |_| true);
+    Ok(Verdict::PASS)
+}
+
+/// Gives the transport checksum inside the quote what [`translate`] is about to change, where the flow is one that the
+/// error may be about. A part of its own and before the other, for the stack.
+#[inline(always)]
+pub fn requote<A: Family, P: Packet, T: Tables<A>>(
+    packet: &mut P,
+    tables: &T,
+    may: impl Fn(&Flow<A>) -> bool,
+) -> Option<()> {
+    let view = &family::view::<A, P>(packet).ok()?;
+    if view.kind != Kind::Error {
+        return None;
+    }
+    let (flow, quote) = related(packet, tables, view)?;
+    if !may(&flow) {
+        return None;
+    }
+    let old = &quote.key;
+    let new = conntrack::rewritten(&old.reversed(), &flow).reversed();
+    let mut diff = checksum::both(
+        checksum::port(old.src_port, new.src_port),
+        checksum::port(old.dst_port, new.dst_port),
+    );
+    if !quote.echo || A::ICMP_PSEUDO {
+        let addresses =
+            checksum::both(A::difference(old.src, new.src), A::difference(old.dst, new.dst));
+        diff = checksum::both(diff, addresses);
+    }
+    let field = match old.proto {
+        proto::TCP => tcp::CHECKSUM,
+        proto::UDP => udp::CHECKSUM,
+        _ if quote.echo => Icmp::CHECKSUM,
+        _ => return None,
+    };
+    let at = parse::bounded(quote.l4) + field;
+    // Behind the end of the packet there may be padding of the frame.
+    if at + 2 > P::NETWORK + view.length {
+        return None;
+    }
+    let was: u16 = packet.load(at)?;
+    if old.proto == proto::UDP && was == 0 {
+        return None;
+    }
+    let now = match checksum::update(was, diff) {
+        0 if old.proto == proto::UDP => 0xffff,
+        now => now,
+    };
+    packet.store(at, now)?;
+    packet.adjust(
+        parse::bounded(view.l4) + Icmp::CHECKSUM,
+        checksum::word(was, now),
+        Checksum::Segment,
+        false,
+    )
 }
 
 /// Translates an ICMP error: its quote, and its own addresses.

@@ -23,7 +23,7 @@ mod discovery;
 pub mod family;
 pub mod from_container;
 pub mod from_uplink;
-mod icmp;
+pub mod icmp;
 mod masquerade;
 pub mod parse;
 mod policy;

@@ -41,6 +41,7 @@ fn walk<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
         |packet, fresh| known(packet, tables, kernel, fresh),
         |packet| conntrack::refresh(packet, tables, kernel),
         |packet| first(packet, tables, kernel),
+        |packet| icmp::requoted(packet, tables),
         |packet| error(packet, tables),
     )
 }

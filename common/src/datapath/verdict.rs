@@ -154,6 +154,7 @@ pub fn in_parts<C, E: End>(
     known: impl Fn(&mut C, bool) -> E,
     refresh: impl Fn(&mut C) -> E,
     first: impl Fn(&mut C) -> E,
+    requote: impl Fn(&mut C) -> E,
     error: impl Fn(&mut C) -> E,
 ) -> E {
     let mut end = known(context, false);
@@ -162,7 +163,10 @@ pub fn in_parts<C, E: End>(
         end = known(context, true);
     }
     match end.next() {
-        Next::Error => return error(context),
+        Next::Error => {
+            requote(context);
+            return error(context);
+        }
         Next::First => {}
         Next::Done | Next::Refresh => return end,
     }

@@ -1,11 +1,17 @@
 //! ICMP errors about translated flows, both ways.
 
-use bascule_common::abi::DropReason;
-use bascule_tests::frame::{Body, Frame, UDP};
+use bascule_common::{
+    abi::DropReason,
+    testing::{FramePacket, Walk},
+};
+use bascule_tests::{
+    checksum,
+    frame::{Body, Frame, TCP, UDP},
+};
 
 use super::{
     twin::Twin,
-    world::{C1, C2, HOST, ROUTER, UPLINK, WORLD, World, gateway},
+    world::{BOTH, C1, C2, Family, HOST, ROUTER, UPLINK, WORLD, World, gateway},
 };
 
 fn quote(error: &Frame) -> Frame {
@@ -119,4 +125,94 @@ fn about_nothing_of_ours_are_not_ours() {
     let sent = twin.sends(1, &Frame::udp("172.20.0.2:40000", "203.0.113.7:53")).left();
     let lie = Frame::error(C2, HOST, 3, 3, 0, &sent);
     assert_ne!(twin.sends(2, &lie).verdict.map(|verdict| verdict.ifindex), Ok(UPLINK));
+}
+
+/// What a frame quotes, after its transport checksum was verified.
+#[track_caller]
+fn sound(error: &Frame) -> Frame {
+    let Body::Icmp { payload, .. } = &error.body else { panic!("{error:?} is no ICMP") };
+    checksum::verify_quote(payload).unwrap_or_else(|wrong| panic!("{wrong}"));
+    quote(error)
+}
+
+/// The family's error that says "too big", about a packet.
+fn too_big(family: Family, from: &str, to: &str, about: &Frame) -> Frame {
+    let (kind, code) = family.of((3, 4), (2, 0));
+    Frame::error(&family.ip(from), &family.ip(to), kind, code, 1280, about)
+}
+
+#[test]
+fn cil_nat_005_the_quoted_transport_checksum_is_right_both_ways() {
+    for family in BOTH {
+        let (client, server) = (family.at(C1, 40_000), family.at(WORLD, 53));
+        let mut twin =
+            Twin::new(World::new().publish_on(family, 1, UDP, (53, 5353, 1), 1).publish_on(
+                family,
+                2,
+                TCP,
+                (80, 8080, 1),
+                1,
+            ));
+        for frame in [
+            Frame::udp(&client, &server),
+            Frame::tcp(&client, &server).syn(),
+            Frame::echo(&family.ip(C1), &family.ip(WORLD), 0x4242),
+        ] {
+            let sent = twin.sends(1, &frame).left();
+            let seen = twin.arrives(&too_big(family, ROUTER, HOST, &sent)).delivered(1);
+            assert_eq!(sound(&seen).src.to_string(), family.ip(C1));
+        }
+        for (frame, own) in [
+            (Frame::udp(&family.at(WORLD, 4000), &family.at(HOST, 53)), 5353),
+            (Frame::tcp(&family.at(WORLD, 4000), &family.at(HOST, 80)).syn(), 8080),
+        ] {
+            let seen = twin.arrives(&frame).delivered(1);
+            assert_eq!(seen.ports(), Some((4000, own)));
+            let out = twin.sends(1, &too_big(family, C1, WORLD, &seen)).left();
+            assert_eq!(sound(&out).ports(), frame.ports());
+            // A neighbour, by the same port.
+            let near = Frame { src: family.ip(C2).parse().expect("an address"), ..frame };
+            let seen = twin.sends(2, &near).delivered(1);
+            let back = twin.sends(1, &too_big(family, C1, &gateway(C1), &seen)).delivered(2);
+            assert_eq!(sound(&back).ports(), near.ports());
+        }
+    }
+}
+
+#[test]
+fn cil_nat_005_a_checksum_that_is_not_quoted_is_not_made_up() {
+    let mut twin = Twin::new(World::new());
+    let sent = twin.sends(1, &Frame::tcp("172.20.0.2:40000", "203.0.113.7:80").syn()).left();
+    let whole = sent.ip_bytes();
+    // Up to the checksum, into it, and past it; and with bytes behind the packet that are none of its own.
+    for (length, behind) in [(36, 0), (37, 0), (38, 0), (36, 8)] {
+        let mut error = Frame::error(ROUTER, HOST, 3, 4, 1280, &sent);
+        let Body::Icmp { payload, .. } = &mut error.body else { panic!("{error:?}") };
+        payload.truncate(length);
+        let mut bytes = error.macs(super::world::ROUTER_MAC, super::world::UPLINK_MAC).bytes();
+        bytes.extend(vec![0xaa; behind]);
+        let packet = FramePacket::new(bytes, UPLINK);
+        let end = twin.packet(Walk::FromUplink, packet);
+        let Body::Icmp { payload, .. } = end.delivered(1).body else { panic!("no ICMP") };
+        assert_eq!(payload.len(), length);
+        assert_eq!(payload[36..] != whole[36..length], length == 38, "{length} bytes quoted");
+        assert!(end.bytes.ends_with(&vec![0xaa; behind]));
+    }
+    // A datagram without a checksum has none afterwards.
+    let frame = Frame::udp("172.20.0.2:40000", "203.0.113.7:53").without_checksum();
+    let sent = twin.sends(1, &frame).left();
+    let seen = twin.arrives(&Frame::error(ROUTER, HOST, 3, 4, 1280, &sent)).delivered(1);
+    assert!(matches!(quote(&seen).body, Body::Udp { checksum: false, .. }), "{seen:?}");
+}
+
+#[test]
+fn cil_nat_005_errors_that_are_not_translated_are_left_alone() {
+    let mut twin = Twin::new(World::new().publish(1, UDP, (53, 5353, 1), 1));
+    let seen = twin.arrives(&Frame::udp("203.0.113.7:4000", "198.51.100.1:53")).delivered(1);
+    // Somebody else's flow, told to the host; and to a neighbour, past the gateway.
+    let lie = Frame::error(C2, HOST, 3, 3, 0, &seen);
+    let sent = lie.clone().macs(super::world::mac(C2), super::world::mac(&gateway(C2))).bytes();
+    assert_eq!(twin.sends(2, &lie).bytes, sent);
+    let near = Frame::error(C1, C2, 3, 3, 0, &seen);
+    assert_eq!(sound(&twin.sends_near(1, &near).delivered(2)), quote(&near));
 }

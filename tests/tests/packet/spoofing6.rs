@@ -127,11 +127,19 @@ fn s64_containers_are_no_routers() {
 }
 
 #[test]
-fn s64_discovery_in_fragments_is_refused() {
+fn s64_rfc_6980_discovery_in_fragments_is_refused() {
     let mut twin = Twin::new(World::new());
     // RFC 6980, even about oneself: nobody sees what else there is.
     let parts = advertisement(&six(C1).to_string(), C1).fragments(24);
     twin.sends_near(1, &parts[0]).dropped(DropReason::SpoofedNd);
+    // One fragment that is the whole of it (RFC 6946), and other headers in front.
+    let (own, other) = (advertisement(&six(C1).to_string(), C1), six(C2).to_string());
+    let ask = about(&link_local(C1), "ff02::1:ff00:3", 135, &other, Some((SOURCE, C1)));
+    for message in [own, ask] {
+        twin.sends_near(1, &message.clone().fragment6(0, false, 7)).dropped(DropReason::SpoofedNd);
+        twin.sends_near(1, &message.clone().padding(HOP_BY_HOP)).dropped(DropReason::SpoofedNd);
+        twin.sends_near(1, &message).verdict.expect("as it is, it passes");
+    }
     // The headers alone first, the message later (RFC 7112).
     let mut first = Frame::raw(&link_local(C1), ALL_NODES, 58, &[]).fragment6(0, true, 9);
     first = first.padding(DESTINATION);

@@ -167,7 +167,7 @@ fn n13_broken_solicitations_are_not_answered() {
     let mut twin = unbridged();
     let good = ask(&six(C1).to_string(), &six(C2).to_string(), Some(SOURCE));
     twin.sends_near(1, &good.clone().ttl(254)).dropped(DropReason::Malformed);
-    twin.sends_near(1, &good.clone().padding(DESTINATION)).dropped(DropReason::Malformed);
+    twin.sends_near(1, &good.clone().padding(DESTINATION)).dropped(DropReason::SpoofedNd);
     let mut forged = good;
     forged.src = six(C2).into();
     twin.sends_near(1, &forged).dropped(DropReason::SpoofedIp);
