@@ -194,6 +194,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let store = Store::open(&config.state_dir)?;
     let options = options(config, own.cookie()?);
     let (driver, handle) = Driver::start(machine, store, &options, Arc::clone(&metrics)).await?;
+    let recent = filter.recent().clone();
     let reload = Reload::listen(given, config, filter, handle.shared.clone());
     let mut warnings = attach_cgroup(config, &plane);
     let proxy = start_proxy(&plane, &metrics, &mut warnings);
@@ -210,6 +211,9 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         handle,
         places,
         tables: Arc::clone(&plane.tables),
+        programs: Arc::clone(&plane.programs),
+        metrics: Arc::clone(&metrics),
+        recent,
         names: names.clone(),
         facts: Arc::new(facts(config, &plane, started_at, warnings)),
     };

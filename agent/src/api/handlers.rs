@@ -5,14 +5,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    containers, convert, engine, events, networks, openapi, policy, proto, reply::Reply,
-    request::Request, route::Route, status, why,
+    bugreport, containers, convert, engine, events, flows, maps, networks, openapi, policy, proto,
+    reply::Reply, request::Request, route::Route, status, why,
 };
 use crate::{
-    kernel::bpf::Tables,
+    kernel::bpf::{Programs, Tables},
     reconcile::{Handle, Places},
     state::{Change, Rejected},
-    telemetry::SharedNames,
+    telemetry::{Metrics, SharedNames, log::Recent},
 };
 
 /// What the API needs to answer.
@@ -24,6 +24,12 @@ pub struct Context {
     pub places: Places,
     /// Where counters are.
     pub tables: Arc<Tables>,
+    /// The programs, as they are loaded.
+    pub programs: Arc<Programs>,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// The last lines of the log.
+    pub recent: Recent,
     /// Names of what is in the tables.
     pub names: SharedNames,
     /// What the status says that never changes: places and features.
@@ -82,6 +88,14 @@ pub(super) async fn answer(
         Route::ContainerProcess => containers::follow(context, request).await,
         Route::ContainerPorts => containers::ports(context, request),
         Route::Why => why::why(context, request).await,
+        Route::Policy => policy::rules(context, request),
+        Route::Connections => flows::list(context, request).await,
+        Route::Maps => maps::read(context, maps::maps).await,
+        Route::Map => {
+            let name = id();
+            maps::read(context, move |context| maps::entries(context, &name)).await
+        }
+        Route::Bugreport => bugreport::bugreport(context, request).await,
         Route::Denials => policy::list(context),
         Route::Deny => policy::deny(context, request).await,
         Route::Undeny => policy::undeny(context, request).await,

@@ -5,14 +5,17 @@
 //! meant, `handlers` answer it.
 
 mod bounds;
+pub mod bugreport;
 pub mod client;
 mod containers;
 mod convert;
 mod engine;
 mod events;
 mod filters;
+pub mod flows;
 mod handlers;
 mod json;
+pub mod maps;
 mod networks;
 mod openapi;
 pub mod paths;

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    policy, proto,
+    bugreport, flows, maps, policy, proto,
     route::{Route, Row, TABLE},
     why,
 };
@@ -139,6 +139,31 @@ fn described(route: Route, shapes: &mut SchemaGenerator) -> Option<Described> {
         Route::Undeny => {
             new("Takes prefixes off the deny list, all or none", 204)
                 .takes(shape::<policy::Undeny>(shapes))
+        }
+        Route::Policy => {
+            new("Says what is allowed to whom, and why, in the order of judgement", 200)
+                .asks(&[
+                    ("network", "Only what is about this network"),
+                    ("container", "Only what is about this container, or all of a network of its"),
+                ])
+                .gives(list::<policy::PolicyRule>(shapes))
+        }
+        Route::Connections => new("Lists the connections that are tracked", 200)
+            .asks(&[
+                ("container", "Only those from or to this container"),
+                ("network", "Only those of this network"),
+                ("proto", "Only those of this protocol"),
+                ("translated", "Whether those that nothing is translated of are left out"),
+                ("limit", "How many at most; 1000, and 0 is all"),
+            ])
+            .gives(shape::<flows::Connections>(shapes)),
+        Route::Maps => {
+            new("Lists the maps of the data plane", 200).gives(list::<maps::Map>(shapes))
+        }
+        Route::Map => new("Lists the entries of a map", 200).gives(list::<maps::MapEntry>(shapes)),
+        Route::Bugreport => {
+            new("Tells everything that the agent knows, secrets left out; for root", 200)
+                .gives(shape::<bugreport::Bugreport>(shapes))
         }
         Route::Why => new("Says what would become of a packet", 200)
             .takes(shape::<why::Question>(shapes))

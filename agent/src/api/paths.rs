@@ -30,6 +30,14 @@ pub const BASCULE_CONTAINERS: &str = "/bascule/v1/containers";
 /// `GET`: list of [`super::policy::Denial`]; `POST` [`super::policy::Deny`], `DELETE`
 /// [`super::policy::Undeny`]; no content.
 pub const POLICY_DENY: &str = "/bascule/v1/policy/deny";
+/// `GET`, with `network=` and `container=` for a part: list of [`super::policy::PolicyRule`].
+pub const POLICY: &str = "/bascule/v1/policy";
+/// `GET`, with `container=`, `network=`, `proto=`, `translated=1`, `limit=`: [`super::flows::Connections`].
+pub const CONNECTIONS: &str = "/bascule/v1/connections";
+/// `GET`: list of [`super::maps::Map`].
+pub const MAPS: &str = "/bascule/v1/maps";
+/// `GET`: [`super::bugreport::Bugreport`], for root.
+pub const BUGREPORT: &str = "/bascule/v1/bugreport";
 /// `POST` [`super::why::Question`]: [`super::why::Answer`].
 pub const WHY: &str = "/bascule/v1/why";
 /// `GET`: [`super::proto::Status`].
@@ -95,6 +103,18 @@ pub fn container_process(reference: &str) -> String {
 /// Returns where to `GET` a list of [`super::proto::PublishedPort`].
 pub fn container_ports(reference: &str) -> String {
     format!("{}/ports", container(reference))
+}
+
+/// Returns where to `GET` a list of [`super::maps::MapEntry`].
+pub fn map(name: &str) -> String {
+    format!("{MAPS}/{}", segment(name))
+}
+
+/// Returns a path with those pairs of a query whose value is not empty.
+pub fn query(path: &str, pairs: &[(&str, &str)]) -> String {
+    let pairs = pairs.iter().filter(|(_, value)| !value.is_empty());
+    let query: Vec<_> = pairs.map(|(key, value)| format!("{key}={}", segment(value))).collect();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
 }
 
 /// Escapes what a path segment cannot hold.

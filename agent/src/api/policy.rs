@@ -1,5 +1,9 @@
-//! The deny list over the socket: what crosses it, and what each request does.
+//! Policy over the socket: what crosses it, and what each request does.
 
+mod rules;
+
+pub use self::rules::PolicyRule;
+pub(super) use self::rules::list as rules;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

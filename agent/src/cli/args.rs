@@ -4,6 +4,7 @@
 
 mod agent;
 mod container;
+mod inspection;
 mod network;
 mod policy;
 #[cfg(test)]
@@ -15,10 +16,11 @@ pub use container::{
     Container, ContainerList, ContainerRemove, ContainerStop, Create, Exec, Execution, Port,
     References, Run, Sandbox,
 };
+pub use inspection::{Connections, Conntrack, Map, Nat};
 pub use network::{
     Network, NetworkConnect, NetworkCreate, NetworkInspect, NetworkList, NetworkPrune,
 };
-pub use policy::{Deny, DenyAdd, Policy};
+pub use policy::{Deny, DenyAdd, Policy, PolicyList};
 pub use why::Why;
 
 use std::{path::PathBuf, str::FromStr};
@@ -82,7 +84,7 @@ pub enum Verb {
     /// Manage containers: network sandboxes with names, addresses and ports
     #[command(subcommand, arg_required_else_help = true)]
     Container(Box<Container>),
-    /// Manage policy: who may not send anything here
+    /// Show what is allowed to whom, and manage who may not send anything here
     #[command(subcommand, arg_required_else_help = true)]
     Policy(Policy),
     /// Run a command in a new container
@@ -107,6 +109,21 @@ pub enum Verb {
     Why(Why),
     /// Show how the agent and its data plane are
     Status,
+    /// Show the connections that are tracked
+    #[command(subcommand, arg_required_else_help = true)]
+    Conntrack(Conntrack),
+    /// Show which connections are translated, and to what
+    #[command(subcommand, arg_required_else_help = true)]
+    Nat(Nat),
+    /// Show the maps of the data plane
+    #[command(subcommand, arg_required_else_help = true)]
+    Map(Map),
+    /// Write everything that helps to find a fault into an archive, secrets left out
+    Bugreport {
+        /// The archive [default: bascule-bugreport-TIME.tar.gz in this directory]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
     /// Print the completion script of a shell
     Completion {
         /// The shell

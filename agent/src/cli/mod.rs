@@ -4,9 +4,11 @@
 //! decides about the network.
 
 pub mod args;
+mod bugreport;
 mod container;
 mod endpoint;
 mod filter;
+mod inspection;
 mod network;
 mod output;
 mod policy;
@@ -59,6 +61,10 @@ pub fn main(args: Args) -> Result<u8, Failure> {
         Verb::Rm(which) => container::remove(&context, &which),
         Verb::Inspect(which) => container::inspect_any(&context, &which),
         Verb::Why(args) => why::why(&context, args),
+        Verb::Conntrack(args::Conntrack::Ls(list)) => inspection::connections(&context, &list),
+        Verb::Nat(args::Nat::Ls(list)) => inspection::translations(&context, &list),
+        Verb::Map(verb) => inspection::map(&context, &verb),
+        Verb::Bugreport { file } => bugreport::bugreport(&context, file),
         Verb::Status => status::status(&context),
         Verb::Completion { shell } => completion(shell),
         Verb::Man { dir } => man(dir.as_deref()),

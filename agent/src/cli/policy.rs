@@ -8,14 +8,17 @@ use super::{
 use crate::{
     api::{
         paths,
-        policy::{Denial, Deny, Undeny},
+        policy::{Denial, Deny, PolicyRule, Undeny},
     },
     error::{Failure, exit},
 };
 
 /// Does a verb of `policy`.
 pub fn policy(context: &Context, verb: args::Policy) -> Result<u8, Failure> {
-    let args::Policy::Deny(verb) = verb;
+    let verb = match verb {
+        args::Policy::Ls(wanted) => return rules(context, &wanted),
+        args::Policy::Deny(verb) => verb,
+    };
     match verb {
         args::Deny::Add(add) => self::add(context, add),
         args::Deny::Rm { prefixes } => {
@@ -26,6 +29,29 @@ pub fn policy(context: &Context, verb: args::Policy) -> Result<u8, Failure> {
         }
         args::Deny::Ls { quiet } => list(context, quiet),
     }
+}
+
+fn rules(context: &Context, wanted: &args::PolicyList) -> Result<u8, Failure> {
+    let query = [("network", wanted.network.as_str()), ("container", &wanted.container)];
+    let rules: Vec<PolicyRule> = context.client()?.get(&paths::query(paths::POLICY, &query))?;
+    if context.wants_json() {
+        output::json(&rules)?;
+    } else {
+        output::print(&rules_table(&rules))?;
+    }
+    Ok(exit::OK)
+}
+
+fn rules_table(rules: &[PolicyRule]) -> String {
+    let row = |rule: &PolicyRule| {
+        let verdict = match rule.applied {
+            true => rule.verdict.clone(),
+            false => format!("{} (pending)", rule.verdict),
+        };
+        [&rule.stage, &verdict, &rule.from, &rule.to, &rule.ports, &rule.why].map(String::clone)
+    };
+    let rows: Vec<_> = rules.iter().map(row).collect();
+    output::table(["STAGE", "VERDICT", "FROM", "TO", "PORTS", "WHY"], &rows)
 }
 
 fn add(context: &Context, args: DenyAdd) -> Result<u8, Failure> {
@@ -85,6 +111,27 @@ PREFIX            PACKETS   BYTES     COMMENT
 2001:db8::/32     0         0
 ";
         assert_eq!(table(&list), golden);
+    }
+
+    #[test]
+    fn s106_rules_are_a_table() {
+        let rule = |verdict: &str, to: &str, applied| PolicyRule {
+            stage: "icc".into(),
+            verdict: verdict.into(),
+            from: "network blue".into(),
+            to: to.into(),
+            ports: "any".into(),
+            why: "because".into(),
+            applied,
+            ..PolicyRule::default()
+        };
+        let rules = [rule("allow", "network blue", true), rule("deny", "outside", false)];
+        let golden = "\
+STAGE     VERDICT          FROM           TO             PORTS     WHY
+icc       allow            network blue   network blue   any       because
+icc       deny (pending)   network blue   outside        any       because
+";
+        assert_eq!(rules_table(&rules), golden);
     }
 
     #[test]

@@ -116,7 +116,8 @@ impl DropEvent {
     }
 }
 
-fn proto_name(number: u8) -> String {
+/// Returns the name of a protocol, or its number.
+pub(super) fn proto_name(number: u8) -> String {
     match number {
         1 => "icmp".into(),
         2 => "igmp".into(),

@@ -4,6 +4,7 @@
 //! control side publishes.
 
 mod collector;
+mod connections;
 mod events;
 mod family;
 pub mod log;
@@ -12,6 +13,7 @@ mod names;
 mod proxy;
 mod serve;
 
+pub use connections::{Connection, connections};
 pub use events::{DropEvent, Events, EventsError};
 pub use metrics::Metrics;
 pub use names::{EndpointName, Names, NetworkName, ProgramName, RuleName, SharedNames};

@@ -54,10 +54,15 @@ pub fn find<A: Family, T: Tables<A>>(tables: &T, key: &FlowKey<A>) -> Option<Flo
 /// do not, because an entry that is still there is still right.
 #[inline(always)]
 pub fn is_idle<A>(config: &Config, proto: u8, flow: &Flow<A>, now: u32) -> bool {
+    now.wrapping_sub(flow.last_seen) > timeout(config, proto, flow.state)
+}
+
+/// How long an entry with these bits of [`state`] may be idle, in units of the coarse clock.
+#[inline(always)]
+pub fn timeout(config: &Config, proto: u8, bits: u8) -> u32 {
     let times = &config.timeouts;
-    let bits = flow.state;
     let closed = state::FIN_ORIGINAL | state::FIN_REPLY;
-    let limit = match proto {
+    match proto {
         proto::TCP if bits & state::RESET != 0 => times.tcp_reset,
         proto::TCP if bits & closed == closed => times.tcp_closing,
         proto::TCP if bits & state::ESTABLISHED != 0 => times.tcp_established,
@@ -66,8 +71,7 @@ pub fn is_idle<A>(config: &Config, proto: u8, flow: &Flow<A>, now: u32) -> bool 
         proto::UDP => times.udp,
         proto::ICMP | proto::ICMPV6 => times.icmp,
         _ => times.other,
-    };
-    now.wrapping_sub(flow.last_seen) > limit
+    }
 }
 
 /// Whether a finished connection's entry may give its place to a new flow.

@@ -18,6 +18,7 @@ mod forwarding;
 mod groups;
 mod host;
 mod hosts6;
+mod inspection;
 mod ipv6;
 mod lines;
 mod local;

@@ -14,9 +14,32 @@ host, its published ports, or what it forwards. ARP is not. In XDP they never be
 kernel's; uplinks that cannot run XDP look at the list in tc. `bascule status` says which does what.
 The list outlives the agent and restarts of the host.";
 
+const LIST_EXAMPLES: &str = "\
+Examples:
+  bascule policy ls
+  bascule policy ls --container web
+  bascule policy ls --network blue --output json
+
+Of two rules about the same packet, the first decides. What no rule is about is judged by the host. A
+rule that the data plane has not got yet is marked `pending`. `bascule why` asks about one packet.";
+
+/// `policy ls`.
+#[derive(Debug, clap::Args)]
+pub struct PolicyList {
+    /// Only what is about this network
+    #[arg(long, value_name = "NETWORK", default_value_t, hide_default_value = true)]
+    pub network: String,
+    /// Only what is about this container, or about all of a network of its
+    #[arg(long, value_name = "CONTAINER", default_value_t, hide_default_value = true)]
+    pub container: String,
+}
+
 /// Verbs of `policy`.
 #[derive(Debug, Subcommand)]
 pub enum Policy {
+    /// List what is allowed to whom, and why
+    #[command(visible_alias = "list", after_help = LIST_EXAMPLES)]
+    Ls(PolicyList),
     /// Manage the deny list: prefixes whose packets are dropped as they come in
     #[command(subcommand, arg_required_else_help = true, after_help = DENY_EXAMPLES)]
     Deny(Deny),

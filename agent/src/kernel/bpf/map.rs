@@ -6,6 +6,7 @@ use std::{
     io,
     marker::PhantomData,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::OnceLock,
 };
 
 use aya::Pod;
@@ -354,8 +355,14 @@ fn sum<V: Sum>(per_cpu: &[u8]) -> V {
     total
 }
 
+/// Possible CPUs: read once, for they never change while a kernel runs.
 fn cpus() -> Result<usize, io::Error> {
-    aya::util::nr_cpus().map_err(|(_, error)| error)
+    static CPUS: OnceLock<usize> = OnceLock::new();
+    if let Some(cpus) = CPUS.get() {
+        return Ok(*cpus);
+    }
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+    Ok(*CPUS.get_or_init(|| cpus))
 }
 
 /// A per-CPU array of counters.
@@ -377,6 +384,17 @@ impl<V: Sum> CounterSlots<V> {
         // SAFETY: the buffer has room for every possible CPU.
         let found = unsafe { sys::map_lookup(self.map.fd(), bytes(&index), &mut buffer) };
         Ok(found.map_err(self.map.error("read"))?.then(|| sum(&buffer)))
+    }
+
+    /// Reads and adds up every slot that is not zero: the whole array, which may be long.
+    pub fn all(&self) -> Result<BTreeMap<u32, V>, BpfError> {
+        let mut all = BTreeMap::new();
+        self.map.for_each(self.stride()?, |k, v| {
+            if v.iter().any(|byte| *byte != 0) {
+                all.insert(value(k), sum(v));
+            }
+        })?;
+        Ok(all)
     }
 
     /// Sets one slot to zero on every CPU: the index has a new owner.

@@ -10,6 +10,7 @@ mod cleanup;
 mod clsact;
 mod error;
 mod features;
+pub mod inspect;
 mod layout;
 mod load;
 mod map;
