@@ -85,12 +85,6 @@ impl Reload {
     }
 
     fn publish(&self, refused: Option<String>) {
-        let Config { dns, dns_search, .. } = &self.current;
-        let configured = Configured {
-            dns: dns.iter().map(ToString::to_string).collect(),
-            dns_search: dns_search.clone(),
-            refused,
-        };
-        self.shared.configured(configured);
+        self.shared.configured(Configured { names: self.current.names.clone(), refused });
     }
 }

@@ -53,9 +53,13 @@ pub(super) fn container(request: &proto::ContainerCreate) -> Result {
         ("published ports", &request.publish),
         ("exposed ports", &request.expose),
         ("links", &request.links),
+        ("search domains", &request.dns_search),
+        ("resolver options", &request.dns_options),
+        ("extra hosts", &request.extra_hosts),
     ] {
         list(what, items)?;
     }
+    count("name servers", request.dns.len(), ITEMS)?;
     count("networks", request.networks.len(), ITEMS)?;
     for network in &request.networks {
         aliases(&network.aliases)?;
@@ -64,7 +68,7 @@ pub(super) fn container(request: &proto::ContainerCreate) -> Result {
         words("the network", [&network.network, &network.mac_address])?;
     }
     let netns = request.netns.clone().unwrap_or_default();
-    words("the container", [&request.name, &request.hostname, &netns])?;
+    words("the container", [&request.name, &request.hostname, &request.domainname, &netns])?;
     count("words of the command", request.command.len(), ITEMS)?;
     count("bytes of the command", request.command.iter().map(String::len).sum(), COMMAND)?;
     request.command.iter().try_for_each(|word| whole("the command", word))

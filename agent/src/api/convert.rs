@@ -1,10 +1,10 @@
 //! From requests to changes: text becomes types here, and what does not is refused.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{net::IpAddr, path::PathBuf, str::FromStr};
 
 use super::{bounds, proto, route::ApiVersion};
 use crate::{
-    model::{MacAddress, Sandbox, keys},
+    model::{MacAddress, Naming, Resolver, Sandbox, is_domain, keys},
     state::{Change, ContainerSpec, EndpointSpec, Kind, NetworkSpec, Rejected, SubnetSpec},
 };
 
@@ -161,6 +161,11 @@ pub(super) fn container_create(request: proto::ContainerCreate) -> Result<Change
             ));
         }
     };
+    let naming = Naming {
+        resolver: resolver(request.dns, request.dns_search, request.dns_options)?,
+        domainname: domainname(request.domainname)?,
+        extra_hosts: all(&request.extra_hosts)?,
+    };
     Ok(Change::CreateContainer(Box::new(ContainerSpec {
         name: optional(&request.name, "")?,
         networks: request.networks.into_iter().map(endpoint).collect::<Result<_>>()?,
@@ -169,6 +174,7 @@ pub(super) fn container_create(request: proto::ContainerCreate) -> Result<Change
         expose: all(&request.expose)?,
         links: all(&request.links)?,
         hostname: hostname(request.hostname)?,
+        naming,
         sysctls: request.sysctls,
         labels: request.labels,
         sandbox,
@@ -190,6 +196,24 @@ fn hostname(name: String) -> Result<String> {
     let fits =
         name.len() <= 63 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
     if fits { Ok(name) } else { Err(Rejected::invalid(format!("invalid hostname: {name:?}"))) }
+}
+
+fn domainname(name: String) -> Result<String> {
+    if name.is_empty() || is_domain(&name) {
+        Ok(name)
+    } else {
+        Err(Rejected::invalid(format!("invalid domainname: {name:?}")))
+    }
+}
+
+fn resolver(servers: Vec<IpAddr>, search: Vec<String>, options: Vec<String>) -> Result<Resolver> {
+    let resolver = Resolver { servers, search, options };
+    match resolver.wrong() {
+        None => Ok(resolver),
+        Some((setting, value, why)) => {
+            Err(Rejected::invalid(format!("invalid {setting} {value:?}: {why}")))
+        }
+    }
 }
 
 fn all<T: FromStr<Err: ToString>>(texts: &[String]) -> Result<Vec<T>> {

@@ -34,6 +34,7 @@ pub(super) fn status(context: &Context) -> proto::Status {
     let mut warnings = context.facts.warnings.clone();
     warnings.extend(snapshot.forwarding.iter().chain(&snapshot.site).cloned());
     let configured = &snapshot.configured;
+    let resolver = &configured.names.resolver;
     let refused = configured.refused.iter();
     warnings.extend(refused.map(|why| format!("the configuration is not reloaded: {why}")));
     proto::Status {
@@ -42,8 +43,9 @@ pub(super) fn status(context: &Context) -> proto::Status {
         started_at: context.facts.started_at.map(|t| t.to_string()).unwrap_or_default(),
         places: context.facts.places.clone(),
         features: context.facts.features.clone(),
-        dns: configured.dns.clone(),
-        dns_search: configured.dns_search.clone(),
+        dns: resolver.servers.iter().map(ToString::to_string).collect(),
+        dns_search: resolver.search.clone(),
+        dns_options: resolver.options.clone(),
         uplinks: uplinks.collect(),
         networks: desired.networks.len(),
         containers: desired.containers.len(),

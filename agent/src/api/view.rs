@@ -149,6 +149,8 @@ pub(super) fn container(
     let running = container.running();
     let links =
         container.links.iter().map(|l| format!("/{}:/{}/{}", l.container, container.name, l.alias));
+    let naming = &container.naming;
+    let file = |name: &str| file(desired, places, container, name);
     proto::Container {
         id: container.id.to_string(),
         created: time(container.created),
@@ -169,15 +171,35 @@ pub(super) fn container(
             network_mode: network_mode(container),
             port_bindings: bindings(container),
             links: links.collect(),
+            dns: texts(&naming.resolver.servers),
+            dns_options: naming.resolver.options.clone(),
+            dns_search: naming.resolver.search.clone(),
+            extra_hosts: texts(&naming.extra_hosts),
             auto_remove: container.auto_remove,
         },
         config: proto::ContainerConfig {
             hostname: container.hostname.clone(),
+            domainname: naming.domainname.clone(),
             labels: container.labels.clone(),
             exposed_ports: single(container).map(|port| (port, proto::Empty {})).collect(),
         },
+        resolv_conf_path: file("resolv.conf"),
+        hostname_path: file("hostname"),
+        hosts_path: file("hosts"),
         network_settings: network_settings(desired, places, container),
     }
+}
+
+/// Returns the path of a container's file: its own, or that of the container whose network it has.
+fn file(desired: &Desired, places: &Places, container: &model::Container, name: &str) -> String {
+    let Some(holder) = desired.host_of(container).filter(|c| c.started_at.is_some()) else {
+        return String::new();
+    };
+    places.files(holder.id).join(name).display().to_string()
+}
+
+fn texts(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
 }
 
 /// Shows a container as an older version of the API did: before 1.45 the short id was among its aliases.

@@ -52,7 +52,7 @@ fn create(context: &Context, args: NetworkCreate) -> Result<u8, Failure> {
         enable_ipv4: args.ipv4,
         enable_ipv6: args.ipv6,
         internal: args.internal,
-        options: map(args.options),
+        options: options(args.options, &args.dns)?,
         labels: map(args.label),
     };
     let created: proto::NetworkCreated = context.client()?.post(paths::NETWORKS_CREATE, &body)?;
@@ -65,6 +65,21 @@ fn create(context: &Context, args: NetworkCreate) -> Result<u8, Failure> {
         output::line(&created.id)?;
     }
     Ok(exit::OK)
+}
+
+/// Returns the driver options: name servers are one of them.
+fn options(pairs: Vec<KeyValue>, dns: &[IpAddr]) -> Result<proto::Map, Failure> {
+    let mut options = map(pairs);
+    if !dns.is_empty() {
+        let servers: Vec<_> = dns.iter().map(ToString::to_string).collect();
+        if options.insert(proto::NETWORK_DNS.to_owned(), servers.join(",")).is_some() {
+            return Err(Failure::usage(format!(
+                "conflicting options: cannot specify both --dns and -o {}",
+                proto::NETWORK_DNS
+            )));
+        }
+    }
+    Ok(options)
 }
 
 /// Makes a map of pairs; the last of a key counts.

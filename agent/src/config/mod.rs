@@ -20,7 +20,10 @@ pub use file::FileError;
 pub use reload::Changed;
 
 pub use crate::model::AddressPool;
-use crate::{model::AddressPools, telemetry::log::Format};
+use crate::{
+    model::{AddressPools, NameSettings, Resolver},
+    telemetry::log::Format,
+};
 
 /// Where the configuration is looked for.
 pub const FILE: &str = "/etc/bascule/bascule.toml";
@@ -65,6 +68,14 @@ pub struct Given {
     pub dns: Vec<IpAddr>,
     /// Domains that containers look up short names in; none leaves it open.
     pub dns_search: Vec<String>,
+    /// Options of the resolver; none leaves it open.
+    pub dns_option: Vec<String>,
+    /// Seconds that answers about containers may be kept.
+    pub dns_ttl: Option<u32>,
+    /// Whether names are answered on the default network.
+    pub default_bridge_dns: Option<bool>,
+    /// What `host-gateway` stands for; none leaves it open.
+    pub host_gateway_ip: Vec<IpAddr>,
     /// Whether the host is made to route.
     pub ip_forward: Option<bool>,
     /// Whether the default network has IPv6.
@@ -145,10 +156,8 @@ pub struct Config {
     pub ip: Option<IpAddr>,
     /// Its MTU; none is the uplink's.
     pub mtu: Option<u16>,
-    /// Name servers of containers; none is the host's.
-    pub dns: Vec<IpAddr>,
-    /// Domains that containers look up short names in; none is the host's.
-    pub dns_search: Vec<String>,
+    /// What is set for names of containers, and for those that they look up.
+    pub names: NameSettings,
     /// Whether the host is made to route.
     pub ip_forward: bool,
     /// IPv6 of the default network.
@@ -254,8 +263,22 @@ impl Config {
             icc: given.icc.or(file.icc).unwrap_or(true),
             ip: values::binding(given.ip.or(file.ip))?,
             mtu: values::mtu(given.mtu.or(file.mtu))?,
-            dns: values::dns(either(given.dns, file.dns))?,
-            dns_search: values::dns_search(either(given.dns_search, file.dns_search))?,
+            names: NameSettings {
+                resolver: values::resolver(Resolver {
+                    servers: either(given.dns, file.dns),
+                    search: either(given.dns_search, file.dns_search),
+                    options: either(given.dns_option, file.dns_option),
+                })?,
+                default_bridge: given
+                    .default_bridge_dns
+                    .or(file.default_bridge_dns)
+                    .unwrap_or(false),
+                ttl: values::dns_ttl(given.dns_ttl.or(file.dns_ttl))?,
+                host_gateway: values::host_gateway(either(
+                    given.host_gateway_ip,
+                    file.host_gateway_ip,
+                ))?,
+            },
             ip_forward: given.ip_forward.or(file.ip_forward).unwrap_or(true),
             ipv6: values::ipv6(
                 given.ipv6.or(file.ipv6),

@@ -1,6 +1,7 @@
 //! What is different between two configurations, and what of it takes effect while the agent runs.
 
 use super::Config;
+use crate::model::NameSettings;
 
 /// A setting that is another one now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +29,7 @@ impl Config {
             icc,
             ip,
             mtu,
-            dns,
-            dns_search,
+            names: NameSettings { resolver, default_bridge, ttl, host_gateway },
             ip_forward,
             ipv6,
             ip_masq,
@@ -52,8 +52,12 @@ impl Config {
             ("icc", *icc != new.icc, false),
             ("ip", *ip != new.ip, false),
             ("mtu", *mtu != new.mtu, false),
-            ("dns", *dns != new.dns, true),
-            ("dns-search", *dns_search != new.dns_search, true),
+            ("dns", resolver.servers != new.names.resolver.servers, true),
+            ("dns-search", resolver.search != new.names.resolver.search, true),
+            ("dns-option", resolver.options != new.names.resolver.options, true),
+            ("dns-ttl", *ttl != new.names.ttl, true),
+            ("default-bridge-dns", *default_bridge != new.names.default_bridge, true),
+            ("host-gateway-ip", *host_gateway != new.names.host_gateway, true),
             ("ip-forward", *ip_forward != new.ip_forward, false),
             ("ipv6 or fixed-cidr-v6", *ipv6 != new.ipv6, false),
             ("ip-masq", *ip_masq != new.ip_masq, false),

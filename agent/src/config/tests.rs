@@ -110,11 +110,14 @@ fn s58_fixed_cidr_is_a_part_of_the_bridges_subnet() {
 #[test]
 fn s189_docker_daemons_options_come_from_flags_and_file() {
     let text = "bip = \"10.9.0.1/24\"\nicc = false\nip = \"198.51.100.1\"\nmtu = 1400\n\
-                dns = [\"9.9.9.9\"]\ndns_search = [\"example.com\"]\n";
+                dns = [\"9.9.9.9\"]\ndns_search = [\"example.com\"]\ndns_ttl = 3\n\
+                default_bridge_dns = true\ndns_option = [\"ndots:2\", \"rotate\"]\n";
     let config = with_file(text, Given::default()).unwrap();
     assert_eq!((config.icc, config.mtu), (false, Some(1400)));
     assert_eq!(config.ip, Some("198.51.100.1".parse().unwrap()));
-    assert_eq!((config.dns.len(), config.dns_search.len()), (1, 1));
+    let Resolver { servers, search, options } = &config.names.resolver;
+    assert_eq!((servers.len(), search.len(), options.len()), (1, 1, 2));
+    assert_eq!((config.names.ttl, config.names.default_bridge), (3, true));
     let given = Given {
         icc: Some(true),
         mtu: Some(0),
@@ -122,7 +125,7 @@ fn s189_docker_daemons_options_come_from_flags_and_file() {
         ..Given::default()
     };
     let config = with_file(text, given).unwrap();
-    assert_eq!((config.icc, config.mtu, config.dns.len()), (true, None, 2));
+    assert_eq!((config.icc, config.mtu, config.names.resolver.servers.len()), (true, None, 2));
 }
 
 #[test]
@@ -133,6 +136,12 @@ fn a_value_of_the_file_that_makes_no_sense_is_named_with_file_line_and_key() {
         ("\n\nmtu = 10", ["bascule.toml:3: mtu: ", "from 68 to 65535"]),
         ("dns_search = [\"a b\"]", ["bascule.toml:1: dns_search: ", "not a domain"]),
         ("dns = [\"0.0.0.0\"]", ["bascule.toml:1: dns: ", "no address of a server"]),
+        ("dns_option = [\"a b\"]", ["bascule.toml:1: dns_option: ", "not one word"]),
+        ("dns_ttl = 6", ["bascule.toml:1: dns_ttl: ", "from 0 to 5 seconds"]),
+        (
+            "host_gateway_ip = [\"6.7.8.9\", \"6.7.8.10\"]",
+            ["bascule.toml:1: host_gateway_ip: ", "only one IPv4 host gateway IP"],
+        ),
         ("bridge = \"br0\"\nbip = \"10.0.0.1/8\"", ["bascule.toml:2: bip: ", "either"]),
         ("log_format = \"x\"", ["bascule.toml:1: log_format: ", "neither human nor json"]),
     ] {

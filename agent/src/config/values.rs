@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::{Bridge, ConfigError, Ipv6, Mark};
-use crate::telemetry::log::Format;
+use crate::{
+    model::{MOST_TTL, NameSettings, Resolver},
+    telemetry::log::Format,
+};
 
 /// Fewest and most connections that a table is made for.
 const CONNECTIONS: std::ops::RangeInclusive<u32> = 512..=8_388_608;
@@ -152,27 +155,36 @@ pub(super) fn mtu(mtu: Option<u32>) -> Result<Option<u16>, ConfigError> {
     u16::try_from(mtu).ok().filter(|mtu| *mtu >= 68).map(Some).ok_or_else(invalid)
 }
 
-/// Reads name servers.
-pub(super) fn dns(servers: Vec<IpAddr>) -> Result<Vec<IpAddr>, ConfigError> {
-    match servers.iter().find(|ip| ip.is_unspecified() || ip.is_multicast()) {
-        Some(ip) => Err(ConfigError::value("dns", &ip.to_string(), "no address of a server")),
-        None => Ok(servers),
+/// Reads how names are looked up.
+pub(super) fn resolver(resolver: Resolver) -> Result<Resolver, ConfigError> {
+    match resolver.wrong() {
+        Some((key, value, why)) => Err(ConfigError::value(key, &value, why)),
+        None => Ok(resolver),
     }
 }
 
-/// Reads domains; a lone dot is the empty list, as Docker has it.
-pub(super) fn dns_search(domains: Vec<String>) -> Result<Vec<String>, ConfigError> {
-    let is_domain = |text: &str| {
-        let text = text.strip_suffix('.').unwrap_or(text);
-        let label = |label: &str| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        };
-        text.len() <= 253 && text.split('.').all(label)
-    };
-    match domains.iter().find(|domain| *domain != "." && !is_domain(domain)) {
-        Some(domain) => Err(ConfigError::value("dns-search", domain, "not a domain")),
-        None => Ok(domains),
+/// Reads for how many seconds answers about containers may be kept.
+pub(super) fn dns_ttl(seconds: Option<u32>) -> Result<u32, ConfigError> {
+    match seconds {
+        Some(seconds) if seconds > MOST_TTL => Err(ConfigError::value(
+            "dns-ttl",
+            &seconds.to_string(),
+            format!(
+                "it has to be from 0 to {MOST_TTL} seconds: a name may change with the next start of a container"
+            ),
+        )),
+        seconds => Ok(seconds.unwrap_or(0)),
+    }
+}
+
+/// Reads what `host-gateway` stands for.
+pub(super) fn host_gateway(addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, ConfigError> {
+    match NameSettings::wrong_gateway(&addresses) {
+        Some(why) => {
+            let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            Err(ConfigError::value("host-gateway-ip", &texts.join(", "), why))
+        }
+        None => Ok(addresses),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Further names of a container on a network: names that DNS takes.
 
 /// The longest name and the longest part of one, in bytes.
-const NAME: usize = 253;
-const LABEL: usize = 63;
+pub(super) const NAME: usize = 253;
+pub(super) const LABEL: usize = 63;
 
 /// Says what is wrong with an alias, if something is.
 pub fn wrong(alias: &str) -> Option<String> {

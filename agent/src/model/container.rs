@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerId, EndpointId, Expose, Family, InterfaceOptions, Link, MacAddress, Name, NetworkId,
-    PortRange, Proto, PublishSpec,
+    ContainerId, EndpointId, Expose, Family, InterfaceOptions, Link, MacAddress, Name, Naming,
+    NetworkId, PortRange, Proto, PublishSpec,
 };
 
 /// A named network sandbox.
@@ -25,6 +25,9 @@ pub struct Container {
     pub created: Timestamp,
     /// Host name for its process.
     pub hostname: String,
+    /// What it wants of names.
+    #[serde(default)]
+    pub naming: Naming,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Sysctls of its own network namespace.
@@ -46,7 +49,7 @@ pub struct Container {
     pub publish_all: bool,
     /// Exposed ports.
     pub expose: BTreeSet<Expose>,
-    /// Links to other containers.
+    /// Links of the default network, in Docker's old manner: lines of `/etc/hosts` and variables.
     pub links: Vec<Link>,
     /// What it is doing.
     pub state: State,
@@ -293,6 +296,18 @@ impl Container {
     /// Returns its endpoints with their networks, in order of attachment.
     pub fn endpoints(&self) -> impl Iterator<Item = (NetworkId, &Endpoint)> {
         self.attachments.iter().filter_map(|a| Some((a.network, a.endpoint.as_ref()?)))
+    }
+
+    /// Returns the names that it has at a place, each once: its own, the aliases, the short id, the host name.
+    pub fn names_at(&self, place: &Attachment) -> Vec<String> {
+        let mut names = vec![self.name.to_string()];
+        let more = place.aliases.iter().cloned().chain([self.id.short(), self.hostname.clone()]);
+        for name in more {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// Returns its place on a network.

@@ -14,6 +14,7 @@ pub mod ipam;
 mod link;
 mod mac;
 mod name;
+mod naming;
 mod network;
 mod options;
 pub mod pools;
@@ -31,6 +32,10 @@ pub use interface::{InterfaceOptions, InterfaceSysctl, keys as endpoint_keys};
 pub use link::{Link, ParseLinkError};
 pub use mac::{MacAddress, ParseMacError};
 pub use name::{Name, ParseNameError};
+pub use naming::{
+    ExtraHost, HostAddress, MOST_TTL, NameSettings, Naming, ParseExtraHostError, Resolver,
+    is_domain,
+};
 pub use network::{Family, Network, Pool};
 pub use options::{ANNOUNCE_EVERY, ANNOUNCEMENTS, GatewayMode, NetworkOptions, OptionError, keys};
 pub use pools::{AddressPool, AddressPoolError, AddressPools};

@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::naming;
+
 /// Keys of the options that are read.
 pub mod keys {
     /// Whether containers of the network talk to each other freely.
@@ -42,6 +44,8 @@ pub mod keys {
     pub const MTU: &str = "com.docker.network.driver.mtu";
     /// What the names of interfaces in containers begin with.
     pub const PREFIX: &str = "com.docker.network.container_iface_prefix";
+    /// Name servers that are asked for the network's containers, with commas between them.
+    pub const DNS: &str = "bascule.dns";
     /// How often an address is announced when it is new.
     pub const ANNOUNCEMENTS: &str = "com.docker.network.advertise_addr_nmsgs";
     /// Milliseconds from one announcement to the next.
@@ -107,6 +111,9 @@ pub struct NetworkOptions {
     /// What the names of interfaces in containers begin with; none is `eth`.
     #[serde(default)]
     pub prefix: Option<String>,
+    /// Name servers that are asked for its containers; none is the agent's.
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
     /// How often an address is announced when it is new; none is [`ANNOUNCEMENTS`].
     #[serde(default)]
     pub announcements: Option<u16>,
@@ -167,6 +174,7 @@ impl NetworkOptions {
             l2_bpf: read(&verbatim, keys::L2, l2)?.unwrap_or(false),
             mtu: read(&verbatim, keys::MTU, mtu)?.flatten(),
             prefix: read(&verbatim, keys::PREFIX, prefix)?.flatten(),
+            dns: read(&verbatim, keys::DNS, naming::servers)?.unwrap_or_default(),
             announcements: number(&verbatim, keys::ANNOUNCEMENTS, (0, 3), "an integer")?,
             announce_every: number(
                 &verbatim,
@@ -383,6 +391,7 @@ mod tests {
             (keys::L2, "ebpf"),
             (keys::PREFIX, "twelve-bytes"),
             (keys::PREFIX, "a b"),
+            (keys::DNS, "9.9.9.9,localhost"),
         ] {
             let error = options(&[(key, value)]).unwrap_err().to_string();
             assert!(

@@ -383,7 +383,8 @@ fn links(desired: &Desired) -> BTreeMap<LinkKey, u64> {
     for from in desired.containers.values() {
         for (network, client) in from.endpoints() {
             let own = from.attachment(network).into_iter().flat_map(|place| &place.links);
-            let servers = from.links.iter().chain(own);
+            let is_default = desired.networks.get(&network).is_some_and(|n| n.predefined);
+            let servers = from.links.iter().filter(|_| is_default).chain(own);
             for to in servers.filter_map(|link| by_name.get(&link.container)) {
                 let server = to.endpoints().find(|(other, _)| *other == network);
                 let Some((_, server)) = server else { continue };

@@ -99,6 +99,7 @@ impl World {
             expose: vec!["443".parse().unwrap()],
             links: vec![link.parse().unwrap()],
             hostname: String::new(),
+            naming: Default::default(),
             sysctls: Default::default(),
             labels: Default::default(),
             sandbox: Sandbox::Own,

@@ -7,7 +7,10 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::{model::Desired, plan::Subject};
+use crate::{
+    model::{Desired, NameSettings},
+    plan::Subject,
+};
 
 /// An object that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +41,8 @@ pub struct UplinkSeen {
 /// What the operator has set, as far as others ask for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configured {
-    /// Name servers of containers.
-    pub dns: Vec<String>,
-    /// Domains that they look up short names in.
-    pub dns_search: Vec<String>,
+    /// What is set for names.
+    pub names: NameSettings,
     /// Why the configuration that was read last does not hold.
     pub refused: Option<String>,
 }

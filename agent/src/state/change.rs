@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::{Facts, Rejected, container, deny, lifecycle, network};
 use crate::model::{
-    Container, ContainerId, Desired, Expose, Family, Link, MacAddress, Name, NamespaceId, Network,
-    NetworkId, Prefix, Process, PublishSpec, Running, Sandbox, SubnetSpec,
+    Container, ContainerId, Desired, Expose, Family, Link, MacAddress, Name, NamespaceId, Naming,
+    Network, NetworkId, Prefix, Process, PublishSpec, Running, Sandbox, SubnetSpec,
 };
 
 /// What somebody wants to be different.
@@ -218,6 +218,8 @@ pub struct ContainerSpec {
     pub links: Vec<Link>,
     /// Host name; empty is the short id.
     pub hostname: String,
+    /// What it wants of names.
+    pub naming: Naming,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Sysctls of a namespace of its own.

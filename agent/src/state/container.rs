@@ -4,7 +4,7 @@ use super::{
     ContainerSpec, EndpointSpec, Facts, Kind, Outcome, Rejected,
     attachment::{self, attachment},
     find::{self, Found},
-    lifecycle, publish,
+    lifecycle, links, publish,
 };
 use crate::model::{
     Attachment, Container, ContainerId, Desired, Mode, Name, Network, NetworkId, Sandbox, State,
@@ -76,11 +76,13 @@ pub(super) fn create(
             );
         }
     }
+    let links = links::placed(desired, spec, mode, &mut attachments)?;
     let container = Container {
         id,
         name,
         created: facts.now,
         hostname: if spec.hostname.is_empty() { id.short() } else { spec.hostname.clone() },
+        naming: spec.naming.clone(),
         labels: spec.labels.clone(),
         sysctls: spec.sysctls.clone(),
         command: spec.command.clone(),
@@ -91,7 +93,7 @@ pub(super) fn create(
         publish: spec.publish.clone(),
         publish_all: spec.publish_all,
         expose: spec.expose.iter().copied().collect(),
-        links: spec.links.clone(),
+        links,
         state: State::Created,
         started_at: None,
         finished_at: None,
@@ -232,6 +234,11 @@ fn may_share(spec: &ContainerSpec) -> Result<(), Rejected> {
             "conflicting options: a brought namespace and the container type network mode",
         ),
         (!spec.hostname.is_empty(), "conflicting options: hostname and the network mode"),
+        (!spec.naming.resolver.is_empty(), "conflicting options: dns and the network mode"),
+        (
+            !spec.naming.extra_hosts.is_empty(),
+            "conflicting options: custom host-to-IP mapping and the network mode",
+        ),
         (
             linked,
             "conflicting options: container type network can't be used with links. This would result in undefined behavior",

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    Brought, Facts, Outcome, Rejected, container::network_of, find, publish, rejected::BRIDGE_PORTS,
+    Brought, Facts, Outcome, Rejected, container::network_of, find, links, publish,
+    rejected::BRIDGE_PORTS,
 };
 use crate::model::{
     Container, ContainerId, Desired, Endpoint, EndpointId, Family, Lease, MacAddress, Mode,
@@ -31,6 +32,7 @@ pub(super) fn start(
     for attachment in &container.attachments {
         network_of(desired, attachment.network)?;
     }
+    links::lead_somewhere(desired, container)?;
     let namespace = shared(desired, container)?;
     if let Some(container) = desired.containers.get_mut(&id) {
         let process = facts.brought.as_ref().and_then(|b| b.as_ref().ok()?.process);

@@ -8,6 +8,7 @@ mod deny;
 mod facts;
 pub mod find;
 mod lifecycle;
+mod links;
 mod network;
 mod publish;
 mod rejected;

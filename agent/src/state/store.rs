@@ -150,7 +150,7 @@ impl Store {
         let configs = self.all(CONFIGS)?;
         let containers = self.all(CONTAINERS)?;
         let denials = self.all(DENIALS)?;
-        let desired = Desired {
+        let mut desired = Desired {
             networks: networks.map(|n| (n.id, n)).collect(),
             configs: configs.into_iter().map(|c: crate::model::ConfigNetwork| (c.id, c)).collect(),
             containers: containers
@@ -161,6 +161,7 @@ impl Store {
             indices,
             predefined,
         };
+        super::links::moved(&mut desired);
         Ok(Loaded { desired: Some(desired), boot_id })
     }
 
@@ -339,15 +340,17 @@ mod tests {
         state::{Change, ContainerSpec, DefaultNetwork, DefaultPlace, Facts, change},
     };
 
-    fn container(name: &str) -> Change {
+    fn container(name: &str, link: Option<&str>) -> Change {
+        let publish = link.map(|_| "127.0.0.1:8080-8081:80-81/udp".parse().unwrap());
         let spec = ContainerSpec {
             name: Some(name.parse().unwrap()),
             networks: Vec::new(),
-            publish: vec!["127.0.0.1:8080-8081:80-81/udp".parse().unwrap()],
+            publish: publish.into_iter().collect(),
             publish_all: false,
             expose: vec!["80".parse().unwrap()],
-            links: vec!["db".parse().unwrap()],
+            links: link.map(|link| link.parse().unwrap()).into_iter().collect(),
             hostname: String::new(),
+            naming: Default::default(),
             sysctls: Default::default(),
             labels: [("a".to_owned(), "b".to_owned())].into(),
             sandbox: crate::model::Sandbox::Own,
@@ -372,8 +375,10 @@ mod tests {
         store.commit(None, &desired).unwrap();
         for change in [
             Change::DefaultNetwork(DefaultNetwork::at(DefaultPlace::Automatic)),
-            container("c1"),
-            container("c2"),
+            container("db", None),
+            Change::Start("db".into()),
+            container("c1", Some("db")),
+            container("c2", Some("db")),
             Change::Start("c1".into()),
             Change::RemoveContainer { container: "c2".into(), force: false },
             Change::Deny {

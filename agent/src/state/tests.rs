@@ -8,6 +8,7 @@ mod addresses;
 mod default;
 mod ipv6;
 mod large;
+mod links;
 mod moves;
 mod networks;
 mod properties;
@@ -92,6 +93,7 @@ fn container(name: &str, networks: &[&str]) -> ContainerSpec {
         expose: Vec::new(),
         links: Vec::new(),
         hostname: String::new(),
+        naming: Default::default(),
         labels: Default::default(),
         sysctls: Default::default(),
         sandbox: Sandbox::Own,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointSettings, Map};
+use super::{EndpointSettings, Map, empty_is_null, null_is_default};
 
 /// An entry of `GET /containers/json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,12 @@ pub struct Container {
     pub host_config: HostConfig,
     /// Wishes that do not.
     pub config: ContainerConfig,
+    /// Its `/etc/resolv.conf`, as a file of the host; empty before its first start.
+    pub resolv_conf_path: String,
+    /// Its `/etc/hostname`.
+    pub hostname_path: String,
+    /// Its `/etc/hosts`.
+    pub hosts_path: String,
     /// What it has on the network.
     pub network_settings: NetworkSettings,
 }
@@ -125,8 +131,19 @@ pub struct HostConfig {
     pub network_mode: String,
     /// Published ports as asked for: `80/tcp` to bindings.
     pub port_bindings: BTreeMap<String, Vec<PortBinding>>,
-    /// Links, `CONTAINER:ALIAS`.
+    /// Links of the default network, `/CONTAINER:/LINKING/ALIAS`; null where there are none.
+    #[serde(serialize_with = "empty_is_null", deserialize_with = "null_is_default")]
     pub links: Vec<String>,
+    /// Name servers that were asked for.
+    #[serde(rename = "Dns")]
+    pub dns: Vec<String>,
+    /// Options of the resolver that were asked for.
+    pub dns_options: Vec<String>,
+    /// Domains that were asked for.
+    pub dns_search: Vec<String>,
+    /// Further lines of `/etc/hosts` that were asked for, `NAME:IP`; null where there are none.
+    #[serde(serialize_with = "empty_is_null", deserialize_with = "null_is_default")]
+    pub extra_hosts: Vec<String>,
     /// Whether it goes when its process ends.
     pub auto_remove: bool,
 }
@@ -137,6 +154,8 @@ pub struct HostConfig {
 pub struct ContainerConfig {
     /// Host name.
     pub hostname: String,
+    /// Domain that it is in, or empty.
+    pub domainname: String,
     /// Labels.
     pub labels: Map,
     /// Exposed ports, `80/tcp`.

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{EndpointSettings, Map, null_is_default};
 
+/// Driver option of a network with its name servers, commas between them.
+pub const NETWORK_DNS: &str = crate::model::keys::DNS;
+
 /// A network in lists and inspection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

@@ -26,6 +26,21 @@ pub struct ContainerCreate {
     pub links: Vec<String>,
     /// Host name; empty is the short id.
     pub hostname: String,
+    /// Domain that the host name is in, or empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub domainname: String,
+    /// Name servers; none leaves it to the networks and the agent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
+    /// Domains that short names are looked up in; a lone dot is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_search: Vec<String>,
+    /// Options of the resolver, `ndots:2`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_options: Vec<String>,
+    /// Further lines of `/etc/hosts`, `NAME:IP` or `NAME:host-gateway`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extra_hosts: Vec<String>,
     /// Labels.
     pub labels: Map,
     /// Sysctls of its network namespace.

@@ -25,6 +25,8 @@ pub struct Status {
     pub dns: Vec<String>,
     /// Domains that they look up short names in; none, those of the host, and `.` is none at all.
     pub dns_search: Vec<String>,
+    /// Options of their resolvers.
+    pub dns_options: Vec<String>,
     /// Interfaces that lead out of the host.
     pub uplinks: Vec<UplinkStatus>,
     /// Number of networks.

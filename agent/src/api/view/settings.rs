@@ -116,7 +116,7 @@ fn settings(
         }
     }
     if network.is_some_and(|n| !n.predefined) {
-        shown.dns_names = Some(names(container, place));
+        shown.dns_names = Some(container.names_at(place));
     }
     shown
 }
@@ -129,16 +129,4 @@ fn asked(place: &Attachment) -> Option<proto::EndpointIpamConfig> {
         link_local_ips: place.link_local.iter().map(ToString::to_string).collect(),
     };
     Some(shown).filter(|shown| *shown != proto::EndpointIpamConfig::default())
-}
-
-/// Returns the names that a container has on a network, each once.
-fn names(container: &model::Container, place: &Attachment) -> Vec<String> {
-    let mut names = vec![container.name.to_string()];
-    let more = place.aliases.iter().cloned();
-    for name in more.chain([container.id.short(), container.hostname.clone()]) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
 }

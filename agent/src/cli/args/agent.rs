@@ -84,6 +84,31 @@ pub struct AgentOptions {
     /// Domain in the search line of that file, `.` for none; repeatable [default: as on the host]
     #[arg(long, env = "BASCULE_DNS_SEARCH", value_name = "DOMAIN", value_delimiter = ',')]
     pub dns_search: Vec<String>,
+    /// Option of the resolver in that file, as ndots:2; repeatable [default: as on the host]
+    #[arg(
+        long,
+        visible_alias = "dns-opt",
+        env = "BASCULE_DNS_OPTION",
+        value_name = "OPTION",
+        value_delimiter = ','
+    )]
+    pub dns_option: Vec<String>,
+    /// Seconds that answers about containers may be kept, 0 to 5 [default: 0]
+    #[arg(long, env = "BASCULE_DNS_TTL", value_name = "SECONDS")]
+    pub dns_ttl: Option<u32>,
+    /// Answer names of containers on the default network, too
+    #[arg(
+        long,
+        env = "BASCULE_DEFAULT_BRIDGE_DNS",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub default_bridge_dns: Option<bool>,
+    /// What host-gateway stands for in --add-host, one address a family [default: the default network's gateway]
+    #[arg(long, env = "BASCULE_HOST_GATEWAY_IP", value_name = "IP", value_delimiter = ',')]
+    pub host_gateway_ip: Vec<IpAddr>,
     /// Switch forwarding on: IPv4's at start, IPv6's with the first network that has it [default: true]
     #[arg(
         long,

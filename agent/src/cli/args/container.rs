@@ -94,12 +94,27 @@ pub struct Sandbox {
     /// Port or range that the container serves, tcp unless it says udp: 80, 53/udp, 8000-8010
     #[arg(long, value_name = "PORT")]
     pub expose: Vec<String>,
-    /// Open the exposed ports of another container to this one
+    /// Give another container this name here, and open its exposed ports to this one
     #[arg(long, value_name = "CONTAINER[:ALIAS]")]
     pub link: Vec<String>,
     /// Host name [default: the short id]
     #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
+    /// Domain that the host name is in
+    #[arg(long, value_name = "DOMAIN")]
+    pub domainname: Option<String>,
+    /// Name server; repeatable [default: those of the networks, the agent or the host]
+    #[arg(long, value_name = "IP")]
+    pub dns: Vec<IpAddr>,
+    /// Domain that short names are looked up in, `.` for none; repeatable
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_search: Vec<String>,
+    /// Option of the resolver, as ndots:2; repeatable
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    pub dns_option: Vec<String>,
+    /// Further line of /etc/hosts, NAME:IP or NAME:host-gateway
+    #[arg(long, value_name = "NAME:IP")]
+    pub add_host: Vec<String>,
     /// Label: KEY, or KEY=VALUE
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<KeyValue>,

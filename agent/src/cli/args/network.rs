@@ -98,6 +98,9 @@ pub struct NetworkCreate {
     /// Option of the driver, KEY=VALUE
     #[arg(short = 'o', long = "opt", value_name = "KEY=VALUE")]
     pub options: Vec<KeyValue>,
+    /// Name server that is asked for the network's containers; repeatable [default: the agent's]
+    #[arg(long, value_name = "IP")]
+    pub dns: Vec<IpAddr>,
     /// Label: KEY, or KEY=VALUE
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<KeyValue>,
