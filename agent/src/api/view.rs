@@ -2,7 +2,7 @@
 
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -275,14 +275,15 @@ pub(super) fn summary(
             r#type: rule.proto.to_string(),
         })
         .collect();
+    let mut shown: BTreeSet<_> =
+        published(container).map(|(inner, _, rule)| (rule.proto, inner)).collect();
     for served in container.served() {
-        let open = served.ports.ports().map(|private_port| proto::PortSummary {
+        let open = served.ports.ports().filter(|port| shown.insert((served.proto, *port)));
+        ports.extend(open.map(|private_port| proto::PortSummary {
             private_port,
             r#type: served.proto.to_string(),
             ..proto::PortSummary::default()
-        });
-        let published: Vec<_> = ports.iter().map(|p| (p.private_port, p.r#type.clone())).collect();
-        ports.extend(open.filter(|p| !published.contains(&(p.private_port, p.r#type.clone()))));
+        }));
     }
     ports.sort();
     proto::ContainerSummary {

@@ -33,6 +33,7 @@ mod proxied;
 mod published;
 mod reuse;
 mod sandboxes;
+mod scale;
 mod sctp;
 mod seeds;
 mod stress;

@@ -1,7 +1,8 @@
 //! What a packet costs, by `BPF_PROG_TEST_RUN`, over a program that does nothing: `cargo xtask bench datapath`.
 //!
-//! Rounds of all cases are interleaved, because these figures drift with whatever else the machine does; what
-//! is printed is the median with its 95 % interval. Nothing is asserted about time.
+//! Rounds of all cases are interleaved, with few published ports and with many, because these figures drift with
+//! whatever else the machine does; what is printed is the median with its 95 % interval. It fails where a packet costs
+//! more the more ports there are.
 
 use std::{
     io,
@@ -28,19 +29,24 @@ const ROUNDS: usize = 15;
 const RUNS: u32 = 400_000;
 /// Runs of one system call: a translated packet loses a hop with each.
 const BATCH: u32 = 200;
+/// Published ports that are compared.
+const PORTS: [u32; 2] = [10, 100_000];
+/// What a packet may cost more with the many, in percent.
+const GROWTH: f64 = 10.0;
 
 /// What is measured: a name, a walk, a frame.
 struct Case {
     name: &'static str,
     walk: Walk,
     packet: FramePacket,
-    spent: Vec<f64>,
+    /// Nanoseconds over nothing in each round, for each of [`PORTS`].
+    spent: [Vec<f64>; 2],
 }
 
 impl Case {
     fn new(name: &'static str, walk: Walk, interface: u32, frame: &Frame) -> Self {
         let packet = FramePacket::new(frame.bytes(), interface);
-        Self { name, walk, packet, spent: Vec::new() }
+        Self { name, walk, packet, spent: Default::default() }
     }
 }
 
@@ -126,46 +132,92 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// By how many percent the second costs exceed the first, taken round by round: median and 95 % interval.
+fn growth([few, many]: &[Vec<f64>; 2]) -> (f64, f64, f64) {
+    let rounds = few.iter().zip(many);
+    spread(rounds.map(|(few, many)| (many / few - 1.0) * 100.0).collect())
+}
+
+/// Whether a growth is as good as none: as everywhere, a target is met when the interval reaches it.
+fn is_flat((_, low, _): (f64, f64, f64)) -> bool {
+    low < GROWTH
+}
+
+/// Publishes as many ports, each by a rule of its own, and no more; the cases' own stay.
+fn publish(twin: &mut Twin, ports: u32) {
+    let most = PORTS.into_iter().max().unwrap_or(0);
+    for port in (0..most).filter(|port| ![22, 80, 8080].contains(port)) {
+        // The second half of the table is UDP's; 80 and 8080 have their rules, 22 has none.
+        let rule = Rule { host_base: port as u16, count: 1, ..twin.tables.rules[&1] };
+        twin.kernel.publish(port, if port < ports { 16 + port } else { 0 }, rule);
+    }
+}
+
+/// Nanoseconds a run of a case.
+fn cost(twin: &mut Twin, case: &Case) -> f64 {
+    let mut total = 0;
+    for _ in 0..RUNS / BATCH {
+        let (code, spent) = twin.kernel.time(case.walk, &case.packet, BATCH);
+        assert_ne!(code, 2, "{}: dropped", case.name);
+        total += spent;
+    }
+    total as f64 / f64::from(RUNS / BATCH)
+}
+
 #[test]
 #[ignore = "a measurement: cargo xtask bench datapath"]
 #[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
 fn datapath() {
     let mut twin = Twin::new(world());
     let nothing = nothing().expect("load a program that does nothing");
-    let probe = cases().remove(0).packet.bytes;
-    for ports in [10, 100_000] {
-        for port in 0..ports {
-            // The second half of the table is UDP's; 80 and 8080 have their rules, 22 has none.
-            let rule = Rule { host_base: port as u16, count: 1, ..twin.tables.rules[&1] };
-            if ![22, 80, 8080].contains(&port) {
-                twin.kernel.publish(port, 16 + port, rule);
-            }
-        }
-        let mut cases = cases();
-        let mut empty = Vec::new();
-        for _ in 0..ROUNDS {
-            empty.push(run_nothing(&nothing, &probe).expect("run a program that does nothing"));
+    let mut cases = cases();
+    let probe = cases[0].packet.bytes.clone();
+    let mut empty = Vec::new();
+    for _ in 0..ROUNDS {
+        for (at, ports) in PORTS.into_iter().enumerate() {
+            publish(&mut twin, ports);
+            let base = run_nothing(&nothing, &probe).expect("run a program that does nothing");
+            empty.push(base);
             for case in &mut cases {
-                let mut total = 0;
-                for _ in 0..RUNS / BATCH {
-                    let (code, spent) = twin.kernel.time(case.walk, &case.packet, BATCH);
-                    assert_ne!(code, 2, "{}: dropped", case.name);
-                    total += spent;
-                }
-                case.spent.push(total as f64 / f64::from(RUNS / BATCH));
+                let spent = cost(&mut twin, case) - base;
+                case.spent[at].push(spent);
             }
-        }
-        let (base, low, high) = spread(empty);
-        println!("{ports} published ports; nothing: {base:.1} ns [{low:.1}, {high:.1}]");
-        for case in cases {
-            let (median, low, high) = spread(case.spent);
-            println!(
-                "  {:<16} {median:>6.1} ns [{low:.1}, {high:.1}], {:>5.1} over nothing",
-                case.name,
-                median - base
-            );
         }
     }
+    let (base, low, high) = spread(empty);
+    println!("nothing: {base:.1} ns [{low:.1}, {high:.1}]; over it, with published ports:");
+    let mut grown = Vec::new();
+    for case in &cases {
+        let figures = PORTS.into_iter().zip(&case.spent).map(|(ports, spent)| {
+            let (median, low, high) = spread(spent.clone());
+            format!("{ports}: {median:>5.1} ns [{low:.1}, {high:.1}]")
+        });
+        let figures: Vec<String> = figures.collect();
+        let (median, low, high) = growth(&case.spent);
+        println!(
+            "  {:<16} {}, {median:+.1} % [{low:+.1}, {high:+.1}]",
+            case.name,
+            figures.join(", ")
+        );
+        if !is_flat((median, low, high)) {
+            grown.push(case.name);
+        }
+    }
+    assert!(grown.is_empty(), "more than {GROWTH} % dearer with {} ports: {grown:?}", PORTS[1]);
+}
+
+#[test]
+fn n8_growth_with_the_number_of_ports_is_seen() {
+    let few = |offset: f64| -> Vec<f64> {
+        (0..ROUNDS).map(|n| 40.0 + offset + n as f64 / 10.0).collect()
+    };
+    assert!(is_flat(growth(&[few(0.0), few(0.0)])));
+    assert!(is_flat(growth(&[few(0.0), few(3.0)])));
+    assert!(!is_flat(growth(&[few(0.0), few(6.0)])));
+    // One bad round is noise.
+    let mut noisy = few(0.0);
+    noisy[3] = 400.0;
+    assert!(is_flat(growth(&[few(0.0), noisy])));
 }
 
 /// Loads `return TC_ACT_UNSPEC`.
