@@ -275,7 +275,8 @@ fn options(config: &Config, netns_cookie: u64) -> Options {
         Ipv6::Fixed(subnet) => DefaultIpv6::Fixed(subnet),
     };
     let pools = config.pools.clone();
-    Options { settings, bridge, ipv6, ip_forward: config.ip_forward, pools }
+    let publish_range = config.publish_range;
+    Options { settings, bridge, ipv6, ip_forward: config.ip_forward, pools, publish_range }
 }
 
 /// Reserves published ports on the host, and leads its processes to them; returns what the operator should know where that cannot be.

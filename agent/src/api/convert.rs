@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, str::FromStr};
 
 use super::{bounds, proto, route::ApiVersion};
 use crate::{
-    model::{MacAddress, Naming, Resolver, Sandbox, is_domain, keys},
+    model::{MacAddress, Naming, NetworkOptions, Resolver, Sandbox, is_domain, keys},
     state::{Change, ContainerSpec, EndpointSpec, Kind, NetworkSpec, Rejected, SubnetSpec},
 };
 
@@ -26,7 +26,7 @@ pub(super) fn network_create(
     match request.ipam.driver.as_str() {
         "" | "default" => {}
         "null" => return Err(Rejected::invalid("ipv4 pool is empty")),
-        other => return Err(no_plugin(other)),
+        other => return Err(no_such(other, "there is the IPAM driver default, and no plugins")),
     }
     match request.scope.as_str() {
         "" | "local" => {}
@@ -38,12 +38,10 @@ pub(super) fn network_create(
     if request.ingress {
         return Err(Rejected::forbidden("Ingress network can only be global scope network"));
     }
-    let ipv4 = request
-        .enable_ipv4
-        .map_or_else(|| switch(&request.options, keys::IPV4), |on| Ok(Some(on)))?;
-    let ipv6 = request
-        .enable_ipv6
-        .map_or_else(|| switch(&request.options, keys::IPV6), |on| Ok(Some(on)))?;
+    // An option that does not read is told with whatever else is wrong with the options.
+    let switch = |key| NetworkOptions::switch(&request.options, key);
+    let ipv4 = request.enable_ipv4.or_else(|| switch(keys::IPV4));
+    let ipv6 = request.enable_ipv6.or_else(|| switch(keys::IPV6));
     let subnet = |config: proto::IpamConfig| SubnetSpec {
         subnet: config.subnet,
         ip_range: config.ip_range,
@@ -77,24 +75,21 @@ fn driver(name: &str) -> Result<()> {
             Err(Rejected::forbidden(format!("only one instance of \"{name}\" network is allowed")))
         }
         "overlay" => Err(Rejected::forbidden(format!("{NO_SWARM} (driver {name})"))),
-        other => Err(no_plugin(other)),
+        "macvlan" | "ipvlan" => Err(no_such(
+            name,
+            "containers on the site's own network are not to be had here, only routed to: a bridge network \
+             with -o com.docker.network.bridge.gateway_mode_ipv4=routed",
+        )),
+        other => Err(no_such(other, "there are the drivers bridge, host and null, and no plugins")),
     }
 }
 
-fn no_plugin(name: &str) -> Rejected {
-    let message =
-        format!("could not find plugin {name} in v1 plugin registry: plugin \"{name}\" not found");
+/// Says what Docker says of a driver that it has not, and what there is.
+fn no_such(name: &str, there_is: &str) -> Rejected {
+    let message = format!(
+        "could not find plugin {name} in v1 plugin registry: plugin \"{name}\" not found ({there_is})"
+    );
     Rejected::new(Kind::NotFound, message)
-}
-
-/// Reads a family's switch among driver options.
-fn switch(options: &proto::Map, key: &str) -> Result<Option<bool>> {
-    match options.get(key).map(String::as_str) {
-        None => Ok(None),
-        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(Some(true)),
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(Some(false)),
-        Some(_) => Err(Rejected::invalid(format!("driver-opt {key:?} is not a valid bool"))),
-    }
 }
 
 pub(super) fn connect(network: String, request: proto::NetworkConnect) -> Result<Change> {

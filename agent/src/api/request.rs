@@ -1,6 +1,7 @@
 //! A request as the transport has read it, and who sends it.
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::{json, route::ApiVersion};
 use crate::state::Rejected;
@@ -54,7 +55,7 @@ impl Request {
         let body = std::str::from_utf8(&self.body)
             .map_err(|_| Rejected::invalid("invalid JSON: the request body is not UTF-8"))?;
         let mut stream = serde_json::Deserializer::from_str(body);
-        let value = T::deserialize(&mut stream).map_err(|error| {
+        let value = Value::deserialize(&mut stream).map_err(|error| {
             match error.is_eof() && self.body.is_empty() {
                 true => Rejected::invalid("a request body is needed"),
                 false => {
@@ -63,11 +64,7 @@ impl Request {
             }
         })?;
         stream.end().map_err(|_| Rejected::invalid("unexpected content after JSON"))?;
-        // The reader would take a list for an object's values in order.
-        if body.trim_start().starts_with('[') {
-            return Err(Rejected::invalid("invalid JSON: an object is needed, not a list"));
-        }
-        Ok(value)
+        json::from_value(value).map_err(|error| Rejected::invalid(format!("invalid JSON: {error}")))
     }
 
     /// Reads the body, which may be missing.

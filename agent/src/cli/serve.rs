@@ -72,6 +72,7 @@ fn given(global: &Global, options: AgentOptions) -> Given {
         allow_direct_routing: options.allow_direct_routing,
         bridge_accept_fwmark: options.bridge_accept_fwmark,
         default_address_pool: options.default_address_pool,
+        publish_range: options.publish_range,
         log_format: options.log_format.map(|format| match format {
             LogFormat::Human => "human".to_owned(),
             LogFormat::Json => "json".to_owned(),

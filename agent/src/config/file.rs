@@ -40,6 +40,7 @@ pub(super) struct File {
     pub(super) ip_masq: Option<bool>,
     pub(super) allow_direct_routing: Option<bool>,
     pub(super) bridge_accept_fwmark: Option<String>,
+    pub(super) publish_range: Option<String>,
     pub(super) log_format: Option<String>,
     pub(super) log_level: Option<String>,
     pub(super) ipam: Option<Ipam>,

@@ -21,7 +21,7 @@ pub use reload::Changed;
 
 pub use crate::model::AddressPool;
 use crate::{
-    model::{AddressPools, NameSettings, Resolver},
+    model::{AddressPools, NameSettings, PublishRange, Resolver},
     telemetry::log::Format,
 };
 
@@ -90,6 +90,8 @@ pub struct Given {
     pub bridge_accept_fwmark: Option<String>,
     /// Pools that subnets are chosen from; none leaves it open.
     pub default_address_pool: Vec<AddressPool>,
+    /// Ports that are chosen from where a mapping names none: `auto`, or a range.
+    pub publish_range: Option<String>,
     /// `human` or `json`.
     pub log_format: Option<String>,
     /// Level or filter of the log.
@@ -170,6 +172,8 @@ pub struct Config {
     pub accept_mark: Option<Mark>,
     /// Where subnets come from that nobody names.
     pub pools: AddressPools,
+    /// Ports that are chosen from where a mapping names none.
+    pub publish_range: PublishRange,
     /// How log lines look.
     pub log_format: Format,
     /// Level or filter of the log.
@@ -291,6 +295,7 @@ impl Config {
                 .unwrap_or(false),
             accept_mark: values::mark(given.bridge_accept_fwmark.or(file.bridge_accept_fwmark))?,
             pools: AddressPools { pools, exclude: ipam.exclude },
+            publish_range: values::publish_range(given.publish_range.or(file.publish_range))?,
             log_format: values::log_format(given.log_format.or(file.log_format))?,
             log_level: given.log_level.or(file.log_level).unwrap_or_else(|| "info".to_owned()),
         })

@@ -36,6 +36,7 @@ impl Config {
             allow_direct_routing,
             accept_mark,
             pools,
+            publish_range,
             log_format,
             log_level,
         } = self;
@@ -64,6 +65,7 @@ impl Config {
             ("allow-direct-routing", *allow_direct_routing != new.allow_direct_routing, false),
             ("bridge-accept-fwmark", *accept_mark != new.accept_mark, false),
             ("default-address-pool or ipam", *pools != new.pools, false),
+            ("publish-range", *publish_range != new.publish_range, false),
             ("log-format", *log_format != new.log_format, false),
             ("log-level", *log_level != new.log_level, true),
         ];

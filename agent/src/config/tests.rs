@@ -143,6 +143,7 @@ fn a_value_of_the_file_that_makes_no_sense_is_named_with_file_line_and_key() {
             ["bascule.toml:1: host_gateway_ip: ", "only one IPv4 host gateway IP"],
         ),
         ("bridge = \"br0\"\nbip = \"10.0.0.1/8\"", ["bascule.toml:2: bip: ", "either"]),
+        ("publish_range = \"9-8\"", ["bascule.toml:1: publish_range: ", "neither auto nor"]),
         ("log_format = \"x\"", ["bascule.toml:1: log_format: ", "neither human nor json"]),
     ] {
         let error = with_file(text, Given::default()).unwrap_err();

@@ -6,7 +6,7 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::{Bridge, ConfigError, Ipv6, Mark};
 use crate::{
-    model::{MOST_TTL, NameSettings, Resolver},
+    model::{MOST_TTL, NameSettings, PublishRange, Resolver},
     telemetry::log::Format,
 };
 
@@ -186,6 +186,12 @@ pub(super) fn host_gateway(addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Config
         }
         None => Ok(addresses),
     }
+}
+
+/// Reads which ports are chosen from; `auto` is the range that the kernel chooses from.
+pub(super) fn publish_range(text: Option<String>) -> Result<PublishRange, ConfigError> {
+    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(PublishRange::default()) };
+    text.parse().map_err(|why: String| ConfigError::value("publish-range", &text, why))
 }
 
 /// Reads how log lines look.

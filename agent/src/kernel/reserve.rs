@@ -124,17 +124,38 @@ pub fn disregard(socket: impl AsFd) -> io::Result<()> {
 /// Every socket of the calling thread's network namespace that holds a port: those that listen or receive,
 /// and, as far as the kernel shows them, those that are only bound.
 pub fn holders() -> Result<Vec<Holder>> {
+    let tcp = StateFlags::LISTEN | StateFlags::from_bits_retain(BOUND_INACTIVE);
+    let udp = StateFlags::CLOSE | StateFlags::ESTABLISHED;
+    let mut found = find(&[(Protocol::Tcp, tcp), (Protocol::Udp, udp)])?;
+    let disregarded = DISREGARDED.lock().unwrap_or_else(PoisonError::into_inner);
+    found.retain(|holder| !disregarded.contains(&holder.inode));
+    Ok(found)
+}
+
+/// The ports of this namespace's TCP connections: replies to them come in by these, so that none should be
+/// chosen for anything else.
+pub fn connected() -> Result<BTreeSet<u16>> {
+    let states = StateFlags::ESTABLISHED
+        | StateFlags::SYN_SENT
+        | StateFlags::FIN_WAIT1
+        | StateFlags::FIN_WAIT2
+        | StateFlags::CLOSE_WAIT
+        | StateFlags::LAST_ACK
+        | StateFlags::CLOSING;
+    Ok(find(&[(Protocol::Tcp, states)])?.into_iter().map(|holder| holder.port).collect())
+}
+
+fn find(states: &[(Protocol, StateFlags)]) -> Result<Vec<Holder>> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG).or_refuse("open", "sock_diag")?;
     socket.bind_auto().or_refuse("open", "sock_diag")?;
     socket.connect(&SocketAddr::new(0, 0)).or_refuse("open", "sock_diag")?;
     let mut found = Vec::new();
-    for protocol in [Protocol::Tcp, Protocol::Udp] {
+    for (protocol, states) in states {
         for family in [AF_INET, AF_INET6] {
-            dump(&socket, protocol, family, &mut found)?;
+            let request = request(*protocol, states.clone(), family);
+            dump(&socket, *protocol, &request, &mut found)?;
         }
     }
-    let disregarded = DISREGARDED.lock().unwrap_or_else(PoisonError::into_inner);
-    found.retain(|holder| !disregarded.contains(&holder.inode));
     Ok(found)
 }
 
@@ -171,8 +192,13 @@ fn name_of(pid: u32) -> String {
         .map_or_else(|_| "?".to_owned(), |name| name.trim_end().to_owned())
 }
 
-fn dump(socket: &Socket, protocol: Protocol, family: u8, found: &mut Vec<Holder>) -> Result<()> {
-    socket.send(&request(protocol, family), 0).or_refuse("ask", "sock_diag")?;
+fn dump(
+    socket: &Socket,
+    protocol: Protocol,
+    request: &[u8],
+    found: &mut Vec<Holder>,
+) -> Result<()> {
+    socket.send(request, 0).or_refuse("ask", "sock_diag")?;
     loop {
         let (datagram, _) = socket.recv_from_full().or_refuse("read from", "sock_diag")?;
         let mut rest = datagram.as_slice();
@@ -199,11 +225,7 @@ fn dump(socket: &Socket, protocol: Protocol, family: u8, found: &mut Vec<Holder>
     }
 }
 
-fn request(protocol: Protocol, family: u8) -> Vec<u8> {
-    let states = match protocol {
-        Protocol::Tcp => StateFlags::LISTEN | StateFlags::from_bits_retain(BOUND_INACTIVE),
-        Protocol::Udp => StateFlags::CLOSE | StateFlags::ESTABLISHED,
-    };
+fn request(protocol: Protocol, states: StateFlags, family: u8) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let request = InetRequest {

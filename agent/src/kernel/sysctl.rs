@@ -24,6 +24,8 @@ pub const IPV6_FORWARD: [&str; 2] =
     ["net.ipv6.conf.all.forwarding", "net.ipv6.conf.default.forwarding"];
 /// Ports that the kernel does not choose for a socket.
 pub const RESERVED_PORTS: &str = "net.ipv4.ip_local_reserved_ports";
+/// Ports that the kernel chooses from for a socket.
+const CHOSEN_PORTS: &str = "net.ipv4.ip_local_port_range";
 /// The longest value: every second port reserved. Linux answers only the first read of a file.
 const LONGEST: usize = 512 << 10;
 
@@ -74,6 +76,16 @@ pub fn write(key: &str, value: &str) -> Result<()> {
         fs::OpenOptions::new().write(true).open(path(key)).or_refuse("write sysctl", key)?;
     // A value longer than a page is taken in parts, which the kernel joins.
     file.write_all(format!("{value}\n").as_bytes()).or_refuse("write sysctl", key)
+}
+
+/// Returns the first and the last port that the kernel chooses from for a socket.
+pub fn chosen_ports() -> Result<(u16, u16)> {
+    let value = read(CHOSEN_PORTS)?;
+    let mut ports = value.split_whitespace().map(str::parse);
+    match (ports.next(), ports.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => Ok((first, last)),
+        _ => Err(Error::unexpected("read sysctl", CHOSEN_PORTS, format!("its value is {value:?}"))),
+    }
 }
 
 /// Returns the key of an interface's setting of IPv6.

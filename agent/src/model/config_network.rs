@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Name, NetworkId};
+use super::{NetworkId, NetworkName};
 
 /// Wishes for a subnet, as text: the refusal lists everything that is wrong with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct ConfigNetwork {
     /// Its id.
     pub id: NetworkId,
     /// Its name.
-    pub name: Name,
+    pub name: NetworkName,
     /// When it was made.
     pub created: Timestamp,
     /// Subnets of the networks that are made from it.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ContainerId, EndpointId, Expose, Family, InterfaceOptions, Link, MacAddress, Name, Naming,
-    NetworkId, PortRange, Proto, PublishSpec,
+    NetworkId, NetworkName, PortRange, Proto, PublishSpec,
 };
 
 /// A named network sandbox.
@@ -93,7 +93,7 @@ pub struct Attachment {
     /// The network.
     pub network: NetworkId,
     /// Its name: the network may go while the container is not running.
-    pub network_name: Name,
+    pub network_name: NetworkName,
     /// Address asked for.
     pub static_ip: Option<Ipv4Addr>,
     /// IPv6 address asked for.

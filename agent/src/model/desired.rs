@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attachment, ConfigNetwork, Container, ContainerId, Denial, Endpoint, Family, Mode, Network,
-    NetworkId, Prefix,
+    Attachment, ConfigNetwork, Container, ContainerId, Denial, Endpoint, Family, Lease, Mode, Name,
+    Network, NetworkId, Prefix,
     index::{Generations, IndexPool},
 };
 
@@ -52,6 +52,22 @@ pub struct Indices {
     /// The prefix of 48 bits that IPv6 subnets are chosen from, drawn by lot when the first one is.
     #[serde(default)]
     pub ula: Option<u64>,
+    /// Addresses of containers that were removed lately, the last one last.
+    #[serde(default)]
+    pub former: Vec<Former>,
+}
+
+/// Addresses that a container had which was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// The network that they are of.
+    pub network: NetworkId,
+    /// The container's name.
+    pub name: Name,
+    /// The addresses.
+    pub lease: Lease,
+    /// Until when the next container of the name gets them, and others get them last.
+    pub until: Timestamp,
 }
 
 /// The networks `host` and `none`.
@@ -94,6 +110,7 @@ impl Desired {
                 tables: BTreeMap::new(),
                 last_port: None,
                 ula: None,
+                former: Vec::new(),
             },
             predefined,
         }
@@ -118,10 +135,12 @@ impl Desired {
         self.attachments(network).flat_map(held).collect()
     }
 
-    /// Returns the addresses of a network that resting containers had.
+    /// Returns the addresses of a network that resting containers had, or such as were removed lately.
     pub fn leases(&self, network: NetworkId) -> impl Iterator<Item = IpAddr> {
         let resting = self.attachments(network).filter(|(_, place)| place.endpoint.is_none());
-        resting.flat_map(|(_, p)| Family::ALL.into_iter().filter_map(|f| p.lease.address(f)))
+        let former = self.indices.former.iter().filter(move |f| f.network == network);
+        let leases = resting.map(|(_, place)| place.lease).chain(former.map(|f| f.lease));
+        leases.flat_map(|lease| Family::ALL.into_iter().filter_map(move |f| lease.address(f)))
     }
 
     /// Returns which place gives a container its default route of a family and takes its published ports:

@@ -9,8 +9,6 @@ use ipnetwork::{IpNetwork, Ipv6Network};
 
 use super::{MacAddress, PortRange};
 
-/// Ports that are chosen where a mapping names none.
-pub const DYNAMIC_PORTS: (u16, u16) = (49_153, 65_535);
 /// A longer prefix leaves no room for an Ethernet address behind it.
 const WITH_MAC: u8 = 80;
 
@@ -108,13 +106,14 @@ pub fn size(network: IpNetwork) -> u128 {
     (last - first).saturating_add(1)
 }
 
-/// Chooses `count` free ports in a row after the one that was given out last, round and round.
+/// Chooses `count` free ports of a range, in a row after the one that was given out last, round and round.
 pub fn next_ports(
+    of: PortRange,
     count: u16,
     last: Option<u16>,
     is_free: impl Fn(PortRange) -> bool,
 ) -> Option<PortRange> {
-    let (first, end) = DYNAMIC_PORTS;
+    let (first, end) = (of.first(), of.last());
     let start = last.filter(|l| (first..end).contains(l)).map_or(first, |l| l + 1);
     (start..=end)
         .chain(first..start)
@@ -128,6 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::PublishRange;
 
     fn net(text: &str) -> IpNetwork {
         text.parse().unwrap()
@@ -205,10 +205,14 @@ mod tests {
 
     #[test]
     fn s112_dynamic_ports_lie_in_their_range() {
-        assert_eq!(next_ports(1, None, |_| true), PortRange::new(49_153, 1));
-        assert_eq!(next_ports(10, Some(65_530), |_| true), PortRange::new(49_153, 10));
-        assert_eq!(next_ports(1, Some(49_153), |_| true), PortRange::new(49_154, 1));
-        assert_eq!(next_ports(1, None, |_| false), None);
+        let of = PublishRange::default().or(None);
+        assert_eq!(next_ports(of, 1, None, |_| true), PortRange::new(49_153, 1));
+        assert_eq!(next_ports(of, 10, Some(65_530), |_| true), PortRange::new(49_153, 10));
+        assert_eq!(next_ports(of, 1, Some(49_153), |_| true), PortRange::new(49_154, 1));
+        assert_eq!(next_ports(of, 1, None, |_| false), None);
+        let few = PortRange::new(8000, 2).unwrap();
+        assert_eq!(next_ports(few, 1, Some(49_153), |_| true), PortRange::new(8000, 1));
+        assert_eq!(next_ports(few, 3, None, |_| true), None);
     }
 
     proptest! {

@@ -26,12 +26,12 @@ pub use container::{
     Sandbox, State,
 };
 pub use denial::{Comment, Denial, ParseCommentError, ParsePrefixError, Prefix};
-pub use desired::{Desired, Indices, Predefined};
+pub use desired::{Desired, Former, Indices, Predefined};
 pub use id::{ContainerId, EndpointId, NetworkId, ParseIdError};
 pub use interface::{InterfaceOptions, InterfaceSysctl, keys as endpoint_keys};
 pub use link::{Link, ParseLinkError};
 pub use mac::{MacAddress, ParseMacError};
-pub use name::{Name, ParseNameError};
+pub use name::{Name, NetworkName, ParseNameError};
 pub use naming::{
     ExtraHost, HostAddress, MOST_TTL, NameSettings, Naming, ParseExtraHostError, Resolver,
     is_domain,
@@ -39,4 +39,4 @@ pub use naming::{
 pub use network::{Family, Network, Pool};
 pub use options::{ANNOUNCE_EVERY, ANNOUNCEMENTS, GatewayMode, NetworkOptions, OptionError, keys};
 pub use pools::{AddressPool, AddressPoolError, AddressPools};
-pub use publish::{Expose, ParsePortError, PortRange, Proto, PublishSpec};
+pub use publish::{Expose, ParsePortError, PortRange, Proto, PublishRange, PublishSpec};

@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{GatewayMode, MacAddress, Name, NetworkId, NetworkOptions, ipam};
+use super::{GatewayMode, MacAddress, NetworkId, NetworkName, NetworkOptions, ipam};
 
 /// One of the two families of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,7 +58,7 @@ pub struct Network {
     /// Its place in the data plane's arrays.
     pub index: u32,
     /// Its name.
-    pub name: Name,
+    pub name: NetworkName,
     /// When it was made.
     pub created: Timestamp,
     /// Its IPv4 addresses; none on a network without IPv4.
@@ -87,7 +87,7 @@ pub struct Network {
     pub attachable: bool,
     /// Configuration that it was made from.
     #[serde(default)]
-    pub config_from: Option<Name>,
+    pub config_from: Option<NetworkName>,
     /// Options of address management, verbatim.
     #[serde(default)]
     pub ipam_options: BTreeMap<String, String>,

@@ -125,6 +125,9 @@ pub struct NetworkOptions {
 /// An option whose value makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
+    /// It is a switch of a family, and neither on nor off.
+    #[error("driver-opt {0:?} is not a valid bool")]
+    Switch(&'static str),
     /// It does not read.
     #[error("failed to parse {key} value: {value} ({reason})")]
     Value {
@@ -158,60 +161,82 @@ pub enum OptionError {
 }
 
 impl NetworkOptions {
-    /// Reads options.
-    pub fn new(verbatim: BTreeMap<String, String>) -> Result<Self, OptionError> {
-        Ok(Self {
-            icc: read(&verbatim, keys::ICC, boolean)?.unwrap_or(true),
-            masquerade: read(&verbatim, keys::MASQUERADE, boolean)?.unwrap_or(true),
-            bridge: read(&verbatim, keys::BRIDGE, interface)?,
-            host_binding: read(&verbatim, keys::HOST_BINDING, binding)?.flatten(),
-            gateway_mode4: read(&verbatim, keys::GATEWAY_MODE4, mode)?.unwrap_or_default(),
-            gateway_mode6: read(&verbatim, keys::GATEWAY_MODE6, mode)?.unwrap_or_default(),
-            trusted: read(&verbatim, keys::TRUSTED, interfaces)?.unwrap_or_default(),
-            inhibit_ipv4: read(&verbatim, keys::INHIBIT_IPV4, boolean)?.unwrap_or(false),
-            host_ipv4: read(&verbatim, keys::HOST_IPV4, source)?,
-            host_ipv6: read(&verbatim, keys::HOST_IPV6, source)?,
-            l2_bpf: read(&verbatim, keys::L2, l2)?.unwrap_or(false),
-            mtu: read(&verbatim, keys::MTU, mtu)?.flatten(),
-            prefix: read(&verbatim, keys::PREFIX, prefix)?.flatten(),
-            dns: read(&verbatim, keys::DNS, naming::servers)?.unwrap_or_default(),
-            announcements: number(&verbatim, keys::ANNOUNCEMENTS, (0, 3), "an integer")?,
-            announce_every: number(
-                &verbatim,
-                keys::ANNOUNCE_EVERY,
-                (100, 2000),
-                "integer milliseconds",
-            )?,
-            verbatim,
-        })
+    /// Reads options, and everything that is wrong with them: what makes no sense is as if it were not there.
+    pub fn read(verbatim: BTreeMap<String, String>) -> (Self, Vec<OptionError>) {
+        let (ms, count) = ("integer milliseconds", "an integer");
+        let mut given = Given { options: &verbatim, wrong: Vec::new() };
+        given.switch(keys::IPV4);
+        given.switch(keys::IPV6);
+        let read = Self {
+            icc: given.read(keys::ICC, boolean).unwrap_or(true),
+            masquerade: given.read(keys::MASQUERADE, boolean).unwrap_or(true),
+            bridge: given.read(keys::BRIDGE, interface),
+            host_binding: given.read(keys::HOST_BINDING, binding).flatten(),
+            gateway_mode4: given.read(keys::GATEWAY_MODE4, mode).unwrap_or_default(),
+            gateway_mode6: given.read(keys::GATEWAY_MODE6, mode).unwrap_or_default(),
+            trusted: given.read(keys::TRUSTED, interfaces).unwrap_or_default(),
+            inhibit_ipv4: given.read(keys::INHIBIT_IPV4, boolean).unwrap_or(false),
+            host_ipv4: given.read(keys::HOST_IPV4, source),
+            host_ipv6: given.read(keys::HOST_IPV6, source),
+            l2_bpf: given.read(keys::L2, l2).unwrap_or(false),
+            mtu: given.read(keys::MTU, mtu).flatten(),
+            prefix: given.read(keys::PREFIX, prefix).flatten(),
+            dns: given.read(keys::DNS, naming::servers).unwrap_or_default(),
+            announcements: given.number(keys::ANNOUNCEMENTS, (0, 3), count),
+            announce_every: given.number(keys::ANNOUNCE_EVERY, (100, 2000), ms),
+            verbatim: BTreeMap::new(),
+        };
+        let wrong = given.wrong;
+        (Self { verbatim, ..read }, wrong)
+    }
+
+    /// Returns the switch of a family, where there is one that reads.
+    pub fn switch(options: &BTreeMap<String, String>, key: &str) -> Option<bool> {
+        boolean(options.get(key)?).ok()
     }
 }
 
-fn read<T>(
-    options: &BTreeMap<String, String>,
-    key: &'static str,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<Option<T>, OptionError> {
-    let Some(value) = options.get(key) else { return Ok(None) };
-    parse(value).map(Some).map_err(|reason| OptionError::Value {
-        key,
-        value: value.clone(),
-        reason,
-    })
+/// Options that are being read.
+struct Given<'a> {
+    options: &'a BTreeMap<String, String>,
+    wrong: Vec<OptionError>,
 }
 
-/// Reads a number of a range.
-fn number(
-    options: &BTreeMap<String, String>,
-    key: &'static str,
-    (least, most): (u16, u16),
-    kind: &'static str,
-) -> Result<Option<u16>, OptionError> {
-    let Some(value) = options.get(key) else { return Ok(None) };
-    let no_number = |_| OptionError::NoNumber { key, value: value.clone(), kind };
-    let number: i64 = value.parse().map_err(no_number)?;
-    let number = u16::try_from(number).ok().filter(|n| (least..=most).contains(n));
-    number.map(Some).ok_or(OptionError::Range { key, least, most })
+impl Given<'_> {
+    fn read<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.options.get(key)?;
+        let wrong = |reason| OptionError::Value { key, value: value.clone(), reason };
+        parse(value).map_err(|reason| self.wrong.push(wrong(reason))).ok()
+    }
+
+    fn switch(&mut self, key: &'static str) {
+        if self.options.get(key).is_some_and(|value| boolean(value).is_err()) {
+            self.wrong.push(OptionError::Switch(key));
+        }
+    }
+
+    /// Reads a number of a range.
+    fn number(
+        &mut self,
+        key: &'static str,
+        (least, most): (u16, u16),
+        kind: &'static str,
+    ) -> Option<u16> {
+        let value = self.options.get(key)?;
+        let Ok(number) = value.parse::<i64>() else {
+            self.wrong.push(OptionError::NoNumber { key, value: value.clone(), kind });
+            return None;
+        };
+        let number = u16::try_from(number).ok().filter(|n| (least..=most).contains(n));
+        if number.is_none() {
+            self.wrong.push(OptionError::Range { key, least, most });
+        }
+        number
+    }
 }
 
 /// Reads what Go's `ParseBool` reads.
@@ -303,7 +328,21 @@ mod tests {
     use super::*;
 
     fn options(pairs: &[(&str, &str)]) -> Result<NetworkOptions, OptionError> {
-        NetworkOptions::new(pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect())
+        let pairs = pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let (read, mut wrong) = NetworkOptions::read(pairs);
+        wrong.pop().map_or(Ok(read), Err)
+    }
+
+    #[test]
+    fn p19_all_that_is_wrong_with_options_is_told_at_once() {
+        let pairs =
+            [(keys::ICC, "maybe"), (keys::MTU, "x"), (keys::IPV6, "2"), (keys::BRIDGE, "b0")];
+        let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let (read, wrong) = NetworkOptions::read(pairs.into());
+        assert_eq!(read.bridge.as_deref(), Some("b0"));
+        let wrong: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        assert_eq!(wrong[0], "driver-opt \"com.docker.network.enable_ipv6\" is not a valid bool");
     }
 
     #[test]

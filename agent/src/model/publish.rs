@@ -88,6 +88,46 @@ impl fmt::Display for PortRange {
     }
 }
 
+/// Where ports of the host are chosen from that no mapping names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishRange {
+    /// The range that the kernel chooses ports of sockets from, as Docker has it.
+    Auto,
+    /// This one.
+    Fixed(PortRange),
+}
+
+impl PublishRange {
+    /// Returns the range, where the kernel's is known; without it, it is that of the ports for private use.
+    pub fn or(self, kernel: Option<PortRange>) -> PortRange {
+        match (self, kernel) {
+            (Self::Fixed(range), _) | (Self::Auto, Some(range)) => range,
+            (Self::Auto, None) => PRIVATE,
+        }
+    }
+}
+
+impl Default for PublishRange {
+    fn default() -> Self {
+        Self::Fixed(PRIVATE)
+    }
+}
+
+impl FromStr for PublishRange {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        range(text, "port")
+            .map(Self::Fixed)
+            .map_err(|why| format!("neither auto nor FIRST-LAST: {why}"))
+    }
+}
+
+/// The ports that nobody is assigned, but for the first: 49153 to 65535.
+const PRIVATE: PortRange = PortRange { first: 49_153, count: 16_383 };
+
 /// Text that is not a port mapping or an exposed port.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what} {text:?}: {why}")]
@@ -331,6 +371,20 @@ mod tests {
             Ok("8000-8010/udp".into())
         );
         assert!("80:80".parse::<Expose>().is_err());
+    }
+
+    #[test]
+    fn s112_the_range_of_chosen_ports_is_named_or_the_kernels() {
+        let kernel = PortRange::new(32_768, 28_232);
+        let of =
+            |text: &str| text.parse::<PublishRange>().map(|range| range.or(kernel).to_string());
+        assert_eq!(PublishRange::default().or(kernel).to_string(), "49153-65535");
+        assert_eq!(of("auto"), Ok("32768-60999".to_owned()), "the kernel's");
+        assert_eq!(PublishRange::Auto.or(None).to_string(), "49153-65535");
+        assert_eq!(of("30000-30099"), Ok("30000-30099".to_owned()));
+        for bad in ["", "Auto", "0-5", "5-4", "65536", "1-2-3"] {
+            assert!(of(bad).is_err_and(|why| why.contains("auto")), "{bad}");
+        }
     }
 
     proptest! {

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     kernel::{self, netlink::Watch, process},
-    model::{AddressPools, Desired, NetworkId, Predefined},
+    model::{AddressPools, Desired, NetworkId, Predefined, PublishRange},
     plan::{Settings, Subject},
     state::{
         Change, DefaultIpv6, DefaultNetwork, Outcome, Rejected, change,
@@ -103,6 +103,8 @@ pub struct Options {
     pub ip_forward: bool,
     /// Where subnets come from that nobody names.
     pub pools: AddressPools,
+    /// Where ports of the host come from that nobody names.
+    pub publish_range: PublishRange,
 }
 
 /// The one task that changes anything.
@@ -118,8 +120,8 @@ pub struct Driver {
     pub(super) retry: Retry,
     pub(super) store: Store,
     follow: Follow,
-    /// Where subnets come from that nobody names.
-    pools: AddressPools,
+    /// Where subnets come from that nobody names, and ports of the host.
+    choices: (AddressPools, PublishRange),
     /// Whether the host is to be made to route.
     pub(super) ip_forward: bool,
     /// Whether the host was made to route IPv6: once, what somebody changes after that stays.
@@ -154,7 +156,7 @@ impl Driver {
             retry: Retry::default(),
             store,
             follow: Follow::default(),
-            pools: options.pools.clone(),
+            choices: (options.pools.clone(), options.publish_range),
             ip_forward: options.ip_forward,
             forwarded6: false,
             advertised: BTreeSet::new(),
@@ -360,7 +362,7 @@ impl Driver {
     /// Judges a change and commits it, without a pass.
     pub(super) async fn apply(&mut self, change: &Change) -> Result<Outcome, Rejected> {
         let mut facts =
-            facts::gather(&self.machine, &self.pools, &self.desired, change, &self.store)
+            facts::gather(&self.machine, &self.choices, &self.desired, change, &self.store)
                 .await
                 .map_err(Rejected::internal)?;
         let (next, outcome) = change::apply(&self.desired, change, &mut facts)?;

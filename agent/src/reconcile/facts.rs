@@ -17,8 +17,8 @@ use crate::{
         netns, process, reserve,
     },
     model::{
-        AddressPools, Container, Desired, NamespaceId, Process, Proto, Sandbox,
-        pools::leads_anywhere,
+        AddressPools, Container, Desired, NamespaceId, PortRange, Process, Proto, PublishRange,
+        Sandbox, pools::leads_anywhere,
     },
     state::{Brought, Change, Facts, brings, find, store::Store},
 };
@@ -29,7 +29,7 @@ const MTU: u16 = 1500;
 /// Gathers what a change needs.
 pub async fn gather(
     machine: &Machine,
-    pools: &AddressPools,
+    (pools, publish_range): &(AddressPools, PublishRange),
     desired: &Desired,
     change: &Change,
     store: &Store,
@@ -69,8 +69,10 @@ pub async fn gather(
         bridges.map(|link| (link.name.clone(), u16::try_from(link.mtu).unwrap_or(u16::MAX)));
     let mtu =
         netlink::mtu_of_default_route(&links, &routes).and_then(|mtu| u16::try_from(mtu).ok());
-    let (held, reserved) = match chooses_ports(desired, change) {
-        true => (held()?, reserved(store)),
+    let chooses_ports = chooses_ports(desired, change);
+    let choice = if chooses_ports { choice(*publish_range) } else { publish_range.or(None) };
+    let (held, reserved) = match chooses_ports {
+        true => (held()?, reserved(store, *publish_range)?),
         false => Default::default(),
     };
     Ok(Facts {
@@ -86,6 +88,7 @@ pub async fn gather(
         site: site(&addresses, &routes),
         resolvers: if makes_network(change) { resolvers() } else { Vec::new() },
         pools: pools.clone(),
+        choice,
         held,
         reserved,
         mtu: mtu.unwrap_or(MTU).max(68),
@@ -121,12 +124,30 @@ fn chooses_ports(desired: &Desired, change: &Change) -> bool {
     find::container(desired, reference).is_ok_and(|c| !c.publish.is_empty() || c.publish_all)
 }
 
-/// Returns the ports that others keep from automatic choice.
-fn reserved(store: &Store) -> BTreeSet<u16> {
-    sysctls::reserved_by_others(store).unwrap_or_else(|error| {
+/// Returns the ports that are chosen from now.
+fn choice(publish_range: PublishRange) -> PortRange {
+    let kernel = match publish_range {
+        PublishRange::Fixed(_) => None,
+        PublishRange::Auto => kernel::sysctl::chosen_ports()
+            .inspect_err(|error| tracing::warn!(%error, "the kernel's range of ports is unknown"))
+            .ok(),
+    };
+    let range =
+        |(first, last): (u16, u16)| PortRange::new(first, last.checked_sub(first)?.checked_add(1)?);
+    publish_range.or(kernel.and_then(range))
+}
+
+/// Returns the ports that others keep from automatic choice; where it is from the kernel's own range, those
+/// of connections too.
+fn reserved(store: &Store, publish_range: PublishRange) -> kernel::Result<BTreeSet<u16>> {
+    let mut reserved = sysctls::reserved_by_others(store).unwrap_or_else(|error| {
         tracing::warn!(%error, "ports that others have reserved may be chosen");
         BTreeSet::new()
-    })
+    });
+    if publish_range == PublishRange::Auto {
+        reserved.append(&mut reserve::connected()?);
+    }
+    Ok(reserved)
 }
 
 /// Returns the ports that processes of the host hold.

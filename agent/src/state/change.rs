@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::{Facts, Rejected, container, deny, lifecycle, network};
 use crate::model::{
     Container, ContainerId, Desired, Expose, Family, Link, MacAddress, Name, NamespaceId, Naming,
-    Network, NetworkId, Prefix, Process, PublishSpec, Running, Sandbox, SubnetSpec,
+    Network, NetworkId, NetworkName, Prefix, Process, PublishSpec, Running, Sandbox, SubnetSpec,
 };
 
 /// What somebody wants to be different.
@@ -240,7 +240,7 @@ pub enum Outcome {
     /// It concerns this container, and the operator should know these things.
     Container(ContainerId, Vec<String>),
     /// These networks are gone.
-    Pruned(Vec<Name>),
+    Pruned(Vec<NetworkName>),
     /// These prefixes are on the deny list now, or off it.
     Denials(Vec<Prefix>),
     /// Everything was so already.

@@ -4,15 +4,17 @@ use super::{
     ContainerSpec, EndpointSpec, Facts, Kind, Outcome, Rejected,
     attachment::{self, attachment},
     find::{self, Found},
-    lifecycle, links, publish,
+    former, lifecycle, links, publish,
 };
 use crate::model::{
     Attachment, Container, ContainerId, Desired, Mode, Name, Network, NetworkId, Sandbox, State,
 };
 
 /// Docker's words for what cannot be had together.
-const NO_HOST: &str =
-    "container cannot be disconnected from host network or connected to host network";
+const NO_WAY_TO_HOST: &str =
+    "cannot connect container to host network - container must be created in host network mode";
+const NO_WAY_FROM_HOST: &str =
+    "cannot disconnect container from host network - container was created in host network mode";
 const NO_NONE: &str = "container cannot be connected to multiple networks with one of the networks in private (none) mode";
 const NO_OTHERS: &str =
     "conflicting options: cannot attach both user-defined and non-user-defined network-modes";
@@ -32,7 +34,7 @@ pub(super) fn create(
     };
     let name = match &spec.name {
         Some(name) => name_is_free(desired, name).map(|()| name.clone())?,
-        None => format!("sandbox-{}", id.prefix(8)).parse().map_err(Rejected::invalid)?,
+        None => former::chosen_name(id).parse().map_err(Rejected::invalid)?,
     };
     let mut warnings = Vec::new();
     let mode = mode(desired, &spec.networks)?;
@@ -119,7 +121,7 @@ pub(super) fn remove(
         }
         lifecycle::exit(desired, id, None, facts);
     }
-    desired.containers.remove(&id);
+    former::remove(desired, id, facts.now);
     Ok(Outcome::Container(id, Vec::new()))
 }
 
@@ -133,7 +135,7 @@ pub(super) fn connect(
     let found = find::network(desired, network)?;
     let target = find::container(desired, container)?;
     let network = match (found, target.mode) {
-        (Found::Host(_), _) => return Err(Rejected::invalid(NO_HOST)),
+        (Found::Host(_), _) => return Err(Rejected::invalid(NO_WAY_TO_HOST)),
         (Found::Config(_), _) => return Err(Rejected::forbidden(NO_CONFIG)),
         (_, Mode::Host | Mode::Container(_)) => return Err(Rejected::invalid(SHARED)),
         (Found::None(_), _) | (_, Mode::None) => return Err(Rejected::invalid(NO_NONE)),
@@ -172,7 +174,9 @@ pub(super) fn disconnect(
     let gone =
         |a: &&Attachment| a.network_name.as_str() == network || a.network.to_string() == network;
     let network_id = match find::network(desired, network) {
-        Ok(Found::Host(_)) => return Err(Rejected::invalid(NO_HOST)),
+        Ok(Found::Host(_)) if target.mode == Mode::Host => {
+            return Err(Rejected::invalid(NO_WAY_FROM_HOST));
+        }
         Ok(found) => found.id(),
         Err(error) => target.attachments.iter().find(gone).map(|a| a.network).ok_or(error)?,
     };
@@ -266,7 +270,7 @@ fn mode(desired: &Desired, networks: &[(String, EndpointSpec)]) -> Result<Mode, 
             Some(other) => (Mode::Container(other?.id), NO_OTHERS),
             None => match find::network(desired, reference)? {
                 Found::Bridge(_) | Found::Config(_) => continue,
-                Found::Host(_) => (Mode::Host, NO_HOST),
+                Found::Host(_) => (Mode::Host, NO_OTHERS),
                 Found::None(_) => (Mode::None, NO_NONE),
             },
         };
@@ -283,7 +287,7 @@ fn bridge<'a>(desired: &'a Desired, reference: &str) -> Result<&'a Network, Reje
     match find::network(desired, reference)? {
         Found::Bridge(network) => Ok(network),
         Found::Config(_) => Err(Rejected::forbidden(NO_CONFIG)),
-        Found::Host(_) => Err(Rejected::invalid(NO_HOST)),
+        Found::Host(_) => Err(Rejected::invalid(NO_WAY_TO_HOST)),
         Found::None(_) => Err(Rejected::invalid(NO_NONE)),
     }
 }

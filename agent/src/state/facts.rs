@@ -29,6 +29,8 @@ pub struct Facts {
     pub resolvers: Vec<IpAddr>,
     /// Where subnets come from that nobody names.
     pub pools: AddressPools,
+    /// Ports that are chosen from where a mapping names none.
+    pub choice: PortRange,
     /// Ports that processes of the host hold.
     pub held: BTreeSet<(Proto, IpAddr, u16)>,
     /// Ports that somebody else keeps from automatic choice.
@@ -90,6 +92,9 @@ impl Facts {
 }
 
 #[cfg(test)]
+use crate::model::PublishRange;
+
+#[cfg(test)]
 impl Facts {
     /// Returns a world with one interface, and a source of ids that never repeats.
     pub fn sample() -> Self {
@@ -113,6 +118,7 @@ impl Facts {
             site: vec!["192.0.2.7/24".parse().unwrap()],
             resolvers: Vec::new(),
             pools: AddressPools::default(),
+            choice: PublishRange::default().or(None),
             held: BTreeSet::new(),
             reserved: BTreeSet::new(),
             mtu: 1500,

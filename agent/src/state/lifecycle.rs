@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Brought, Facts, Outcome, Rejected, container::network_of, find, links, publish,
+    Brought, Facts, Outcome, Rejected, container::network_of, find, former, links, publish,
     rejected::BRIDGE_PORTS,
 };
 use crate::model::{
@@ -82,7 +82,7 @@ pub(super) fn stop(
     }
     exit(desired, id, exit_code, facts);
     if desired.containers.get(&id).is_some_and(|c| c.auto_remove) {
-        desired.containers.remove(&id);
+        former::remove(desired, id, facts.now);
     }
     Ok(Outcome::Container(id, Vec::new()))
 }
@@ -128,7 +128,7 @@ pub(super) fn take_down(
     for id in &picked {
         exit(desired, *id, None, facts);
         if desired.containers.get(id).is_some_and(|c| c.auto_remove) {
-            desired.containers.remove(id);
+            former::remove(desired, *id, facts.now);
         }
     }
     if picked.is_empty() { Outcome::Nothing } else { Outcome::Pruned(Vec::new()) }
@@ -159,7 +159,7 @@ fn end_guests(desired: &mut Desired, id: ContainerId, facts: &Facts) {
     for guest in guests {
         exit(desired, guest, None, facts);
         if desired.containers.get(&guest).is_some_and(|c| c.auto_remove) {
-            desired.containers.remove(&guest);
+            former::remove(desired, guest, facts.now);
         }
     }
 }
@@ -212,6 +212,7 @@ pub(super) fn attach(
     only: Option<NetworkId>,
     facts: &mut Facts,
 ) -> Result<(), Rejected> {
+    former::forget(desired, facts.now);
     let Some(container) = desired.containers.get(&id) else { return Ok(()) };
     if container.running().is_none() {
         return Ok(());
@@ -222,7 +223,11 @@ pub(super) fn attach(
         .filter(|a| a.endpoint.is_none() && only.is_none_or(|network| network == a.network))
         .map(|a| {
             let (ip, ip6, mac) = (a.static_ip, a.static_ip6, a.static_mac);
-            (a.network, Wishes { ip, ip6, mac, lease: a.lease })
+            let lease = match a.lease == Lease::default() {
+                true => former::lease(desired, a.network, &container.name),
+                false => a.lease,
+            };
+            (a.network, Wishes { ip, ip6, mac, lease })
         })
         .collect();
     for (network, wishes) in wanting {

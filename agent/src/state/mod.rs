@@ -7,6 +7,7 @@ pub mod crash;
 mod deny;
 mod facts;
 pub mod find;
+mod former;
 mod lifecycle;
 mod links;
 mod network;

@@ -11,7 +11,7 @@ use super::{
     find::{self, Found},
     subnet::{self, Pools},
 };
-use crate::model::{Desired, Family, Name, Network, NetworkId, NetworkOptions, Pool, keys};
+use crate::model::{Desired, Family, Network, NetworkId, NetworkName, NetworkOptions, Pool, keys};
 
 /// Name of the default network's bridge.
 pub(super) const DEFAULT_BRIDGE: &str = "bascule0";
@@ -23,7 +23,7 @@ pub(super) fn create(
     spec: &NetworkSpec,
     facts: &mut Facts,
 ) -> Result<Outcome, Rejected> {
-    let name = spec.name.parse::<Name>().map_err(Rejected::invalid)?;
+    let name = spec.name.parse::<NetworkName>().map_err(Rejected::invalid)?;
     if [find::BRIDGE, find::HOST, find::NONE].contains(&name.as_str()) {
         return Err(Rejected::forbidden(format!(
             "operation is not permitted on predefined {name} network "
@@ -38,7 +38,7 @@ pub(super) fn create(
     let applied = spec.config_from.as_deref();
     let applied = applied.map(|from| config::applied(desired, spec, from)).transpose()?;
     let spec = applied.as_ref().unwrap_or(spec);
-    let mut options = NetworkOptions::new(spec.options.clone()).map_err(Rejected::invalid)?;
+    let mut options = options(spec)?;
     let id = new_id(desired, facts);
     let bridge = options.bridge.clone().unwrap_or_else(|| format!("br-{}", id.short()));
     bridge_is_free(desired, id, &bridge)?;
@@ -53,6 +53,21 @@ pub(super) fn create(
     let new = New { id, name, addresses, bridge, brought, options, spec, predefined: false };
     insert(desired, facts, new)?;
     Ok(Outcome::Network(id, warnings))
+}
+
+/// Reads the driver options. What is wrong with them is told with all that is wrong with the subnets.
+fn options(spec: &NetworkSpec) -> Result<NetworkOptions, Rejected> {
+    let (options, wrong) = NetworkOptions::read(spec.options.clone());
+    if wrong.is_empty() {
+        return Ok(options);
+    }
+    let wrong = wrong.iter().map(ToString::to_string);
+    let subnets = subnet::check(spec, &options).err().map(|rejected| rejected.message);
+    let subnets = subnets.iter().flat_map(|m| m.lines().filter(|l| *l != subnet::WRONG));
+    match wrong.chain(subnets.map(str::to_owned)).collect::<Vec<_>>().as_slice() {
+        [one] => Err(Rejected::invalid(one)),
+        all => Err(Rejected::invalid(format!("{}\n{}", subnet::WRONG, all.join("\n")))),
+    }
 }
 
 /// Leaves the bridge out where a subnet was asked for with more addresses than a bridge has ports, unless the option says
@@ -124,7 +139,7 @@ pub(super) fn prune(desired: &mut Desired, filter: &PruneFilter) -> Outcome {
     let idle: Vec<_> = desired
         .networks
         .values()
-        .filter(|n| !n.predefined && desired.attachments(n.id).next().is_none())
+        .filter(|n| !n.predefined && active(desired, n.id).is_none())
         .filter(meant)
         .map(|n| (n.id, n.name.clone()))
         .collect();
@@ -153,7 +168,7 @@ fn drop_network(desired: &mut Desired, id: NetworkId) {
 
 struct New<'a> {
     id: NetworkId,
-    name: Name,
+    name: NetworkName,
     addresses: Pools,
     bridge: String,
     brought: bool,

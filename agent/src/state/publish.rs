@@ -229,7 +229,7 @@ fn host_ports(
     let Some(wanted) = spec.host else {
         let free = |ports| free_everywhere(ports) && !facts.is_reserved(ports);
         let last = desired.indices.last_port;
-        let found = ipam::next_ports(spec.container.count(), last, free)
+        let found = ipam::next_ports(facts.choice, spec.container.count(), last, free)
             .ok_or_else(|| rejected::no_ports(addresses, spec.container, proto))?;
         desired.indices.last_port = Some(found.last());
         return Ok(found);

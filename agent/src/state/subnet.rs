@@ -13,6 +13,9 @@ const FE80_1: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0,
 /// The addresses of a network, by family.
 pub(super) type Pools = BTreeMap<Family, Pool>;
 
+/// What stands before all that is wrong with a network, as with Docker.
+pub(super) const WRONG: &str = "invalid network config:";
+
 /// Reads the wishes for a network's addresses. Everything that is wrong with them is told at once, and
 /// before anything is looked for.
 fn read(spec: &NetworkSpec, options: &NetworkOptions) -> Result<Vec<(Asked, Wishes)>, Rejected> {
@@ -35,7 +38,7 @@ fn read(spec: &NetworkSpec, options: &NetworkOptions) -> Result<Vec<(Asked, Wish
     if wrong.is_empty() {
         Ok(read)
     } else {
-        Err(Rejected::invalid(format!("invalid network config:\n{}", wrong.join("\n"))))
+        Err(Rejected::invalid(format!("{WRONG}\n{}", wrong.join("\n"))))
     }
 }
 

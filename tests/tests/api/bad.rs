@@ -79,7 +79,7 @@ fn moby_api_001_s_bodies_of_every_bad_kind_change_nothing() {
         ("POST", "/bascule/v1/why"),
     ];
     let deep = "{\"Labels\":".to_owned() + &"[".repeat(50_000);
-    let bodies: [&[u8]; 14] = [
+    let bodies: [&[u8]; 13] = [
         b"{invalid json",
         b"{} trailing content",
         b"[]",
@@ -90,7 +90,6 @@ fn moby_api_001_s_bodies_of_every_bad_kind_change_nothing() {
         b"\xff\xfe{}",
         b"{\"Name\":\"\xc3\x28\",\"Container\":\"\xc3\x28\",\"Prefixes\":[\"\xc3\x28\"],\"Source\":\"\xc3\x28\",\"Pid\":\"\xc3\x28\"}",
         b"{\"Name\":[],\"Container\":7,\"Prefixes\":\"x\",\"Source\":{},\"Pid\":1.5}",
-        b"{\"Name\":\"a\",\"Name\":\"b\",\"Container\":\"c1\",\"Container\":\"c1\",\"Pid\":1,\"Pid\":1,\"Prefixes\":[],\"Prefixes\":[],\"Source\":\"\",\"Source\":\"\"}",
         b"{\"Name\":\"n\\u0000\",\"Container\":\"c\\u0000\",\"Prefixes\":[\"\\u0000\"],\"Source\":\"\\u0000\",\"Pid\":0}",
         b"{\"Pid\":99999999999999999999999,\"Name\":99999999999999999999999,\"Container\":1e999,\"Prefixes\":[1e999],\"Source\":-0.0}",
         deep.as_bytes(),
@@ -113,6 +112,26 @@ fn moby_api_001_s_bodies_of_every_bad_kind_change_nothing() {
         (400, "unsupported Content-Type header (text/plain): must be 'application/json'")
     );
     assert_eq!(everything(&agent), before);
+}
+
+#[test]
+fn moby_api_001_keys_are_read_in_any_case_as_go_reads_them() {
+    let (_net, agent) = stage();
+    agent.container("c1", "bridge", "");
+    let wish = json!({
+        "name": "n1", "labels": {"Team": "a"}, "ipam": {"config": [{"subnet": "10.84.0.0/24"}]}
+    });
+    let made = agent.api("POST", "/v1.51/networks/create", Some(&wish));
+    assert_eq!(made.status, 201, "{made:?}");
+    let wish = json!({
+        "CONTAINER": "c1", "endpointconfig": {"ipamConfig": {"ipv4address": "10.84.0.9"}}
+    });
+    assert_eq!(agent.api("POST", "/networks/n1/connect", Some(&wish)).status, 200);
+    let network = agent.inspect("network", "n1");
+    assert_eq!(network["Labels"], json!({"Team": "a"}), "keys of maps are what they are");
+    assert!(network["Containers"].to_string().contains("10.84.0.9/24"), "{network}");
+    let wish = json!({"container": "c1", "FORCE": false});
+    assert_eq!(agent.api("POST", "/networks/n1/disconnect", Some(&wish)).status, 200);
 }
 
 #[test]
@@ -178,7 +197,7 @@ fn wishes_of_every_bad_kind_change_nothing() {
     }
     assert_eq!(everything(&agent), before);
     // The command line refuses the same, with words.
-    for line in ["network create --label a=\u{1}b --opt k\u{1}=v n2", "network create -- --"] {
+    for line in ["network create --label a=\u{1}b --opt k\u{1}=v n2", "network create -- a\u{1}"] {
         let out = agent.cli(line.split(' '));
         assert!(matches!(out.code, 1 | 2) && !out.stderr.contains("panicked"), "{line:?}: {out:?}");
     }

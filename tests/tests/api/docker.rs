@@ -140,12 +140,15 @@ fn s22_containers_are_connected_disconnected_and_seen() {
 }
 
 #[test]
-fn p98_prune_removes_what_nobody_is_on() {
+fn p1_prune_removes_what_nobody_is_on() {
     let (_net, agent) = stage();
     for name in ["n1", "n2", "n3"] {
         docker_ok(&agent, &format!("network create {name}"));
     }
     agent.container("c1", "n2", "");
+    // One that does not run has no endpoint there, and keeps nothing.
+    agent.container("c2", "n3", "");
+    agent.ok("stop c2");
     let pruned = docker_ok(&agent, "network prune -f");
     let mut pruned: Vec<_> = pruned.lines().collect();
     pruned.sort_unstable();
@@ -235,7 +238,8 @@ fn errors_are_dockers() {
         ("network create -d nosuch n2", "nosuch"),
         ("network connect n1 c1", "endpoint with name c1 already exists in network n1"),
         ("network connect n1 nosuch", "o such container: nosuch"),
-        ("network connect host c1", "cannot be"),
+        ("network connect host c1", "cannot connect container to host network"),
+        ("network disconnect host c1", "is not connected to network host"),
         ("network connect --ip 10.99.0.1 bridge c1", "user-defined networks only"),
         ("network connect --alias a bridge c1", "network-scoped aliases are only supported"),
     ] {

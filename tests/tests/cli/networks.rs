@@ -145,11 +145,18 @@ fn s3_p7_drivers_scopes_and_clusters_are_refused_in_dockers_words() {
             "could not find plugin macvlan in v1 plugin registry: plugin \"macvlan\" not found",
         ),
         (
+            "-d ipvlan",
+            "could not find plugin ipvlan in v1 plugin registry: plugin \"ipvlan\" not found",
+        ),
+        (
             "-d weave",
             "could not find plugin weave in v1 plugin registry: plugin \"weave\" not found",
         ),
         ("--ipam-driver null", "ipv4 pool is empty"),
-        ("--ipam-driver mine", "plugin \"mine\" not found"),
+        (
+            "--ipam-driver mine",
+            "could not find plugin mine in v1 plugin registry: plugin \"mine\" not found",
+        ),
         ("--ipv4=false", "IPv4 or IPv6 must be enabled"),
         (
             "-o com.docker.network.enable_ipv6=maybe",
@@ -172,6 +179,52 @@ fn s3_p7_drivers_scopes_and_clusters_are_refused_in_dockers_words() {
     agent.network("n", "-o com.docker.network.enable_ipv6=true --attachable --scope local");
     let inspected = agent.inspect("network", "n");
     assert_eq!((&inspected["EnableIPv6"], &inspected["Attachable"]), (&json!(true), &json!(true)));
+}
+
+#[test]
+fn p19_all_that_is_wrong_with_a_network_is_said_at_once() {
+    let (_net, agent) = stage();
+    let error = agent.refused(
+        "network create -o com.docker.network.driver.mtu=x -o com.docker.network.bridge.enable_icc=maybe \
+         --subnet 10.7.0.1/24 x",
+    );
+    for line in [
+        "invalid network config:",
+        "failed to parse com.docker.network.driver.mtu value: x (not a number)",
+        "failed to parse com.docker.network.bridge.enable_icc value: maybe (neither true nor false)",
+        "invalid subnet 10.7.0.1/24: it should be 10.7.0.0/24",
+    ] {
+        assert!(error.lines().any(|found| found.ends_with(line)), "{line}: {error}");
+    }
+    assert_eq!(agent.ok("network ls -q -f type=custom"), "");
+}
+
+#[test]
+fn moby_api_021_a_network_has_any_name_that_is_not_blank() {
+    let (_net, mut agent) = stage();
+    for name in ["test@#$", "my net", "-n", "a/b", "50%", "\u{fc}ber"] {
+        let made = agent.cli(["network", "create", "--label", "a=b", "--", name]);
+        assert!(made.ok(), "{name}: {made:?}");
+    }
+    agent.restart();
+    for name in ["test@#$", "my net", "-n", "a/b", "50%", "\u{fc}ber"] {
+        let shown = agent.cli(["network", "inspect", "-f", "{{.Name}} {{.Labels.a}}", "--", name]);
+        assert_eq!(shown.stdout.trim_end(), format!("{name} b"), "{shown:?}");
+        let network = format!("--network={name}");
+        let id = agent.cli(["run", "-d", "--name", "c1", &network]);
+        assert!(id.ok(), "{name}: {id:?}");
+        let attached = &agent.inspect("container", "c1")["NetworkSettings"]["Networks"][name];
+        assert!(attached["IPAddress"].is_string(), "{name}: {attached}");
+        assert!(agent.cli(["network", "disconnect", "--", name, "c1"]).ok(), "{name}");
+        assert!(agent.cli(["network", "connect", "--", name, "c1"]).ok(), "{name}");
+        agent.ok("rm -f c1");
+        let gone = agent.cli(["network", "rm", "--", name]);
+        assert!(gone.ok(), "{name}: {gone:?}");
+    }
+    for name in ["", " ", "a\nb"] {
+        let refused = agent.cli(["network", "create", "--", name]);
+        assert!(!refused.ok() && refused.stderr.contains("invalid name"), "{name:?}: {refused:?}");
+    }
 }
 
 #[test]

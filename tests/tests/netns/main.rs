@@ -7,6 +7,7 @@ mod brought;
 mod bulk;
 mod catalogue;
 mod checksums;
+mod choices;
 mod churn;
 mod company;
 mod counters;

@@ -158,6 +158,9 @@ pub struct AgentOptions {
     /// Pool that subnets are chosen from, base=CIDR,size=PREFIX; repeatable [default: many /24]
     #[arg(long, env = "BASCULE_DEFAULT_ADDRESS_POOL", value_name = "POOL", value_delimiter = ';')]
     pub default_address_pool: Vec<AddressPool>,
+    /// Ports of the host that are chosen from, FIRST-LAST, or `auto` for the kernel's own [default: 49153-65535]
+    #[arg(long, env = "BASCULE_PUBLISH_RANGE", value_name = "RANGE|auto")]
+    pub publish_range: Option<String>,
     /// `human` or `json` [default: human]
     #[arg(
         long,

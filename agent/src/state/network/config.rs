@@ -1,7 +1,7 @@
 //! Networks that are configurations only: made, judged, and lent to others. The texts are Docker's.
 
 use super::{Facts, NetworkSpec, Outcome, Rejected, new_id, subnet};
-use crate::model::{ConfigNetwork, Desired, Name, NetworkOptions};
+use crate::model::{ConfigNetwork, Desired, NetworkName};
 
 const OPERATORS: &str = "configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.";
 const CHAINED: &str = "a configuration network cannot depend on another configuration network";
@@ -10,7 +10,7 @@ const BOTH: &str = "user specified configurations are not supported if the netwo
 /// Makes a network that is a configuration only.
 pub(super) fn create(
     desired: &mut Desired,
-    name: Name,
+    name: NetworkName,
     spec: &NetworkSpec,
     facts: &mut Facts,
 ) -> Result<Outcome, Rejected> {
@@ -21,7 +21,7 @@ pub(super) fn create(
         return Err(Rejected::forbidden(CHAINED));
     }
     // What makes no sense here makes none in the networks that are made from it.
-    let options = NetworkOptions::new(spec.options.clone()).map_err(Rejected::invalid)?;
+    let options = super::options(spec)?;
     subnet::check(spec, &options)?;
     let id = new_id(desired, facts);
     let config = ConfigNetwork {

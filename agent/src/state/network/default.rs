@@ -11,7 +11,7 @@ use super::{
     },
     DEFAULT_BRIDGE, New, active, bridge_is_free, brought, drop_network, insert, new_id,
 };
-use crate::model::{Desired, Family, Name, Network, NetworkId, NetworkOptions, keys};
+use crate::model::{Desired, Family, Network, NetworkId, NetworkName, NetworkOptions, keys};
 
 /// Makes the default network what it is to be, as far as those who are on it let it.
 pub(in super::super) fn default(
@@ -122,7 +122,8 @@ fn options(
         (keys::MTU, mtu.to_string()),
     ];
     verbatim.extend(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)));
-    NetworkOptions::new(verbatim).map_err(Rejected::invalid)
+    let (options, wrong) = NetworkOptions::read(verbatim);
+    wrong.first().map_or(Ok(options), |wrong| Err(Rejected::invalid(wrong)))
 }
 
 /// Makes the default network.
@@ -155,7 +156,7 @@ fn make(
     bridge_is_free(desired, id, &bridge)?;
     let mtu = wanted.mtu.unwrap_or_else(|| brought::mtu(&bridge, facts));
     let options = options(BTreeMap::new(), &bridge, wanted, mtu)?;
-    let name = Name::from_str(find::BRIDGE).map_err(Rejected::invalid)?;
+    let name = NetworkName::from_str(find::BRIDGE).map_err(Rejected::invalid)?;
     let brought = matches!(wanted.place, DefaultPlace::Brought(_));
     let new = New { id, name, addresses, bridge, brought, options, spec, predefined: true };
     insert(desired, facts, new)

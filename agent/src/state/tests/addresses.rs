@@ -288,9 +288,48 @@ fn p35_n44_a_container_has_its_address_again_when_it_is_started_again() {
     }
     assert_eq!(world.ip("c1").to_string(), "172.17.0.2");
     assert_eq!(of(&world), ["172.17.0.3", "172.17.0.4"]);
-    // Who leaves for good leaves nothing.
+}
+
+#[test]
+fn n44_a_name_keeps_the_address_of_a_container_that_was_removed_for_a_while() {
+    let mut world = World::with_default();
+    world.network("n", "10.9.0.0/29");
+    world.run(container("c1", &["n"]));
+    world.run(container("c2", &["n"]));
     world.ok(&remove("c1", true));
-    assert_eq!(world.desired.leases(world.made("bridge").id).count(), 0);
+    world.ok(&remove("c2", true));
+    // Others get other addresses, and the name its own, on this network alone.
+    world.run(container("c3", &["n"]));
+    assert_eq!(world.ip("c3").to_string(), "10.9.0.4");
+    world.run(container("c1", &[]));
+    assert_eq!(world.ip("c1").to_string(), "172.17.0.2");
+    world.ok(&remove("c1", true));
+    world.run(container("c1", &["n"]));
+    assert_eq!(world.ip("c1").to_string(), "10.9.0.2");
+    // Unless there is no other one left.
+    for (name, ip) in [("c4", 5), ("c5", 6), ("c6", 3)] {
+        world.run(container(name, &["n"]));
+        assert_eq!(world.ip(name).octets()[3], ip);
+    }
+    world.ok(&Change::CreateContainer(Box::new(container("c2", &["n"]))));
+    assert_eq!(world.refused(&Change::Start("c2".into())).0, 503);
+    // What nobody came back for is forgotten, and so is who had no name.
+    for name in ["c1", "c3"] {
+        world.ok(&remove(name, true));
+    }
+    let unnamed = ContainerSpec { name: None, ..container("x", &["n"]) };
+    let Outcome::Container(id, _) = world.ok(&Change::CreateContainer(Box::new(unnamed))) else {
+        panic!("a container");
+    };
+    world.ok(&Change::Start(id.to_string()));
+    world.ok(&remove(&id.to_string(), true));
+    let names = |world: &World| -> Vec<_> {
+        world.desired.indices.former.iter().map(|f| f.name.to_string()).collect()
+    };
+    assert_eq!(names(&world), ["c2", "c1", "c1", "c3"]);
+    world.facts.now = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_mins(11);
+    world.ok(&Change::Start("c2".into()));
+    assert_eq!(names(&world), [""; 0]);
 }
 
 #[test]

@@ -75,6 +75,32 @@ fn p6_moby_api_010_networks_take_the_configuration_of_another() {
 }
 
 #[test]
+fn p19_options_and_subnets_that_make_no_sense_are_told_at_once() {
+    let mut world = World::new();
+    let key = crate::model::keys::MTU;
+    let bad = |value: &str, subnet: &str| {
+        let options = [(key.to_owned(), value.to_owned())].into();
+        NetworkSpec { options, ..network("n", subnet) }
+    };
+    let mut two = bad("x", "10.7.0.1/24");
+    two.options.insert(crate::model::keys::IPV6.into(), "maybe".into());
+    for config_only in [false, true] {
+        let two = NetworkSpec { config_only, ..two.clone() };
+        let (status, text) = world.refused(&Change::CreateNetwork(two));
+        let lines = [
+            "invalid network config:",
+            "driver-opt \"com.docker.network.enable_ipv6\" is not a valid bool",
+            "failed to parse com.docker.network.driver.mtu value: x (not a number)",
+            "invalid subnet 10.7.0.1/24: it should be 10.7.0.0/24",
+        ];
+        assert_eq!((status, text), (400, lines.join("\n")));
+    }
+    // A single complaint stands alone.
+    let (_, text) = world.refused(&Change::CreateNetwork(bad("x", "10.7.0.0/24")));
+    assert_eq!(text, "failed to parse com.docker.network.driver.mtu value: x (not a number)");
+}
+
+#[test]
 fn p6_a_configuration_that_makes_no_sense_is_none() {
     let mut world = World::new();
     let bad = NetworkSpec { subnets: network("x", "10.7.0.1/24").subnets, ..config() };
@@ -97,7 +123,10 @@ fn p1_moby_lc_021_only_unused_networks_that_are_meant_are_pruned() {
     world.ok(&labelled("foo", &[("foo", "1")]));
     world.ok(&labelled("bar", &[("bar", "1")]));
     world.ok(&labelled("used", &[("foo", "1")]));
-    world.ok(&Change::CreateContainer(Box::new(container("c1", &["used"]))));
+    world.run(container("c1", &["used"]));
+    // As with Docker, a network is used by those who are on it: one that does not run is not.
+    world.network("named", "10.7.0.0/24");
+    world.ok(&Change::CreateContainer(Box::new(container("c2", &["named"]))));
     let mut pruned = |filter: PruneFilter| match world.ok(&Change::PruneNetworks(filter)) {
         Outcome::Pruned(mut names) => {
             names.sort();
@@ -112,8 +141,10 @@ fn p1_moby_lc_021_only_unused_networks_that_are_meant_are_pruned() {
     let labels = vec!["foo=1".to_owned()];
     assert_eq!(pruned(PruneFilter { labels, ..PruneFilter::default() }), ["foo"]);
     let without = vec!["bar".to_owned()];
-    assert_eq!(pruned(PruneFilter { without, ..PruneFilter::default() }), ["plain"]);
+    assert_eq!(pruned(PruneFilter { without, ..PruneFilter::default() }), ["named", "plain"]);
     assert_eq!(pruned(PruneFilter::default()), ["bar"]);
+    let refused = world.refused(&Change::Start("c2".into()));
+    assert_eq!(refused.0, 404, "{}", refused.1);
     assert!(find::network(&world.desired, "used").is_ok());
     assert!(find::network(&world.desired, "bridge").is_ok());
 }
