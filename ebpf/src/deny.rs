@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use bascule_common::{
-    abi::{Direction, DropReason, Event, Ip4, Ip6, Port, Stat},
+    abi::{Direction, DropReason, Event, Ip4, Ip6, Port, Record, Stat},
     datapath::deny::{self, Frame, List, Match},
     wire::{Ipv4, Ipv6, Ports, Wire, ethertype, proto},
 };
@@ -102,8 +102,17 @@ fn report(ctx: &XdpContext, found: Match) {
         direction: Direction::In as u8,
         ..Event::default()
     };
-    let slot = entry.write(event);
+    let record: *mut Record = entry.as_mut_ptr();
+    // SAFETY: the record is reserved, and nobody else's until it is submitted.
+    let slot = unsafe { &mut *(&raw mut (*record).event) };
+    *slot = event;
     describe(&frame, found, slot);
+    let length = emit::snap(slot.length);
+    // SAFETY: the helper writes `length` bytes, for which the field has room, or fails.
+    let failed = unsafe {
+        bpf::bpf_xdp_load_bytes(ctx.as_ptr().cast(), 0, (&raw mut (*record).frame).cast(), length)
+    };
+    slot.captured = if failed == 0 { length } else { 0 };
     entry.submit(0);
 }
 

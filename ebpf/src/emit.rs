@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::generated as bpf,
 };
 use bascule_common::{
-    abi::{AnyIp, Direction, DropKey, DropReason, Event, Ip4, Port, Stat},
+    abi::{AnyIp, Direction, DropKey, DropReason, Event, Ip4, Port, Record, Stat, event},
     datapath::{End, Family, Kind, Next, Outcome, Verdict},
     io::{Packet, Tables},
     wire::{Ipv4, Ipv6, Ports, ethertype, proto},
@@ -186,9 +186,29 @@ fn dropped<const NETWORK: u32>(skb: &Skb<NETWORK>, reason: u8, direction: u8) {
         direction,
         ..Event::default()
     };
-    let slot = entry.write(event);
+    let record: *mut Record = entry.as_mut_ptr();
+    // SAFETY: the record is reserved, and nobody else's until it is submitted.
+    let slot = unsafe { &mut *(&raw mut (*record).event) };
+    *slot = event;
     describe(skb, slot);
+    let length = snap(slot.length);
+    // SAFETY: the helper writes `length` bytes, for which the field has room, or fails.
+    let failed = unsafe {
+        bpf::bpf_skb_load_bytes(skb.as_ptr().cast(), 0, (&raw mut (*record).frame).cast(), length)
+    };
+    slot.captured = if failed == 0 { length } else { 0 };
     entry.submit(0);
+}
+
+/// How many bytes of a frame of this length an event carries.
+///
+/// At least one, by arithmetic: Linux 6.1's verifier learns nothing from a comparison with zero. Of an empty frame the
+/// helper then reads nothing, and says so.
+#[inline(always)]
+pub fn snap(length: u32) -> u32 {
+    const MOST: u32 = event::SNAP as u32;
+    let length = if length > MOST { MOST } else { length };
+    (length.wrapping_sub(1) & (MOST - 1)) + 1
 }
 
 /// Whether one more event may be reported now.

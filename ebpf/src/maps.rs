@@ -9,9 +9,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use bascule_common::abi::{
-    Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Event, Flow4, Flow6, FlowKey4,
-    FlowKey6, FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour,
-    NeighbourKey4, NeighbourKey6, Network, PortSlot, Rule, RuleCounters, ServedKey, SocketKey,
+    Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey4, FlowKey6,
+    FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey4,
+    NeighbourKey6, Network, PortSlot, Record, Rule, RuleCounters, ServedKey, SocketKey,
     SocketOrigin, Stat, Subnet, TrustKey, Uplink, deny, names::map, service,
 };
 use bascule_common::datapath::conntrack::Entries;
@@ -84,7 +84,7 @@ pub static DROPS: PerCpuHashMap<DropKey, Count, 65_536> = PerCpuHashMap::new();
 #[btf_map]
 pub static STATS: PerCpuArray<u64, { Stat::COUNT as usize }> = PerCpuArray::new();
 #[btf_map]
-pub static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
+pub static EVENTS: RingBuf<Record, { 1 << 20 }> = RingBuf::new();
 /// Tokens left, and the coarse time of the last refill.
 pub type Tokens = PerCpuArray<[u64; 2], 1>;
 #[btf_map]

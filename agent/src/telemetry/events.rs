@@ -273,7 +273,7 @@ mod tests {
             dst: src,
             src_port: Port::new(40_000),
             dst_port: Port::new(80),
-            reserved: 0,
+            captured: 0,
         }
     }
 
@@ -283,6 +283,7 @@ mod tests {
             endpoint: "0123456789ab".into(),
             container: "web".into(),
             network: "n1".into(),
+            ..EndpointName::default()
         };
         let names = Names { endpoints: [(3, name)].into(), ..Default::default() };
         let now: Timestamp = "2026-01-01T00:00:05Z".parse().expect("a time");

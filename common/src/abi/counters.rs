@@ -126,3 +126,23 @@ impl Stat {
         })
     }
 }
+
+/// Counters that the agent keeps of its own doing, and that outlive it. Map `TALLIES`, an array of `u64` by this
+/// number.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tally {
+    /// Collections of idle connections.
+    Collections = 0,
+    /// Entries that they removed.
+    Collected = 1,
+    /// Passes of reconciliation.
+    Passes = 2,
+    /// Actions of theirs.
+    Actions = 3,
+}
+
+impl Tally {
+    /// Slots of the map: some to spare, so that it need not be replaced.
+    pub const SLOTS: u32 = 64;
+}

@@ -30,7 +30,21 @@ pub struct Event {
     pub src_port: Port,
     /// Destination port.
     pub dst_port: Port,
-    /// Zero.
-    pub reserved: u32,
+    /// Bytes of the frame that the record carries.
+    pub captured: u32,
 }
 const _: () = assert!(size_of::<Event>() == 64 && align_of::<Event>() == 8);
+
+/// Bytes of a frame that a record has room for: every header, and where the payload begins.
+pub const SNAP: usize = 128;
+
+/// A record: a dropped packet, and the beginning of its frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What became of it.
+    pub event: Event,
+    /// The frame's first [`Event::captured`] bytes; what is behind them means nothing.
+    pub frame: [u8; SNAP],
+}
+const _: () = assert!(size_of::<Record>() == 192 && align_of::<Record>() == 8);

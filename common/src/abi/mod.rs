@@ -21,13 +21,13 @@ pub use conntrack::{
     Action, Flow, Flow4, Flow6, FlowKey, FlowKey4, FlowKey6, FragmentKey, FragmentKey4,
     FragmentKey6, FragmentPorts, state,
 };
-pub use counters::{Count, DropKey, EndpointCounters, RuleCounters, Stat};
+pub use counters::{Count, DropKey, EndpointCounters, RuleCounters, Stat, Tally};
 pub use deny::Denied;
 pub use endpoint::{
     Endpoint, LinkKey, Local, Neighbour, NeighbourKey, NeighbourKey4, NeighbourKey6, Network,
     Subnet, TrustKey, Uplink,
 };
-pub use event::Event;
+pub use event::{Event, Record};
 pub use reason::{Direction, DropReason};
 pub use service::{PortSlot, Rule, ServedKey};
 pub use socket::{SocketKey, SocketOrigin};
@@ -100,6 +100,7 @@ mod user {
         Subnet,
         Uplink,
         Event,
+        Record,
         PortSlot,
         SocketKey,
         SocketOrigin,

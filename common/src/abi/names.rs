@@ -123,7 +123,7 @@ pub mod map {
     pub const DENY_LATE: &str = "DENY_LATE";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 35] = [
+    pub const ALL: [&str; 36] = [
         ENDPOINTS,
         ENDPOINTS_HI,
         NEIGHBOURS4,
@@ -159,7 +159,10 @@ pub mod map {
         DENY_LATE,
         SOCKETS,
         PROXIES,
+        TALLIES,
     ];
+    /// `u64` by [`crate::abi::Tally`]: no program knows it.
+    pub const TALLIES: &str = "TALLIES";
     /// [`crate::abi::SocketOrigin`] by [`crate::abi::SocketKey`].
     pub const SOCKETS: &str = "SOCKETS";
     /// The proxy's sockets, by the slots below.

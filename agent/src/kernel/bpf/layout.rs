@@ -8,7 +8,7 @@ use bascule_common::abi::{
     Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey4, FlowKey6,
     FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey4,
     NeighbourKey6, Network, PortSlot, Rule, RuleCounters, SocketKey, SocketOrigin, Stat, Subnet,
-    TrustKey, Uplink, deny, names::map, service,
+    Tally, TrustKey, Uplink, deny, names::map, service,
 };
 
 use super::{
@@ -152,6 +152,7 @@ pub fn expected() -> BTreeMap<&'static str, Geometry> {
         (map::DENY6, Geometry::new::<Prefix6, Denied>(BPF_MAP_TYPE_LPM_TRIE, deny::SLOTS, SPARSE)),
         (map::DENY_STATS, Geometry::new::<u32, Count>(per_cpu, deny::SLOTS, 0)),
         (map::DENY_LATE, Geometry::new::<u32, u64>(array, 1, 0)),
+        (map::TALLIES, Geometry::new::<u32, u64>(array, Tally::SLOTS, 0)),
     ])
 }
 

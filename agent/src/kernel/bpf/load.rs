@@ -362,11 +362,10 @@ pub fn collect(programs: &Programs, tables: &Tables) -> Result<Collected, BpfErr
         let [seen, removed] = tables.collected()?;
         Ok(Collected { seen, removed })
     };
-    // Both leave their numbers in the same slot; what stays there is IPv4's.
+    // Both leave their numbers in the same slot.
     let mut all = Collected::default();
     if programs.get(program::COLLECT_FLOWS6).is_ok() {
         all = run(program::COLLECT_FLOWS6)?;
-        tables.note_left6(all.seen.saturating_sub(all.removed));
     }
     let found = run(program::COLLECT_FLOWS4)?;
     Ok(Collected { seen: all.seen + found.seen, removed: all.removed + found.removed })

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use aya::Pod;
@@ -274,9 +273,9 @@ pub struct Tables {
     pub stats: CounterSlots<u64>,
     /// The deny list.
     pub deny: Denials,
+    /// What the agent counts of its own doing, by [`bascule_common::abi::Tally`].
+    pub tallies: Slots<u64>,
     collected: Slots<[u64; 2]>,
-    /// IPv6 connections that the last collection left.
-    left6: AtomicU64,
     events: OwnedFd,
 }
 
@@ -315,8 +314,8 @@ impl Tables {
             drops: CounterHash::new(map::DROPS, fd(map::DROPS)?)?,
             stats: CounterSlots::new(map::STATS, fd(map::STATS)?)?,
             deny: Denials::open(fd)?,
+            tallies: Slots::new(map::TALLIES, fd(map::TALLIES)?)?,
             collected: Slots::new(map::COLLECTED, fd(map::COLLECTED)?)?,
-            left6: AtomicU64::new(0),
             events: fd(map::EVENTS)?,
         })
     }
@@ -352,16 +351,6 @@ impl Tables {
     /// Entries seen and removed by the last collection.
     pub fn collected(&self) -> Result<[u64; 2], BpfError> {
         Ok(self.collected.get(0)?.unwrap_or_default())
-    }
-
-    /// IPv6 connections that the last collection left.
-    pub fn left6(&self) -> u64 {
-        self.left6.load(Ordering::Relaxed)
-    }
-
-    /// Notes how many IPv6 connections a collection left.
-    pub(super) fn note_left6(&self, left: u64) {
-        self.left6.store(left, Ordering::Relaxed);
     }
 
     /// The ring of events.
