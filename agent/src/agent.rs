@@ -5,7 +5,7 @@ use std::{
     os::unix::net::UnixDatagram,
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bascule_common::abi;
@@ -190,7 +190,8 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         namespace: own.identity()?,
     };
     let names = SharedNames::default();
-    let metrics = Arc::new(Metrics::new(Arc::clone(&plane.tables), names.clone())?);
+    let metrics =
+        Arc::new(Metrics::new(Arc::clone(&plane.tables), names.clone(), config.metrics_compat)?);
     let store = Store::open(&config.state_dir)?;
     let options = options(config, own.cookie()?);
     let (driver, handle) = Driver::start(machine, store, &options, Arc::clone(&metrics)).await?;
@@ -368,9 +369,10 @@ async fn collect(programs: Arc<Programs>, tables: Arc<Tables>, metrics: Arc<Metr
             let (programs, tables) = (Arc::clone(&programs), Arc::clone(&tables));
             move || bpf::collect(&programs, &tables)
         };
+        let begin = Instant::now();
         match tokio::task::spawn_blocking(work).await {
             Ok(Ok(outcome)) => {
-                metrics.collected(outcome);
+                metrics.collected(outcome, begin.elapsed());
                 let left = outcome.seen.saturating_sub(outcome.removed);
                 let pressed = left > u64::from(tables.flows4.capacity()) / 10 * 7;
                 pause = if pressed { COLLECT.1 } else { COLLECT.0 };

@@ -51,6 +51,7 @@ fn given(global: &Global, options: AgentOptions) -> Given {
         bpffs: options.bpffs,
         cgroup: options.cgroup,
         metrics_listen: options.metrics_listen,
+        metrics_compat: options.metrics_compat,
         max_connections: options.max_connections,
         uplink: options.uplink,
         bridge: options.bridge,

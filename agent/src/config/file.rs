@@ -20,6 +20,7 @@ pub(super) struct File {
     pub(super) bpffs: Option<PathBuf>,
     pub(super) cgroup: Option<PathBuf>,
     pub(super) metrics_listen: Option<SocketAddr>,
+    pub(super) metrics_compat: Option<bool>,
     pub(super) max_connections: Option<u32>,
     pub(super) uplink: Option<Vec<String>>,
     pub(super) bridge: Option<String>,

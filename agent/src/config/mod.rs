@@ -48,6 +48,8 @@ pub struct Given {
     pub cgroup: Option<PathBuf>,
     /// Address of `/metrics` and `/healthz`.
     pub metrics_listen: Option<SocketAddr>,
+    /// Whether metrics have Docker's and Podman's names, too.
+    pub metrics_compat: Option<bool>,
     /// Connections that are tracked at most, of each family.
     pub max_connections: Option<u32>,
     /// Globs of interfaces that lead out; none leaves it open.
@@ -144,6 +146,8 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
     /// Address of `/metrics` and `/healthz`.
     pub metrics_listen: SocketAddr,
+    /// Whether metrics have Docker's and Podman's names, too.
+    pub metrics_compat: bool,
     /// Connections that are tracked at most; none goes by the host's memory.
     pub max_connections: Option<u32>,
     /// Globs of interfaces that lead out; none is every one.
@@ -260,6 +264,7 @@ impl Config {
             bpffs: path(given.bpffs, file.bpffs, BPFFS),
             cgroup: given.cgroup.or(file.cgroup),
             metrics_listen: given.metrics_listen.or(file.metrics_listen).unwrap_or(METRICS),
+            metrics_compat: given.metrics_compat.or(file.metrics_compat).unwrap_or(false),
             max_connections: values::connections(given.max_connections.or(file.max_connections))?,
             uplinks: either(given.uplink, file.uplink),
             fixed_cidr: values::fixed_cidr(given.fixed_cidr.or(file.fixed_cidr), &bridge)?,

@@ -276,6 +276,16 @@ impl Driver {
                 for warning in warnings {
                     tracing::warn!(object, "{warning}");
                 }
+                let action = match command.change {
+                    Change::Start(_) => Some("allocate"),
+                    Change::Stop { .. } => Some("release"),
+                    Change::Connect { .. } => Some("connect"),
+                    Change::Disconnect { .. } => Some("disconnect"),
+                    _ => None,
+                };
+                if let Some(action) = action {
+                    self.metrics.acted(action, begin.elapsed());
+                }
                 if attaches {
                     self.metrics.attach_seconds.observe(begin.elapsed().as_secs_f64());
                 }

@@ -61,6 +61,7 @@ pub fn names(desired: &Desired, observed: &Observed, known: &Known, machine: &Ma
             let name = EndpointName {
                 endpoint: endpoint.id.short(),
                 container: container.name.to_string(),
+                container_id: container.id.short(),
                 network: networks.get(&network).cloned().unwrap_or_default(),
             };
             names.endpoints.insert(endpoint.index, name);

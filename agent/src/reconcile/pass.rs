@@ -180,6 +180,7 @@ impl Driver {
             Some((subject, failure)) => Err(format!("{subject}: {}", failure.error)),
         };
         self.metrics.set_health(health);
+        self.metrics.passed(actions, begin.elapsed());
         let uplinks =
             observed.links.values().filter(|l| self.known.contents.uplinks.contains_key(&l.index));
         let uplinks = uplinks.map(|link| UplinkSeen {

@@ -3,17 +3,22 @@
 
 use std::sync::Arc;
 
-use bascule_common::abi::{Count, Direction, DropKey, DropReason, Stat, deny, names::map};
+use bascule_common::abi::{Count, Direction, DropKey, DropReason, Stat, Tally, deny, names::map};
 use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
 };
 
 use super::{
+    census::{Census, Counted},
     family::{self, Family},
     names::{EndpointName, Names, RuleName, SharedNames},
 };
 use crate::kernel::bpf::{BpfError, Sum as _, Tables};
+
+/// Rules, and prefixes of the deny list, that have series of their own: those with the lowest numbers. There may be
+/// hundreds of thousands, which no scrape should carry.
+const SHOWN: usize = 10_000;
 
 /// Samples of one family.
 type Samples = Vec<(Vec<String>, f64)>;
@@ -22,13 +27,21 @@ type Samples = Vec<(Vec<String>, f64)>;
 pub(super) struct MapCollector {
     tables: Arc<Tables>,
     names: SharedNames,
+    census: Census,
+    compatible: bool,
     descs: Vec<Desc>,
 }
 
 impl MapCollector {
-    pub(super) fn new(tables: Arc<Tables>, names: SharedNames) -> prometheus::Result<Self> {
-        let descs = family::ALL.iter().map(Family::desc).collect::<prometheus::Result<_>>()?;
-        Ok(Self { tables, names, descs })
+    pub(super) fn new(
+        tables: Arc<Tables>,
+        names: SharedNames,
+        compatible: bool,
+    ) -> prometheus::Result<Self> {
+        let more: &[Family] = if compatible { &family::PODMAN } else { &[] };
+        let all = family::ALL.iter().chain(more);
+        let descs = all.map(Family::desc).collect::<prometheus::Result<_>>()?;
+        Ok(Self { tables, names, census: Census::default(), compatible, descs })
     }
 }
 
@@ -46,12 +59,21 @@ impl Collector for MapCollector {
             ("ports", ports(&self.tables, &names)),
             ("denials", denials(&self.tables, &names)),
             ("totals", totals(&self.tables)),
-            ("pressure", pressure(&self.tables)),
+            ("tallies", tallies(&self.tables)),
+            ("connections", self.census.get(&self.tables).map(|c| connections(&c, &names))),
+            ("ports of masquerade", port_capacity(&self.tables)),
+            ("pressure", self.pressure()),
         ] {
             match read {
                 Ok(read) => families.extend(read),
                 // One unreadable map leaves the other metrics standing.
                 Err(error) => tracing::warn!(%error, what, "metrics are incomplete"),
+            }
+        }
+        if self.compatible {
+            match podman(&self.tables, &names) {
+                Ok(podman) => families.extend(podman),
+                Err(error) => tracing::warn!(%error, "metrics are incomplete"),
             }
         }
         families
@@ -80,7 +102,10 @@ impl RuleName {
 
 fn of_names(names: &Names) -> Vec<MetricFamily> {
     let networks = names.networks.values();
+    let left_out = [("rules", names.rules.len()), ("denials", names.denials.len())];
+    let left_out = left_out.map(|(kind, count)| (kind, count.saturating_sub(SHOWN)));
     vec![
+        family::LEFT_OUT.with(left_out.map(|(kind, n)| (vec![kind.to_owned()], n as f64))),
         family::NETWORK_INFO.with(networks.clone().map(|n| {
             let labels = [&n.network, &n.id, &n.subnet, &n.bridge];
             (labels.map(Clone::clone).to_vec(), 1.0)
@@ -145,10 +170,30 @@ fn drops(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> 
     ])
 }
 
+/// What Podman's exporter tells of containers: bytes, packets, drops and errors in, and the same out.
+fn podman(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> {
+    let mut samples = [const { Samples::new() }; 8];
+    let dropped = tables.drops.all()?;
+    for (index, name) in &names.endpoints {
+        let counters = tables.endpoint_counters.get(*index)?.unwrap_or_default();
+        let labels = vec![name.container_id.clone(), name.container.clone()];
+        let drops = |direction: Direction| {
+            let of = |key: &DropKey| (key.endpoint, key.direction) == (*index, direction as u8);
+            dropped.iter().filter(|(key, _)| of(key)).map(|(_, count)| count.packets).sum()
+        };
+        let sides = [(counters.received, Direction::In), (counters.sent, Direction::Out)];
+        let values = sides.map(|(count, way)| [count.bytes, count.packets, drops(way), 0]);
+        for (samples, value) in samples.iter_mut().zip(values.as_flattened()) {
+            samples.push((labels.clone(), *value as f64));
+        }
+    }
+    Ok(family::PODMAN.iter().zip(samples).map(|(family, samples)| family.with(samples)).collect())
+}
+
 fn ports(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> {
     let (mut packets, mut bytes, mut connections) =
         (Samples::new(), Samples::new(), Samples::new());
-    for (index, name) in &names.rules {
+    for (index, name) in names.rules.iter().take(SHOWN) {
         // More rules than counters: those past the end are not counted.
         let Some(counters) = tables.rule_counters.get(*index)? else { continue };
         connections.push((name.labels([]), counters.connections as f64));
@@ -169,7 +214,7 @@ fn ports(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> 
 
 fn denials(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> {
     let (mut packets, mut bytes) = (Samples::new(), Samples::new());
-    for (slot, prefix) in &names.denials {
+    for (slot, prefix) in names.denials.iter().take(SHOWN) {
         let count = tables.deny.count(*slot)?;
         packets.push((vec![prefix.clone()], count.packets as f64));
         bytes.push((vec![prefix.clone()], count.bytes as f64));
@@ -201,20 +246,67 @@ fn totals(tables: &Tables) -> Result<Vec<MetricFamily>, BpfError> {
     Ok(families)
 }
 
-fn pressure(tables: &Tables) -> Result<Vec<MetricFamily>, BpfError> {
-    let mut samples: Samples = tables
-        .pressure()?
-        .into_iter()
-        .map(|(name, (used, capacity))| {
-            (vec![name.to_owned()], used as f64 / f64::from(capacity.max(1)))
-        })
-        .collect();
-    // Counting the flows would read the whole table: the last collection did.
-    let [seen, removed] = tables.collected()?;
-    let flows = seen.saturating_sub(removed) as f64;
-    let capacity = f64::from(tables.flows4.capacity().max(1));
-    samples.push((vec![map::FLOWS4.to_owned()], flows / capacity));
-    let capacity = f64::from(tables.flows6.capacity().max(1));
-    samples.push((vec![map::FLOWS6.to_owned()], tables.left6() as f64 / capacity));
-    Ok(vec![family::MAP_PRESSURE.with(samples)])
+fn tallies(tables: &Tables) -> Result<Vec<MetricFamily>, BpfError> {
+    let families = [
+        (Tally::Collections, family::GC_RUNS),
+        (Tally::Collected, family::GC_DELETED),
+        (Tally::Passes, family::RECONCILE_PASSES),
+        (Tally::Actions, family::RECONCILE_ACTIONS),
+    ];
+    let read = |(tally, family): (Tally, Family)| {
+        let value = tables.tallies.get(tally as u32)?.unwrap_or_default() as f64;
+        Ok(family.with([(Vec::new(), value)]))
+    };
+    families.into_iter().map(read).collect()
+}
+
+/// What the table of connections says.
+fn connections(counted: &Counted, names: &Names) -> Vec<MetricFamily> {
+    let active = names.rules.iter().take(SHOWN).map(|(index, name)| {
+        let count = counted.of_rules.get(index).copied().unwrap_or_default();
+        (name.labels([]), count as f64)
+    });
+    let stages = counted
+        .stages
+        .iter()
+        .map(|((proto, stage), count)| (vec![proto.clone(), (*stage).to_owned()], *count as f64));
+    let of_address =
+        |(address, proto): &(std::net::IpAddr, String)| vec![address.to_string(), proto.clone()];
+    let ports = counted.ports.iter();
+    vec![
+        family::PORT_ACTIVE.with(active),
+        family::CONNTRACK_ENTRIES.with([(Vec::new(), counted.entries as f64)]),
+        family::CONNTRACK_CONNECTIONS.with(stages),
+        family::NAT_CONNECTIONS
+            .with(ports.clone().map(|(key, used)| (of_address(key), used.connections as f64))),
+        family::NAT_PORTS_IN_USE
+            .with(ports.map(|(key, used)| (of_address(key), used.busiest as f64))),
+    ]
+}
+
+fn port_capacity(tables: &Tables) -> Result<Vec<MetricFamily>, BpfError> {
+    let config = tables.config()?.unwrap_or_default();
+    let ports = u32::from(config.masquerade_last) + 1 - u32::from(config.masquerade_first);
+    Ok(vec![family::NAT_PORTS_CAPACITY.with([(Vec::new(), f64::from(ports))])])
+}
+
+impl MapCollector {
+    fn pressure(&self) -> Result<Vec<MetricFamily>, BpfError> {
+        let tables = &self.tables;
+        let mut samples: Samples = tables
+            .pressure()?
+            .into_iter()
+            .map(|(name, (used, capacity))| {
+                (vec![name.to_owned()], used as f64 / f64::from(capacity.max(1)))
+            })
+            .collect();
+        let counted = self.census.get(tables)?;
+        for (name, used, capacity) in [
+            (map::FLOWS4, counted.entries4, tables.flows4.capacity()),
+            (map::FLOWS6, counted.entries - counted.entries4, tables.flows6.capacity()),
+        ] {
+            samples.push((vec![name.to_owned()], used as f64 / f64::from(capacity.max(1))));
+        }
+        Ok(vec![family::MAP_PRESSURE.with(samples)])
+    }
 }

@@ -138,7 +138,8 @@ fn end(proto: u8, ip: IpAddr, port: Port) -> String {
     }
 }
 
-fn stage(proto: u8, bits: u8) -> &'static str {
+/// Returns the word for the state of a connection.
+pub(super) fn stage(proto: u8, bits: u8) -> &'static str {
     let closed = state::FIN_ORIGINAL | state::FIN_REPLY;
     match proto {
         6 if bits & state::RESET != 0 => "reset",

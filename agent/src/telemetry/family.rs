@@ -74,6 +74,52 @@ pub(super) const PORT_CONNECTIONS: Family = counter(
     "Connections that were opened through a published port or range.",
     &["network", "container", "host_ip", "host_port", "proto"],
 );
+pub(super) const PORT_ACTIVE: Family = gauge(
+    "bascule_port_active_connections",
+    "Connections through a published port or range that are not over.",
+    &["network", "container", "host_ip", "host_port", "proto"],
+);
+pub(super) const CONNTRACK_ENTRIES: Family =
+    gauge("bascule_conntrack_entries", "Entries of the connection table, two a connection.", &[]);
+pub(super) const CONNTRACK_CONNECTIONS: Family = gauge(
+    "bascule_conntrack_connections",
+    "Connections that are tracked, by protocol and state.",
+    &["proto", "state"],
+);
+pub(super) const GC_RUNS: Family =
+    counter("bascule_conntrack_gc_runs_total", "Collections of idle connections.", &[]);
+pub(super) const GC_DELETED: Family = counter(
+    "bascule_conntrack_gc_deleted_total",
+    "Entries that collections of idle connections removed.",
+    &[],
+);
+pub(super) const NAT_CONNECTIONS: Family = gauge(
+    "bascule_nat_connections",
+    "Connections that are masqueraded, by address that they leave with.",
+    &["address", "proto"],
+);
+pub(super) const NAT_PORTS_IN_USE: Family = gauge(
+    "bascule_nat_ports_in_use",
+    "Ports of an address that masquerade uses towards the destination that takes most of them.",
+    &["address", "proto"],
+);
+pub(super) const NAT_PORTS_CAPACITY: Family = gauge(
+    "bascule_nat_ports_capacity",
+    "Ports that masquerade has towards one destination, for each address and protocol.",
+    &[],
+);
+pub(super) const RECONCILE_PASSES: Family =
+    counter("bascule_reconcile_passes_total", "Passes of reconciliation.", &[]);
+pub(super) const RECONCILE_ACTIONS: Family = counter(
+    "bascule_reconcile_actions_total",
+    "Actions that passes of reconciliation took on the kernel.",
+    &[],
+);
+pub(super) const LEFT_OUT: Family = gauge(
+    "bascule_metrics_left_out",
+    "Objects that have no series of their own, because there are too many of their kind.",
+    &["kind"],
+);
 pub(super) const CONNTRACK_CAPACITY: Family =
     gauge("bascule_conntrack_capacity", "Entries that the connection table has room for.", &[]);
 pub(super) const CONNTRACK_OPENED: Family = counter(
@@ -132,8 +178,46 @@ pub(super) const DENY_BYTES: Family = counter(
     &["prefix"],
 );
 
+const PODMAN_LABELS: &[&str] = &["id", "name"];
+
+/// What Podman's exporter calls the same: bytes, packets, drops and errors in, and out.
+pub(super) const PODMAN: [Family; 8] = [
+    counter("podman_container_net_input_total", "Container network input bytes.", PODMAN_LABELS),
+    counter(
+        "podman_container_net_input_packets_total",
+        "Container network input packets.",
+        PODMAN_LABELS,
+    ),
+    counter(
+        "podman_container_net_input_dropped_total",
+        "Container network input dropped packets.",
+        PODMAN_LABELS,
+    ),
+    counter(
+        "podman_container_net_input_errors_total",
+        "Container network input errors.",
+        PODMAN_LABELS,
+    ),
+    counter("podman_container_net_output_total", "Container network output bytes.", PODMAN_LABELS),
+    counter(
+        "podman_container_net_output_packets_total",
+        "Container network output packets.",
+        PODMAN_LABELS,
+    ),
+    counter(
+        "podman_container_net_output_dropped_total",
+        "Container network output dropped packets.",
+        PODMAN_LABELS,
+    ),
+    counter(
+        "podman_container_net_output_errors_total",
+        "Container network output errors.",
+        PODMAN_LABELS,
+    ),
+];
+
 /// All of them.
-pub(super) const ALL: [Family; 22] = [
+pub(super) const ALL: [Family; 33] = [
     ENDPOINT_BYTES,
     ENDPOINT_PACKETS,
     ENDPOINT_DROPS,
@@ -156,6 +240,17 @@ pub(super) const ALL: [Family; 22] = [
     NETWORK_IPS_AVAILABLE,
     DENY_PACKETS,
     DENY_BYTES,
+    PORT_ACTIVE,
+    CONNTRACK_ENTRIES,
+    CONNTRACK_CONNECTIONS,
+    GC_RUNS,
+    GC_DELETED,
+    NAT_CONNECTIONS,
+    NAT_PORTS_IN_USE,
+    NAT_PORTS_CAPACITY,
+    RECONCILE_PASSES,
+    RECONCILE_ACTIONS,
+    LEFT_OUT,
 ];
 
 impl Family {

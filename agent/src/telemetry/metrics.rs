@@ -1,26 +1,34 @@
 //! The registry: what is read from maps at scrape, and what the agent measures of itself.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use bascule_common::abi::Tally;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
 };
 
 use super::{collector::MapCollector, names::SharedNames, proxy::ProxyMetrics};
-use crate::kernel::bpf::{Collected, Tables};
+use crate::kernel::bpf::{Collected, Table as _, Tables};
 
 /// All metrics of one agent.
 pub struct Metrics {
     registry: Registry,
     names: SharedNames,
-    conntrack_entries: IntGauge,
-    gc_runs: IntCounter,
-    gc_deleted: IntCounter,
+    tables: Arc<Tables>,
+    gc_seconds: Histogram,
+    actions: Option<HistogramVec>,
     /// Seconds that requests to the API took, by route (the pattern, not the path) and status code.
     pub api_request_seconds: HistogramVec,
     /// Seconds from the wish to attach an endpoint to its being reachable.
     pub attach_seconds: Histogram,
+    /// Seconds that passes of reconciliation took.
+    pub reconcile_seconds: Histogram,
+    started: Gauge,
+    healthy: IntGauge,
     /// Corrections of what somebody else changed, by kind.
     pub reconcile_repairs: IntCounterVec,
     /// What the proxy carries.
@@ -29,24 +37,45 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the registry; the maps are read whenever it is scraped.
-    pub fn new(tables: Arc<Tables>, names: SharedNames) -> prometheus::Result<Self> {
+    /// Makes the registry; the maps are read whenever it is scraped. `compatible` adds the names that Docker's daemon and
+    /// Podman's exporter give the same.
+    pub fn new(
+        tables: Arc<Tables>,
+        names: SharedNames,
+        compatible: bool,
+    ) -> prometheus::Result<Self> {
         let registry = Registry::new();
-        registry.register(Box::new(MapCollector::new(tables, names.clone())?))?;
+        registry.register(Box::new(MapCollector::new(
+            Arc::clone(&tables),
+            names.clone(),
+            compatible,
+        )?))?;
         let metrics = Self {
             registry,
             names,
-            conntrack_entries: IntGauge::new(
-                "bascule_conntrack_entries",
-                "Entries of the connection table (two a connection) after the last collection.",
+            tables,
+            actions: compatible.then(actions).transpose()?,
+            gc_seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    "bascule_conntrack_gc_seconds",
+                    "Time that a collection of idle connections took.",
+                )
+                .buckets(exponential_buckets(0.000_5, 4.0, 8)?),
             )?,
-            gc_runs: IntCounter::new(
-                "bascule_conntrack_gc_runs_total",
-                "Collections of idle connections.",
+            reconcile_seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    "bascule_reconcile_seconds",
+                    "Time that a pass of reconciliation took.",
+                )
+                .buckets(exponential_buckets(0.001, 3.0, 9)?),
             )?,
-            gc_deleted: IntCounter::new(
-                "bascule_conntrack_gc_deleted_total",
-                "Entries that collections of idle connections removed.",
+            healthy: IntGauge::new(
+                "bascule_healthy",
+                "Whether everything is as it should be: 1, or 0 where `bascule status` names failures.",
+            )?,
+            started: Gauge::new(
+                "bascule_start_time_seconds",
+                "When the agent was started, in seconds since 1970.",
             )?,
             api_request_seconds: HistogramVec::new(
                 HistogramOpts::new(
@@ -86,9 +115,14 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), &abi]).set(1);
         self.registry.register(Box::new(build))?;
         self.proxy.register(&self.registry)?;
-        self.registry.register(Box::new(self.conntrack_entries.clone()))?;
-        self.registry.register(Box::new(self.gc_runs.clone()))?;
-        self.registry.register(Box::new(self.gc_deleted.clone()))?;
+        self.started.set(jiff::Timestamp::now().as_second() as f64);
+        self.registry.register(Box::new(self.started.clone()))?;
+        self.registry.register(Box::new(self.healthy.clone()))?;
+        if let Some(actions) = &self.actions {
+            self.registry.register(Box::new(actions.clone()))?;
+        }
+        self.registry.register(Box::new(self.gc_seconds.clone()))?;
+        self.registry.register(Box::new(self.reconcile_seconds.clone()))?;
         self.registry.register(Box::new(self.api_request_seconds.clone()))?;
         self.registry.register(Box::new(self.attach_seconds.clone()))?;
         self.registry.register(Box::new(self.reconcile_repairs.clone()))
@@ -99,16 +133,42 @@ impl Metrics {
         &self.names
     }
 
-    /// Notes what a collection of idle connections did.
-    pub fn collected(&self, outcome: Collected) {
-        self.gc_runs.inc();
-        self.gc_deleted.inc_by(outcome.removed);
-        let left = outcome.seen.saturating_sub(outcome.removed);
-        self.conntrack_entries.set(left.try_into().unwrap_or(i64::MAX));
+    /// Notes what a collection of idle connections did, and how long it took.
+    pub fn collected(&self, outcome: Collected, took: Duration) {
+        self.gc_seconds.observe(took.as_secs_f64());
+        self.tally(Tally::Collections, 1);
+        self.tally(Tally::Collected, outcome.removed);
+    }
+
+    /// Notes a pass of reconciliation.
+    pub fn passed(&self, actions: u64, took: Duration) {
+        self.reconcile_seconds.observe(took.as_secs_f64());
+        self.tally(Tally::Passes, 1);
+        self.tally(Tally::Actions, actions);
+    }
+
+    /// Notes how long Docker's daemon would say that something took: `allocate`, `release`, `connect`, `disconnect`.
+    pub fn acted(&self, action: &str, took: Duration) {
+        if let Some(actions) = &self.actions {
+            actions.with_label_values(&[action]).observe(took.as_secs_f64());
+        }
+    }
+
+    /// Adds to what outlives the agent. Each of them has one writer.
+    fn tally(&self, tally: Tally, more: u64) {
+        let slots = &self.tables.tallies;
+        let add = || {
+            let so_far = slots.get(tally as u32)?.unwrap_or_default();
+            slots.put(&(tally as u32), &so_far.wrapping_add(more))
+        };
+        if let Err(error) = add() {
+            tracing::debug!(%error, ?tally, "not counted");
+        }
     }
 
     /// Says how the agent is: what `/healthz` answers.
     pub fn set_health(&self, health: Result<(), String>) {
+        self.healthy.set(i64::from(health.is_ok()));
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
 
@@ -123,6 +183,15 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
     }
+}
+
+/// What Docker's daemon has under this name.
+fn actions() -> prometheus::Result<HistogramVec> {
+    let options = HistogramOpts::new(
+        "engine_daemon_network_actions_seconds",
+        "The number of seconds it takes to process each network action",
+    );
+    HistogramVec::new(options, &["action"])
 }
 
 impl std::fmt::Debug for Metrics {

@@ -3,6 +3,7 @@
 //! Reads maps, writes nothing, decides nothing. Indices become names by a snapshot of [`Names`] that the
 //! control side publishes.
 
+mod census;
 mod collector;
 mod connections;
 mod events;

@@ -12,6 +12,8 @@ pub struct EndpointName {
     pub endpoint: String,
     /// Its container's name.
     pub container: String,
+    /// Its container's id, shortened.
+    pub container_id: String,
     /// Its network's name.
     pub network: String,
 }

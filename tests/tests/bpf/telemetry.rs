@@ -29,6 +29,7 @@ fn names() -> Names {
     let endpoint = EndpointName {
         endpoint: "0123456789ab".into(),
         container: "web".into(),
+        container_id: "feedfacecafe".into(),
         network: "n1".into(),
     };
     let rule = RuleName {
@@ -86,7 +87,7 @@ fn counted() -> (Arc<Metrics>, SharedNames, Pins, bascule_tests::places::Places)
         drops.insert(key, shares, 0).expect("insert");
     }
     let shared = SharedNames::default();
-    let metrics = Metrics::new(Arc::new(loaded.tables), shared.clone()).expect("metrics");
+    let metrics = Metrics::new(Arc::new(loaded.tables), shared.clone(), true).expect("metrics");
     (Arc::new(metrics), shared, pins, places)
 }
 
@@ -113,6 +114,11 @@ fn what_is_counted_appears_under_its_names_and_vanishes_with_them() {
     assert_eq!(seen.sum("bascule_nat_port_exhausted_total", &[]), 8.0 * cpus);
     assert_eq!(seen.sum("bascule_network_ips_available", &[("network", "n1")]), 251.0);
     assert_eq!(seen.sum("bascule_program_info", &[("mode", "tcx")]), 1.0);
+    // The names that others give the same.
+    let podman = [("name", "web"), ("id", "feedfacecafe")];
+    assert_eq!(seen.sum("podman_container_net_input_total", &podman), 100.0 * cpus);
+    assert_eq!(seen.sum("podman_container_net_output_packets_total", &podman), 2.0 * cpus);
+    assert_eq!(seen.sum("podman_container_net_output_dropped_total", &podman), 10.0 * cpus);
     let prefix = [("prefix", "198.51.100.0/24")];
     assert_eq!(seen.sum("bascule_deny_packets_total", &prefix), 11.0 * cpus);
     assert_eq!(seen.sum("bascule_deny_bytes_total", &prefix), 1_100.0 * cpus);
@@ -132,12 +138,20 @@ fn what_is_counted_appears_under_its_names_and_vanishes_with_them() {
 fn promtool_finds_nothing_to_say() {
     let (metrics, shared, _, _places) = counted();
     shared.publish(names());
-    metrics.collected(Collected { seen: 10, removed: 4 });
+    metrics.collected(Collected { seen: 10, removed: 4 }, std::time::Duration::from_millis(3));
+    metrics.passed(7, std::time::Duration::from_millis(2));
     metrics.attach_seconds.observe(0.02);
     metrics.api_request_seconds.with_label_values(&["/networks/{id}", "200"]).observe(0.001);
     metrics.reconcile_repairs.with_label_values(&["route"]).inc();
     let text = metrics.render().expect("render");
-    assert!(text.contains("bascule_conntrack_entries 6\n"), "{text}");
+    for line in [
+        "bascule_conntrack_gc_runs_total 1",
+        "bascule_conntrack_gc_deleted_total 4",
+        "bascule_reconcile_actions_total 7",
+        "bascule_conntrack_entries 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in {text}");
+    }
     let mut promtool = std::process::Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -184,4 +198,45 @@ fn metrics_and_health_are_served() {
     assert_eq!(health(), "200");
     stop.send(()).expect("stop");
     server.join().expect("the server ends");
+}
+
+/// What a scrape costs with many of everything: `cargo xtask bench metrics` runs it.
+#[test]
+#[ignore = "a measurement"]
+fn bench_scrape() {
+    use nix::time::{ClockId, clock_gettime};
+    let cpu = || {
+        let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock");
+        std::time::Duration::from(time).as_secs_f64() * 1_000.0
+    };
+    let (metrics, shared, _, _places) = counted();
+    let one = names();
+    println!("{:>10} {:>10} {:>10} {:>12}", "endpoints", "ports", "ms of CPU", "bytes");
+    for (endpoints, rules) in [(0, 0), (100, 100), (1_000, 0), (1_000, 1_000)] {
+        let mut many = Names::default();
+        for index in 1..=endpoints {
+            let mut name = one.endpoints[&3].clone();
+            name.container = format!("container-{index}");
+            many.endpoints.insert(index, name);
+            for hook in ["ingress", "egress"] {
+                let mut program = one.programs[0].clone();
+                (program.iface, program.hook) = (format!("bsc{index:08x}"), hook.to_owned());
+                many.programs.push(program);
+            }
+        }
+        for index in 1..=rules {
+            many.rules.insert(index, one.rules[&9].clone());
+        }
+        shared.publish(many);
+        let mut rounds: Vec<f64> = (0..15)
+            .map(|_| {
+                let begin = cpu();
+                metrics.render().expect("render");
+                cpu() - begin
+            })
+            .collect();
+        rounds.sort_by(f64::total_cmp);
+        let bytes = metrics.render().expect("render").len();
+        println!("{endpoints:>10} {rules:>10} {:>10.2} {bytes:>12}", rounds[7]);
+    }
 }

@@ -30,6 +30,7 @@ mod mtu;
 mod networks;
 mod out;
 mod plumbing;
+mod prometheus;
 mod proxied;
 mod published;
 mod reuse;

@@ -3,12 +3,14 @@
 //! - `blast`: a sender that costs next to nothing a frame.
 //! - `datapath`: nanoseconds a packet in the programs, over a program that does nothing.
 //! - `deny`: the deny list against the same list in netfilter.
+//! - `metrics`: what a scrape costs.
 //! - `hosts`: namespaces to measure in, and their removal.
 
 mod blast;
 mod datapath;
 mod deny;
 mod hosts;
+mod metrics;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,8 @@ enum What {
     Deny(deny::Options),
     /// Nanoseconds a packet by BPF_PROG_TEST_RUN, over an empty program, with 10 and 100,000 published ports
     Datapath,
+    /// CPU time of a scrape with 0 to 1,000 endpoints and published ports
+    Metrics,
 }
 
 /// Measures.
@@ -41,6 +45,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     match &options.what {
         What::Deny(options) => deny::run(options),
         What::Datapath => datapath::run(),
+        What::Metrics => metrics::run(),
     }
 }
 

@@ -47,6 +47,9 @@ pub struct AgentOptions {
     /// Address that serves /metrics and /healthz [default: 127.0.0.1:9477]
     #[arg(long, env = "BASCULE_METRICS_LISTEN", value_name = "IP:PORT")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Give metrics under the names of Docker's daemon and Podman's exporter, too [default: false]
+    #[arg(long, env = "BASCULE_METRICS_COMPAT", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub metrics_compat: Option<bool>,
     /// Connections that are tracked at most; the tables keep the size that they were made with [default: by memory]
     #[arg(long, env = "BASCULE_MAX_CONNECTIONS", value_name = "COUNT")]
     pub max_connections: Option<u32>,

@@ -1,0 +1,237 @@
+//! A real Prometheus scrapes the agent, loads the alerts that we ship, and understands the dashboard's questions.
+
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Stdio};
+
+use bascule_tests::{
+    topology::{HOST, OUTSIDE},
+    traffic::{self, TcpServer},
+    wait,
+};
+use serde_json::Value;
+
+use crate::{Stage, at};
+
+/// Where the test's Prometheus answers, in the host's namespace.
+const ADDRESS: &str = "127.0.0.1:9090";
+
+fn dist(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dist").join(path)
+}
+
+/// Ends it, whatever becomes of the test.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn prometheus(stage: &Stage) -> Running {
+    let root = stage.agent.places.root();
+    let rules = fs::canonicalize(dist("prometheus/bascule.rules.yml")).expect("the rules");
+    let config = format!(
+        "global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}\n\
+         rule_files: ['{}']\n\
+         scrape_configs:\n  - job_name: bascule\n    static_configs: [{{targets: ['{}']}}]\n",
+        rules.display(),
+        bascule_tests::agent::METRICS
+    );
+    fs::write(root.join("prometheus.yml"), config).expect("a configuration");
+    let log = fs::File::create(root.join("prometheus.log")).expect("a log");
+    let mut command = stage.net.host.command("prometheus");
+    command.arg(format!("--config.file={}", root.join("prometheus.yml").display()));
+    command.arg(format!("--storage.tsdb.path={}", root.join("prometheus").display()));
+    command.arg(format!("--web.listen-address={ADDRESS}"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    Running(command.spawn().expect("prometheus (Debian's package `prometheus`)"))
+}
+
+fn ask(stage: &Stage, path: &str, query: Option<&str>) -> Value {
+    let mut command = stage.net.host.command("curl");
+    command.args(["-s", "--max-time", "10", "-G", &format!("http://{ADDRESS}/api/v1/{path}")]);
+    if let Some(query) = query {
+        command.args(["--data-urlencode", &format!("query={query}")]);
+    }
+    let out = command.output().expect("curl");
+    serde_json::from_slice(&out.stdout).unwrap_or_default()
+}
+
+/// The questions of the dashboard, with its variables filled in as Grafana does.
+fn questions() -> Vec<String> {
+    let text = fs::read_to_string(dist("grafana/bascule.json")).expect("the dashboard");
+    let board: Value = serde_json::from_str(&text).expect("the dashboard is JSON");
+    let panels = board["panels"].as_array().expect("panels");
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    let questions: Vec<_> = targets
+        .map(|target| target["expr"].as_str().expect("a question"))
+        .map(|text| text.replace("$__rate_interval", "1m"))
+        .map(|text| {
+            ["job", "instance", "network", "container"]
+                .iter()
+                .fold(text, |text, name| text.replace(&format!("${name}"), ".*"))
+        })
+        .collect();
+    assert!(questions.len() > 25, "{questions:?}");
+    questions
+}
+
+/// Names of ours in a text.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let ours = words.filter(|word| word.starts_with("bascule_"));
+    ours.map(|word| word.trim_end_matches("_bucket").to_owned()).collect()
+}
+
+#[test]
+fn p99_prometheus_scrapes_the_agent_and_the_shipped_alerts_and_dashboard_fit() {
+    let (stage, c1) = Stage::with_one("-p 8080:80");
+    let _server = TcpServer::start(&c1.ns, 80);
+    traffic::reaches(&stage.net.outside, at(HOST, 8080));
+    traffic::answers(&c1.ns, OUTSIDE);
+    let _prometheus = prometheus(&stage);
+    wait::wait_until("the agent is scraped", wait::START, || {
+        let found = ask(&stage, "query", Some("up{job=\"bascule\"}"));
+        found["data"]["result"][0]["value"][1] == "1"
+    });
+    wait::wait_until("its numbers are there", wait::START, || {
+        let found = ask(&stage, "query", Some("bascule_port_connections_total"));
+        found["data"]["result"][0]["value"][1] == "1"
+    });
+
+    wait::wait_until("the alerts are judged", wait::START, || {
+        let rules = ask(&stage, "rules", None);
+        let rules = rules["data"]["groups"][0]["rules"].as_array().cloned().unwrap_or_default();
+        rules.len() >= 12 && rules.iter().all(|rule| rule["health"] == "ok")
+    });
+    let firing = ask(&stage, "query", Some("ALERTS{alertstate=\"firing\"}"));
+    assert_eq!(firing["data"]["result"], serde_json::json!([]), "nothing is wrong here");
+
+    let text = stage.agent.metrics().text;
+    let rules = fs::read_to_string(dist("prometheus/bascule.rules.yml")).expect("the rules");
+    for question in questions().iter().chain([&rules]) {
+        for name in metrics_in(question) {
+            assert!(
+                text.contains(&format!("# TYPE {name} ")) || is_rare(&name),
+                "{name}: {question}"
+            );
+        }
+    }
+    for question in questions() {
+        let answer = ask(&stage, "query", Some(&question));
+        assert_eq!(answer["status"], "success", "{question}: {answer}");
+    }
+}
+
+/// Families that a scrape has only once there is something to tell.
+fn is_rare(name: &str) -> bool {
+    let rare = [
+        "bascule_reconcile_repairs_total",
+        "bascule_deny_packets_total",
+        "bascule_proxy_connections",
+        "bascule_proxy_opened_total",
+        "bascule_endpoint_drops_total",
+        "bascule_host_drops_total",
+        "bascule_nat_ports_in_use",
+        "bascule_api_request_seconds",
+    ];
+    rare.contains(&name)
+}
+
+/// The contract of `features.md` 6.1, as far as what it is about is there: what has no name servers, peers and rules of
+/// its own has no metrics of theirs.
+#[test]
+fn d8_every_metric_of_the_contract_is_there_with_help() {
+    let (stage, c1) = Stage::with_one("-p 8080:80");
+    let _server = TcpServer::start(&c1.ns, 80);
+    traffic::reaches(&stage.net.outside, at(HOST, 8080));
+    traffic::reaches(&c1.ns, at(c1.address(), 80));
+    stage.agent.network("n2", "--subnet 10.88.0.0/24");
+    traffic::unreachable(&c1.ns, at(std::net::Ipv4Addr::new(10, 88, 0, 9), 80));
+    wait::wait_until("the drop is counted", wait::SOON, || {
+        stage.agent.metrics().drops("c1", "policy_isolation") > 0
+    });
+    traffic::answers(&c1.ns, OUTSIDE);
+    wait::wait_until("masquerade is counted", wait::SOON, || {
+        stage.agent.metrics().sum("bascule_nat_connections", &[]) > 0.0
+    });
+    let scrape = stage.agent.metrics();
+    for name in [
+        "bascule_endpoint_bytes_total",
+        "bascule_endpoint_packets_total",
+        "bascule_endpoint_drops_total",
+        "bascule_endpoint_drop_bytes_total",
+        "bascule_port_bytes_total",
+        "bascule_port_packets_total",
+        "bascule_port_connections_total",
+        "bascule_port_active_connections",
+        "bascule_conntrack_entries",
+        "bascule_conntrack_capacity",
+        "bascule_conntrack_connections",
+        "bascule_conntrack_gc_runs_total",
+        "bascule_conntrack_gc_deleted_total",
+        "bascule_conntrack_gc_seconds",
+        "bascule_nat_port_exhausted_total",
+        "bascule_nat_connections",
+        "bascule_nat_ports_in_use",
+        "bascule_nat_ports_capacity",
+        "bascule_map_pressure_ratio",
+        "bascule_program_info",
+        "bascule_network_info",
+        "bascule_network_ips_in_use",
+        "bascule_network_ips_available",
+        "bascule_api_request_seconds",
+        "bascule_attach_seconds",
+        "bascule_events_lost_total",
+        "bascule_reconcile_seconds",
+        "bascule_reconcile_passes_total",
+        "bascule_build_info",
+        "bascule_start_time_seconds",
+        "bascule_healthy",
+    ] {
+        let help = format!("# HELP {name} ");
+        assert!(scrape.text.contains(&help), "{name} is missing:\n{}", scrape.text);
+    }
+    let port = [("host_port", "8080"), ("proto", "tcp"), ("container", "c1")];
+    assert_eq!(scrape.select("bascule_port_active_connections", &port).count(), 1);
+    let own = HOST.to_string();
+    let masqueraded = [("address", own.as_str()), ("proto", "icmp")];
+    assert!(scrape.sum("bascule_nat_ports_in_use", &masqueraded) >= 1.0, "{}", scrape.text);
+
+    // A series goes with what it is about.
+    stage.agent.ok("rm -f c1");
+    wait::wait_until("no word of c1", wait::SOON, || {
+        !stage.agent.metrics().text.contains("container=\"c1\"")
+    });
+}
+
+#[test]
+fn d8_counters_never_go_back_over_restarts() {
+    let (mut stage, c1) = Stage::with_one("-p 8080:80");
+    let _server = TcpServer::start(&c1.ns, 80);
+    traffic::reaches(&stage.net.outside, at(HOST, 8080));
+    // Of the agent's own doing, what is timed begins anew, as Prometheus expects of processes.
+    let counted = |stage: &Stage| {
+        let scrape = stage.agent.metrics();
+        let own = ["_seconds_bucket", "_seconds_sum", "_seconds_count"];
+        let total = scrape.samples.iter().filter(|sample| {
+            sample.name.ends_with("_total")
+                && !sample.name.contains("proxy")
+                && sample.name != "bascule_reconcile_repairs_total"
+                && !own.iter().any(|end| sample.name.ends_with(end))
+        });
+        total.map(|s| ((s.name.clone(), s.labels.clone()), s.value)).collect::<Vec<_>>()
+    };
+    let before = counted(&stage);
+    assert!(
+        before
+            .iter()
+            .any(|((name, _), value)| { name == "bascule_reconcile_passes_total" && *value > 0.0 })
+    );
+    stage.agent.restart();
+    wait::wait_until("every counter is there again", wait::SOON, || {
+        let after = counted(&stage);
+        before.iter().all(|(key, value)| after.iter().any(|(k, v)| k == key && v >= value))
+    });
+}
