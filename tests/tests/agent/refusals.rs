@@ -68,7 +68,6 @@ fn bad_networks() {
             ("network create -o com.docker.network.driver.mtu=60 x", &["60"]),
             ("network create -o com.docker.network.bridge.enable_icc=perhaps x", &["enable_icc"]),
             ("network create -d overlay x", &["overlay"]),
-            ("network create _x", &["_x"]),
             ("network rm n1", &["has active endpoints", "c1"]),
             ("network rm bridge", &["pre-defined"]),
             ("network rm nosuch", &["network nosuch not found"]),
