@@ -2,9 +2,11 @@
 //!
 //! What it does to packets is in `netns` and `packet`.
 
+mod attach;
 mod cleanup;
 mod crash;
 mod ipam;
+mod kills;
 mod lifecycle;
 mod options;
 mod places;

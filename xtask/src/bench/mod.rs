@@ -1,11 +1,13 @@
 //! `cargo xtask bench`: measurements that compare, in one run, what has to be compared.
 //!
+//! - `attach`: milliseconds from asking for an attachment to having it.
 //! - `blast`: a sender that costs next to nothing a frame.
 //! - `datapath`: nanoseconds a packet in the programs, over a program that does nothing.
 //! - `deny`: the deny list against the same list in netfilter.
 //! - `metrics`: what a scrape costs.
 //! - `hosts`: namespaces to measure in, and their removal.
 
+mod attach;
 mod blast;
 mod datapath;
 mod deny;
@@ -26,6 +28,8 @@ pub struct Options {
 /// What is measured.
 #[derive(clap::Subcommand)]
 enum What {
+    /// Milliseconds an attachment: one after the other, by 50 clients, and with 1,000 there; memory of the agent
+    Attach,
     /// Drops per second: the deny list in XDP, the same list in iptables' raw table and in an nft set
     Deny(deny::Options),
     /// Nanoseconds a packet by BPF_PROG_TEST_RUN, over an empty program, with 10 and 100,000 published ports
@@ -43,6 +47,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         );
     }
     match &options.what {
+        What::Attach => attach::run(),
         What::Deny(options) => deny::run(options),
         What::Datapath => datapath::run(),
         What::Metrics => metrics::run(),

@@ -1,0 +1,20 @@
+//! What attaching a running sandbox to a network costs, with a release build of the agent: the measurement is a test
+//! of the agent layer, which has the harness at hand.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::sh;
+
+/// Runs it.
+pub fn run() -> Result<ExitCode> {
+    sh::run(sh::command("cargo").args(["build", "--release", "--package", "bascule"]))?;
+    let mut measure = sh::command("cargo");
+    measure
+        .args(["test", "--package", "bascule-tests", "--test", "agent"])
+        .args(["--", "--ignored", "--nocapture", "--exact", "attach::measure"])
+        .env("BASCULE_BIN", sh::target_dir().join("release/bascule"));
+    sh::run(&mut measure)?;
+    Ok(ExitCode::SUCCESS)
+}
