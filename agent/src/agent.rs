@@ -102,6 +102,7 @@ pub fn run(config: &Config, given: &Given) -> Result<(), AgentError> {
     for directory in [&config.state_dir, &config.run_dir] {
         make_directory(directory)?;
     }
+    share_heap();
     let _locks = Locks::take(&config.state_dir, &config.run_dir)?;
     let _namespace = NamespaceLock::take("bascule-agent")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -116,6 +117,15 @@ pub(crate) fn has_powers() -> Result<(), AgentError> {
     match kernel::process::lacking()?.as_slice() {
         [] => Ok(()),
         lacking => Err(AgentError::Lacks(lacking.join(" and "))),
+    }
+}
+
+/// Keeps the memory that one thread has used from being lost to the others.
+fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number of the allocator, and there is no other thread yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
     }
 }
 

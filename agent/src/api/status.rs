@@ -1,5 +1,7 @@
 //! `GET /bascule/v1/status`: how the agent is.
 
+use std::time::Instant;
+
 use super::{handlers::Context, proto};
 use crate::plan::Subject;
 
@@ -30,6 +32,7 @@ pub(super) fn status(context: &Context) -> proto::Status {
         object: name(subject),
         error: failure.error.clone(),
         attempts: failure.attempts,
+        retry_seconds: failure.next.saturating_duration_since(Instant::now()).as_secs_f64(),
     });
     let mut warnings = context.facts.warnings.clone();
     warnings.extend(snapshot.forwarding.iter().chain(&snapshot.site).cloned());
@@ -64,6 +67,7 @@ pub(super) fn status(context: &Context) -> proto::Status {
             last_pass: snapshot.last_pass.map(|t| t.to_string()).unwrap_or_default(),
             last_seconds: snapshot.last_seconds,
         },
+        pending: context.handle.waiting(),
         failures: failures.collect(),
         warnings,
     }

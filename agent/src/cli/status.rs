@@ -57,6 +57,9 @@ fn text(status: &proto::Status) -> String {
             reconcile.last_seconds * 1000.0
         ),
     );
+    if status.pending > 0 {
+        add("Pending", format!("{} changes wait for their turn", status.pending));
+    }
     let mut list = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {
             write!(text, "{title}:\n  {}\n", lines.join("\n  ")).ok();
@@ -88,8 +91,12 @@ fn text(status: &proto::Status) -> String {
     list("Places", pairs(&status.places));
     list("Kernel", pairs(&status.features));
     list("Warnings", status.warnings.clone());
-    let failure =
-        |f: &proto::Failure| format!("{}: {} ({} attempts)", f.object, f.error, f.attempts);
+    let failure = |f: &proto::Failure| {
+        format!(
+            "{}: {} ({} attempts, the next in {:.1} s)",
+            f.object, f.error, f.attempts, f.retry_seconds
+        )
+    };
     list("Failures", status.failures.iter().map(failure).collect());
     text
 }

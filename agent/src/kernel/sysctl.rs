@@ -28,6 +28,8 @@ pub const RESERVED_PORTS: &str = "net.ipv4.ip_local_reserved_ports";
 const CHOSEN_PORTS: &str = "net.ipv4.ip_local_port_range";
 /// The longest value: every second port reserved. Linux answers only the first read of a file.
 const LONGEST: usize = 512 << 10;
+/// No other value that is read here is as long.
+const SHORT: usize = 4 << 10;
 
 /// A change that was made, or is about to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +59,7 @@ pub enum Restored {
 /// Reads a sysctl.
 pub fn read(key: &str) -> Result<String> {
     let mut file = fs::File::open(path(key)).or_refuse("read sysctl", key)?;
-    let mut value = vec![0; LONGEST];
+    let mut value = vec![0; if key == RESERVED_PORTS { LONGEST } else { SHORT }];
     let length = file.read(&mut value).or_refuse("read sysctl", key)?;
     value.truncate(length);
     let text = String::from_utf8(value)
@@ -114,6 +116,12 @@ pub fn prepare_ipv6(interfaces: &[impl AsRef<str>], enable: bool) -> Result<()> 
 /// Returns whether IPv6 is switched off for all of this thread's namespace, or not there at all.
 pub fn is_ipv6_off() -> bool {
     read("net.ipv6.conf.all.disable_ipv6").is_ok_and(|value| value != "0")
+}
+
+/// Keeps an interface from getting an IPv6 address of its link. A kernel without IPv6 gives none anyway.
+pub fn without_link_local(interface: &str) -> Result<()> {
+    let key = ipv6_of(interface, "addr_gen_mode");
+    if path(&key).exists() { write(&key, "1") } else { Ok(()) }
 }
 
 /// Finds out what setting a value would change; `None`: it is so already. To be stored before [`apply`].

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attachment, ConfigNetwork, Container, ContainerId, Denial, Endpoint, Family, Lease, Mode, Name,
-    Network, NetworkId, Prefix,
+    Attachment, ConfigNetwork, Container, ContainerId, CopyOnWrite, Denial, Endpoint, Family,
+    Lease, Mode, Name, Network, NetworkId, Prefix, Shelf,
     index::{Generations, IndexPool},
 };
 
@@ -18,15 +18,15 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
     /// Networks.
-    pub networks: BTreeMap<NetworkId, Network>,
+    pub networks: Shelf<NetworkId, Network>,
     /// Networks that are configurations only.
-    pub configs: BTreeMap<NetworkId, ConfigNetwork>,
+    pub configs: Shelf<NetworkId, ConfigNetwork>,
     /// Containers.
-    pub containers: BTreeMap<ContainerId, Container>,
+    pub containers: Shelf<ContainerId, Container>,
     /// Prefixes that nobody may send from.
     pub denials: BTreeMap<Prefix, Denial>,
     /// Numbers.
-    pub indices: Indices,
+    pub indices: CopyOnWrite<Indices>,
     /// Networks that are only names.
     pub predefined: Predefined,
 }
@@ -95,13 +95,13 @@ const fn denials() -> IndexPool {
 
 impl Desired {
     /// Returns a wish for nothing; `generation` is drawn by lot.
-    pub const fn new(predefined: Predefined, generation: u32) -> Self {
+    pub fn new(predefined: Predefined, generation: u32) -> Self {
         Self {
-            networks: BTreeMap::new(),
-            configs: BTreeMap::new(),
-            containers: BTreeMap::new(),
+            networks: Shelf::new(),
+            configs: Shelf::new(),
+            containers: Shelf::new(),
             denials: BTreeMap::new(),
-            indices: Indices {
+            indices: CopyOnWrite::new(Indices {
                 networks: IndexPool::new(NETWORKS),
                 endpoints: IndexPool::new(ENDPOINTS),
                 rules: IndexPool::new(RULES),
@@ -111,7 +111,7 @@ impl Desired {
                 last_port: None,
                 ula: None,
                 former: Vec::new(),
-            },
+            }),
             predefined,
         }
     }

@@ -19,6 +19,7 @@ mod network;
 mod options;
 pub mod pools;
 mod publish;
+mod shelf;
 
 pub use config_network::{ConfigNetwork, SubnetSpec};
 pub use container::{
@@ -40,3 +41,4 @@ pub use network::{Family, Network, Pool};
 pub use options::{ANNOUNCE_EVERY, ANNOUNCEMENTS, GatewayMode, NetworkOptions, OptionError, keys};
 pub use pools::{AddressPool, AddressPoolError, AddressPools};
 pub use publish::{Expose, ParsePortError, PortRange, Proto, PublishRange, PublishSpec};
+pub use shelf::{CopyOnWrite, Shelf};

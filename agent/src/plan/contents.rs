@@ -90,6 +90,24 @@ impl Contents {
         contents
     }
 
+    /// Computes what they shall hold about the containers of these wishes; `numbers` are those of their endpoints,
+    /// and these of them are linked with others.
+    pub(super) fn of_containers(
+        desired: &Desired,
+        observed: &View,
+        numbers: &BTreeSet<u32>,
+        linked: &BTreeSet<u32>,
+    ) -> Self {
+        let mut contents = Self::default();
+        for index in numbers {
+            contents.generations.insert(*index, desired.indices.generations.of(*index).into());
+        }
+        for container in desired.containers.values() {
+            contents.container(desired, container, observed, linked);
+        }
+        contents
+    }
+
     fn network(&mut self, network: &Network, bridge: u32, gateway_mac: Mac, settings: &Settings) {
         let options = &network.options;
         let host_side = |family| network.pool(family).and_then(Pool::host_side);

@@ -71,14 +71,14 @@ pub fn vanished(desired: &Desired, observed: &Observed) -> Vec<ContainerId> {
 }
 
 /// Whose entries of maps are.
-struct Subjects {
+pub(super) struct Subjects {
     endpoints: BTreeMap<u32, ContainerId>,
     networks: BTreeMap<u32, NetworkId>,
     rules: BTreeMap<u32, ContainerId>,
 }
 
 impl Subjects {
-    fn of(desired: &Desired) -> Self {
+    pub(super) fn of(desired: &Desired) -> Self {
         let networks = desired.networks.values().map(|n| (n.index, n.id)).collect();
         let rules = desired.containers.values().filter_map(|c| Some((c.id, c.running()?)));
         let rules =
@@ -86,7 +86,7 @@ impl Subjects {
         Self { endpoints: holders(desired), networks, rules }
     }
 
-    fn of_entry(&self, entry: &Entry) -> Subject {
+    pub(super) fn of_entry(&self, entry: &Entry) -> Subject {
         let endpoint = |index: u32| {
             self.endpoints.get(&index).map_or(Subject::Host, |id| Subject::Container(*id))
         };
@@ -129,7 +129,7 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn of(desired: &Desired, observed: &'a Observed) -> Self {
+    pub(super) fn of(desired: &Desired, observed: &'a Observed) -> Self {
         let brought = |id: &NetworkId| desired.networks.get(id).is_some_and(|n| n.brought);
         let (mut bridges, mut veths) = (BTreeMap::new(), BTreeMap::new());
         for link in observed.links.values() {

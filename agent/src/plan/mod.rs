@@ -12,6 +12,7 @@ mod diff;
 #[cfg(test)]
 mod fake;
 mod host;
+mod narrow;
 mod observed;
 mod order;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod tests;
 pub use action::{Action, ConfigureInterface, Entry, Planned, Subject};
 pub use contents::Contents;
 pub use diff::{Settings, diff, vanished};
+pub use narrow::{Places, Scope, Seen, narrow};
 pub use observed::{
     Address, FdbEntry, Hook, HookState, Inside, Interface, Link, Name, Neighbour, Observed, Owner,
     Sandbox, Side, Xdp,

@@ -15,6 +15,8 @@ use crate::{
     },
 };
 
+mod narrow;
+
 struct World {
     desired: Desired,
     facts: Facts,
@@ -86,27 +88,31 @@ impl World {
     }
 
     fn container(&mut self, number: u8, network: u8) {
-        let name = format!("c{number}");
-        let link = format!("c{}", number.wrapping_add(1));
-        self.change(&Change::CreateContainer(Box::new(ContainerSpec {
-            name: name.parse().ok(),
-            networks: vec![(format!("n{network}"), EndpointSpec::default())],
-            publish: vec![
-                format!("80{number:02}:80").parse().unwrap(),
-                format!("192.0.2.7:90{number:02}:90/udp").parse().unwrap(),
-            ],
-            publish_all: false,
-            expose: vec!["443".parse().unwrap()],
-            links: vec![link.parse().unwrap()],
-            hostname: String::new(),
-            naming: Default::default(),
-            sysctls: Default::default(),
-            labels: Default::default(),
-            sandbox: Sandbox::Own,
-            auto_remove: false,
-            command: Vec::new(),
-        })));
-        self.change(&Change::Start(name));
+        self.change(&Change::CreateContainer(Box::new(spec(number, network))));
+        self.change(&Change::Start(format!("c{number}")));
+    }
+}
+
+fn spec(number: u8, network: u8) -> ContainerSpec {
+    let name = format!("c{number}");
+    let link = format!("c{}", number.wrapping_add(1));
+    ContainerSpec {
+        name: name.parse().ok(),
+        networks: vec![(format!("n{network}"), EndpointSpec::default())],
+        publish: vec![
+            format!("80{number:02}:80").parse().unwrap(),
+            format!("192.0.2.7:90{number:02}:90/udp").parse().unwrap(),
+        ],
+        publish_all: false,
+        expose: vec!["443".parse().unwrap()],
+        links: vec![link.parse().unwrap()],
+        hostname: String::new(),
+        naming: Default::default(),
+        sysctls: Default::default(),
+        labels: Default::default(),
+        sandbox: Sandbox::Own,
+        auto_remove: false,
+        command: Vec::new(),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{MissedTickBehavior, interval},
 };
 
@@ -18,18 +18,23 @@ use super::{
     machine::Machine,
     observe::{Known, Look, ObserveError, known},
     pass::{Report, Trigger},
+    seen::Seen,
     status::{Failure, Shared, Snapshot},
     sysctls,
 };
 use crate::{
-    kernel::{self, netlink::Watch, process},
-    model::{AddressPools, Desired, NetworkId, Predefined, PublishRange},
-    plan::{Settings, Subject},
+    kernel::{
+        self,
+        netlink::{self, Watch},
+        process,
+    },
+    model::{AddressPools, Container, ContainerId, Desired, NetworkId, Predefined, PublishRange},
+    plan::{Scope, Settings, Subject},
     state::{
         Change, DefaultIpv6, DefaultNetwork, Outcome, Rejected, change,
         store::{Store, StoreError},
     },
-    telemetry::Metrics,
+    telemetry::{Metrics, ProgramName},
 };
 
 /// How long changes of the machine are gathered before it is looked at.
@@ -38,6 +43,9 @@ const SETTLE: Duration = Duration::from_millis(20);
 const PRESENCE: Duration = Duration::from_millis(500);
 /// How often everything is read again, whatever was heard.
 const FULL: Duration = Duration::from_secs(30);
+/// How often some namespaces are looked into, and after how many times it is a container's turn again.
+const TURN: Duration = Duration::from_secs(1);
+const TURNS: usize = 30;
 /// Waiting before the first repetition of what failed; doubled each time, up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// Changes that may wait.
@@ -78,6 +86,11 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// Returns how many changes wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.commands.max_capacity() - self.commands.capacity()
+    }
+
     /// Asks for a change and waits until it has taken effect.
     pub async fn change(&self, change: Change) -> Result<Outcome, Rejected> {
         let stopping = |_| Rejected::internal("the agent is stopping");
@@ -114,9 +127,17 @@ pub struct Driver {
     pub(super) settings: Settings,
     pub(super) desired: Arc<Desired>,
     pub(super) known: Known,
+    /// What was seen last; none where it cannot be relied on.
+    pub(super) seen: Option<Seen>,
+    /// What was seen before something was done that is not followed: what is inside namespaces.
+    pub(super) former: Option<Seen>,
+    /// Whose namespace was looked into last.
+    turn: Option<ContainerId>,
     pub(super) shared: Shared,
     journal: Journal,
     pub(super) metrics: Arc<Metrics>,
+    /// Names of the host's programs; those of endpoints follow from what is desired.
+    pub(super) programs: Arc<Vec<ProgramName>>,
     pub(super) retry: Retry,
     pub(super) store: Store,
     follow: Follow,
@@ -147,12 +168,16 @@ impl Driver {
         let desired = Arc::new(desired);
         let mut driver = Self {
             known: known(&machine)?,
+            seen: None,
+            former: None,
+            turn: None,
             machine,
             settings: options.settings.clone(),
             journal: Journal::new(Arc::clone(&desired)),
             desired,
             shared: shared.clone(),
             metrics,
+            programs: Arc::default(),
             retry: Retry::default(),
             store,
             follow: Follow::default(),
@@ -198,22 +223,23 @@ impl Driver {
 
     /// Works until `stop` completes.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        let (told, mut changed) = mpsc::channel(1);
-        let watch = tokio::spawn(watch(told));
+        let heard = Heard::default();
+        let watch = tokio::spawn(watch(heard.clone()));
         let ticker = |period| {
             let mut ticker = interval(period);
             ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticker
         };
-        let (mut presence, mut full) = (ticker(PRESENCE), ticker(FULL));
+        let (mut presence, mut full, mut turn) = (ticker(PRESENCE), ticker(FULL), ticker(TURN));
         full.reset();
+        turn.reset();
         tokio::pin!(stop);
         loop {
             let retry = self.retry.next();
             tokio::select! {
                 () = &mut stop => break,
                 Some(command) = self.commands.recv() => self.command(command).await,
-                Some(()) = changed.recv() => self.look(Look::Only(BTreeSet::new())).await,
+                change = heard.next() => self.heard(&change).await,
                 Some(id) = self.follow.ended() => {
                     tracing::info!(container = %id.short(), "the process has ended");
                     self.stop(id).await;
@@ -226,6 +252,7 @@ impl Driver {
                     }
                 },
                 _ = full.tick() => self.look_at_all().await,
+                _ = turn.tick() => self.look_inside_some().await,
                 () = sleep_until(retry) => self.look(Look::All).await,
             }
             self.journal.tell(&self.desired, false);
@@ -234,14 +261,48 @@ impl Driver {
         watch.abort();
     }
 
+    /// Looks at the machine if something has changed that this agent has not done itself.
+    async fn heard(&mut self, change: &netlink::Change) {
+        let explained = match &self.seen {
+            Some(seen) => seen.explains(&self.machine, &self.desired, change).await,
+            None => false,
+        };
+        if !explained {
+            self.look(Look::Only(BTreeSet::new())).await;
+        }
+    }
+
     async fn look_at_all(&mut self) {
         match tokio::task::block_in_place(|| known(&self.machine)) {
             Ok(known) => self.known.refresh(known),
             Err(error) => tracing::error!(%error, "cannot read the maps"),
         }
-        self.look(Look::All).await;
+        self.look(Look::Only(BTreeSet::new())).await;
         self.reserve_ports();
         self.note_site().await;
+    }
+
+    /// Looks into the namespaces whose turn it is, so that each has had one when everything else is read again.
+    async fn look_inside_some(&mut self) {
+        let count = self.desired.containers.len().div_ceil(TURNS);
+        let all = || self.desired.containers.keys().copied();
+        let next = all().skip_while(|id| self.turn.is_some_and(|last| *id <= last)).take(count);
+        let containers: BTreeSet<_> = next.collect();
+        self.turn = containers.last().copied();
+        let known = self.retry.failures.is_empty();
+        let Some(mut seen) = self.seen.take_if(|_| known && !containers.is_empty()) else { return };
+        for id in &containers {
+            if let Some(sandbox) = seen.observed.sandboxes.get_mut(id) {
+                sandbox.inside = None;
+            }
+        }
+        let desired = Arc::clone(&self.desired);
+        // Links between containers are no matter of what is inside.
+        let scope = Scope { containers };
+        self.narrow_pass(&desired, seen, &scope, Trigger::Watch).await;
+        if self.seen.is_none() {
+            self.look(Look::All).await;
+        }
     }
 
     async fn look(&mut self, look: Look) {
@@ -309,11 +370,7 @@ impl Driver {
         }
         self.forward6().await;
         let subjects = self.subjects(&outcome);
-        let look = subjects.iter().filter_map(|s| match s {
-            Subject::Container(id) => Some(*id),
-            _ => None,
-        });
-        let result = self.pass(Trigger::Change, Look::Only(look.collect())).await;
+        let result = self.effect(&before, &subjects).await;
         let failure = match &result {
             Ok(report) => subjects.iter().find_map(|subject| report.failures.get(subject).cloned()),
             Err(error) => Some(error.to_string()),
@@ -323,7 +380,32 @@ impl Driver {
             return Err(Rejected::internal(error));
         }
         self.settle(change, &outcome, result.unwrap_or_default()).await?;
+        if publishes(&before, &self.desired) {
+            self.reserve_ports();
+        }
         Ok(outcome)
+    }
+
+    /// Brings about what is different now, by as small a pass as will do.
+    async fn effect(
+        &mut self,
+        before: &Arc<Desired>,
+        subjects: &[Subject],
+    ) -> Result<Report, ObserveError> {
+        if self.retry.failures.is_empty()
+            && let Some(scope) = Scope::of(before, &self.desired)
+            && let Some(seen) = self.seen.take()
+        {
+            let report = self.narrow_pass(before, seen, &scope, Trigger::Change).await;
+            if self.seen.is_some() || !report.failures.is_empty() {
+                return Ok(report);
+            }
+        }
+        let look = subjects.iter().filter_map(|s| match s {
+            Subject::Container(id) => Some(*id),
+            _ => None,
+        });
+        self.pass(Trigger::Change, Look::Only(look.collect())).await
     }
 
     /// Notes what a change has come to.
@@ -339,7 +421,6 @@ impl Driver {
             self.apply(&Change::BroughtUp { container: *container, namespace }).await?;
         }
         self.update_follow().await;
-        self.reserve_ports();
         Ok(())
     }
 
@@ -371,8 +452,9 @@ impl Driver {
 
     /// Judges a change and commits it, without a pass.
     pub(super) async fn apply(&mut self, change: &Change) -> Result<Outcome, Rejected> {
+        let (seen, store) = (self.seen.as_ref(), &self.store);
         let mut facts =
-            facts::gather(&self.machine, &self.choices, &self.desired, change, &self.store)
+            facts::gather(&self.machine, &self.choices, &self.desired, seen, change, store)
                 .await
                 .map_err(Rejected::internal)?;
         let (next, outcome) = change::apply(&self.desired, change, &mut facts)?;
@@ -428,8 +510,38 @@ fn load(store: &Store) -> Result<Desired, StoreError> {
     Ok(desired)
 }
 
-/// Tells of changes of the machine, as long as anyone listens.
-async fn watch(told: mpsc::Sender<()>) {
+/// Tells whether a change is about published ports.
+fn publishes(before: &Desired, after: &Desired) -> bool {
+    let rules = |desired: &Desired, id: &ContainerId| {
+        let running = desired.containers.get(id).and_then(Container::running);
+        running.is_some_and(|running| !running.rules.is_empty())
+    };
+    before.containers.differences(&after.containers).any(|id| rules(before, id) || rules(after, id))
+}
+
+/// What was heard of the machine and not looked at yet.
+#[derive(Clone, Debug, Default)]
+struct Heard {
+    change: Arc<Mutex<netlink::Change>>,
+    told: Arc<Notify>,
+}
+
+impl Heard {
+    fn tell(&self, change: netlink::Change) {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner).join(change);
+        self.told.notify_one();
+    }
+
+    /// Waits for something, and takes it.
+    async fn next(&self) -> netlink::Change {
+        self.told.notified().await;
+        std::mem::take(&mut *self.change.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Tells of changes of the machine.
+async fn watch(heard: Heard) {
+    let everything = || netlink::Change { resync: true, ..netlink::Change::default() };
     loop {
         let mut watch = match Watch::open() {
             Ok(watch) => watch,
@@ -440,15 +552,16 @@ async fn watch(told: mpsc::Sender<()>) {
             }
         };
         loop {
-            if let Err(error) = watch.changed(SETTLE).await {
-                tracing::error!(%error, "cannot watch the machine");
-                break;
+            match watch.changed(SETTLE).await {
+                Ok(change) => heard.tell(change),
+                Err(error) => {
+                    tracing::error!(%error, "cannot watch the machine");
+                    break;
+                }
             }
-            // Full: somebody will look anyway.
-            let _ = told.try_send(());
         }
         // What was missed is looked for.
-        let _ = told.try_send(());
+        heard.tell(everything());
         tokio::time::sleep(RETRY.0).await;
     }
 }
@@ -463,7 +576,7 @@ async fn sleep_until(instant: Option<Instant>) {
 /// When to try again what failed.
 #[derive(Debug, Default)]
 pub(super) struct Retry {
-    failures: BTreeMap<Subject, (Failure, Instant)>,
+    failures: BTreeMap<Subject, Failure>,
 }
 
 impl Retry {
@@ -472,25 +585,25 @@ impl Retry {
         self.failures.retain(|subject, _| failures.contains_key(subject));
         let now = Instant::now();
         for (subject, error) in failures {
-            let first = || (Failure { error: String::new(), attempts: 0 }, now);
-            let (failure, next) = self.failures.entry(*subject).or_insert_with(first);
+            let first = || Failure { error: String::new(), attempts: 0, next: now };
+            let failure = self.failures.entry(*subject).or_insert_with(first);
             failure.error.clone_from(error);
             // Passes for other reasons do not count.
-            if *next <= now {
+            if failure.next <= now {
                 let wait = RETRY.0.saturating_mul(1 << failure.attempts.min(16)).min(RETRY.1);
                 failure.attempts += 1;
-                *next = now + wait;
+                failure.next = now + wait;
             }
         }
     }
 
     /// Returns when to try again.
     fn next(&self) -> Option<Instant> {
-        self.failures.values().map(|(_, next)| *next).min()
+        self.failures.values().map(|failure| failure.next).min()
     }
 
     /// Returns the failures.
     pub(super) fn failures(&self) -> BTreeMap<Subject, Failure> {
-        self.failures.iter().map(|(subject, (failure, _))| (*subject, failure.clone())).collect()
+        self.failures.clone()
     }
 }

@@ -52,13 +52,13 @@ impl ExecuteError {
 
 type Result<T> = std::result::Result<T, ExecuteError>;
 
-/// Carries an action out, and notes what it changed of what is known.
+/// Carries an action out, and notes what it changed of what is known; returns the index of a veth that it made.
 pub async fn execute(
     machine: &Machine,
     known: &mut Known,
     desired: &Desired,
     action: &Action,
-) -> Result<()> {
+) -> Result<Option<u32>> {
     let netlink = &machine.netlink;
     match action {
         Action::Map(entry) => {
@@ -145,7 +145,7 @@ pub async fn execute(
             use std::os::fd::AsFd as _;
             let endpoint = endpoint.to_string();
             let namespace = namespace(machine, desired, *container)?;
-            netlink
+            let (index, _) = netlink
                 .create_veth(&NewVeth {
                     name,
                     birth_mac: machine.mark.birth_mac(name),
@@ -156,10 +156,12 @@ pub async fn execute(
                     peer_namespace: namespace.as_fd(),
                 })
                 .await?;
+            sysctl::without_link_local(name)?;
+            return Ok(Some(index));
         }
         Action::Configure(wanted) => configure(machine, desired, wanted).await?,
     }
-    Ok(())
+    Ok(None)
 }
 
 /// What the kernel answers where somebody else's program is in XDP, by the same hook or the other.

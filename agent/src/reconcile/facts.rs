@@ -9,7 +9,7 @@ use std::{
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 
-use super::{machine::Machine, resolvers::resolvers, sysctls};
+use super::{machine::Machine, resolvers::resolvers, seen::Seen, sysctls};
 use crate::{
     kernel::{
         self,
@@ -31,6 +31,7 @@ pub async fn gather(
     machine: &Machine,
     (pools, publish_range): &(AddressPools, PublishRange),
     desired: &Desired,
+    seen: Option<&Seen>,
     change: &Change,
     store: &Store,
 ) -> kernel::Result<Facts> {
@@ -44,6 +45,9 @@ pub async fn gather(
             | Change::Deny { .. }
             | Change::Undeny(_)
     );
+    let publishes = chooses_ports(desired, change);
+    // An endpoint's address is chosen from its network's; only ports are a matter of the host's.
+    let gives = gives && !(seen.is_some() && !publishes && is_of_container(change));
     let (links, addresses, routes) = match gives {
         true => (
             machine.netlink.links().await?,
@@ -69,9 +73,8 @@ pub async fn gather(
         bridges.map(|link| (link.name.clone(), u16::try_from(link.mtu).unwrap_or(u16::MAX)));
     let mtu =
         netlink::mtu_of_default_route(&links, &routes).and_then(|mtu| u16::try_from(mtu).ok());
-    let chooses_ports = chooses_ports(desired, change);
-    let choice = if chooses_ports { choice(*publish_range) } else { publish_range.or(None) };
-    let (held, reserved) = match chooses_ports {
+    let choice = if publishes { choice(*publish_range) } else { publish_range.or(None) };
+    let (held, reserved) = match publishes {
         true => (held()?, reserved(store, *publish_range)?),
         false => Default::default(),
     };
@@ -112,6 +115,17 @@ const fn makes_network(change: &Change) -> bool {
 /// Tells whether a route is there on every link, and so takes nothing.
 fn is_link_local(network: IpNetwork) -> bool {
     matches!(network, IpNetwork::V6(network) if network.ip().is_unicast_link_local())
+}
+
+/// Tells whether a change is about a container alone.
+const fn is_of_container(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::CreateContainer(_)
+            | Change::Start(_)
+            | Change::Connect { .. }
+            | Change::Disconnect { .. }
+    )
 }
 
 fn chooses_ports(desired: &Desired, change: &Change) -> bool {

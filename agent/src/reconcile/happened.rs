@@ -1,6 +1,6 @@
 //! What has happened between two states, in Docker's words and in the order in which Docker tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::journal::{Ending, Event};
 use crate::{
@@ -15,10 +15,11 @@ pub(super) fn between(
     endings: &BTreeMap<ContainerId, Ending>,
 ) -> Vec<Event> {
     let mut events = Vec::new();
-    for (id, old) in &before.containers {
-        let new = after.containers.get(id);
-        if new != Some(old) {
-            ended(before, old, new, endings.get(id).copied(), &mut events);
+    let changed: BTreeSet<_> = before.containers.differences(&after.containers).collect();
+    for id in &changed {
+        if let Some(old) = before.containers.get(*id) {
+            let new = after.containers.get(*id);
+            ended(before, old, new, endings.get(*id).copied(), &mut events);
         }
     }
     for (id, network) in &before.networks {
@@ -41,10 +42,9 @@ pub(super) fn between(
             events.push(network_event("create", id.to_string(), config.name.as_str(), "null"));
         }
     }
-    for (id, new) in &after.containers {
-        let old = before.containers.get(id);
-        if old != Some(new) {
-            begun(after, old, new, &mut events);
+    for id in &changed {
+        if let Some(new) = after.containers.get(*id) {
+            begun(after, before.containers.get(*id), new, &mut events);
         }
     }
     events

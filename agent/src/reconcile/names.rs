@@ -8,7 +8,7 @@ use super::{machine::Machine, observe::Known};
 use crate::{
     kernel::bpf::XdpMode,
     model::{Desired, Network, Pool, ipam},
-    plan::{Observed, Side, Xdp},
+    plan::{Observed, Owner, Side, Xdp},
     state::rules,
     telemetry::{EndpointName, Names, NetworkName, ProgramName, RuleName},
 };
@@ -36,9 +36,9 @@ pub fn deny_mode(desired: &Desired, observed: &Observed, ifindex: u32) -> Option
     })
 }
 
-/// Returns every name.
-pub fn names(desired: &Desired, observed: &Observed, known: &Known, machine: &Machine) -> Names {
-    let mut names = Names::default();
+/// Returns every name; `programs` are those that are not at endpoints, which are attached in this mode.
+pub fn names(desired: &Desired, programs: &[ProgramName], mode: &str) -> Names {
+    let mut names = Names { programs: programs.to_vec(), ..Names::default() };
     for network in desired.networks.values() {
         // A subnet of IPv6 is as good as endless: it counts where there is no other.
         let (ips_in_use, ips_available) =
@@ -65,6 +65,13 @@ pub fn names(desired: &Desired, observed: &Observed, known: &Known, machine: &Ma
                 network: networks.get(&network).cloned().unwrap_or_default(),
             };
             names.endpoints.insert(endpoint.index, name);
+            let sides = [("ingress", program::FROM_CONTAINER), ("egress", program::TO_CONTAINER)];
+            names.programs.extend(sides.map(|(hook, program)| ProgramName {
+                iface: endpoint.veth.clone(),
+                hook: hook.to_owned(),
+                mode: mode.to_owned(),
+                program: program.to_owned(),
+            }));
         }
     }
     for (container, rule) in rules(desired) {
@@ -81,6 +88,17 @@ pub fn names(desired: &Desired, observed: &Observed, known: &Known, machine: &Ma
     }
     let prefix = |d: &crate::model::Denial| (d.slot, d.prefix.to_string());
     names.denials = desired.denials.values().map(prefix).collect();
+    names
+}
+
+/// Returns the names of programs that are not at endpoints.
+pub fn programs(
+    desired: &Desired,
+    observed: &Observed,
+    known: &Known,
+    machine: &Machine,
+) -> Vec<ProgramName> {
+    let mut programs = Vec::new();
     for (index, xdp) in &observed.xdp {
         let (Some(link), Some(mode)) =
             (observed.links.get(index), deny_mode(desired, observed, *index))
@@ -88,7 +106,7 @@ pub fn names(desired: &Desired, observed: &Observed, known: &Known, machine: &Ma
             continue;
         };
         if matches!(xdp, Xdp::Attached { .. }) {
-            names.programs.push(ProgramName {
+            programs.push(ProgramName {
                 iface: link.name.clone(),
                 hook: "xdp".to_owned(),
                 mode: mode.to_owned(),
@@ -98,16 +116,19 @@ pub fn names(desired: &Desired, observed: &Observed, known: &Known, machine: &Ma
     }
     for (hook, state) in &known.hooks {
         let Some(link) = observed.links.get(&hook.ifindex) else { continue };
+        if matches!(link.owner, Owner::Endpoint(_)) {
+            continue;
+        }
         let side = match hook.side {
             Side::Ingress => "ingress",
             Side::Egress => "egress",
         };
-        names.programs.push(ProgramName {
+        programs.push(ProgramName {
             iface: link.name.clone(),
             hook: side.to_owned(),
             mode: machine.hooks.mode().label().to_owned(),
             program: state.program.clone(),
         });
     }
-    names
+    programs
 }

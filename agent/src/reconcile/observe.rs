@@ -123,7 +123,7 @@ pub async fn observe(
     Ok(observed)
 }
 
-fn link_of(machine: &Machine, desired: &Desired, link: &netlink::Link) -> Link {
+pub(super) fn link_of(machine: &Machine, desired: &Desired, link: &netlink::Link) -> Link {
     let used = || desired.networks.values().find(|n| n.brought && n.bridge == link.name);
     let owned = machine.mark.recognise(&link.name, link.alias.as_deref(), link.mac);
     let owner = match owned {
@@ -189,6 +189,23 @@ async fn sandboxes(machine: &Machine, desired: &Desired, look: &Look, observed: 
         let name = name_of(container, &path);
         observed.sandboxes.insert(container.id, plan::Sandbox { namespace, name, inside });
     }
+}
+
+/// Looks at a container's namespace, and inside unless that is known.
+pub(super) async fn sandbox(
+    machine: &Machine,
+    container: &Container,
+    known: Option<plan::Sandbox>,
+) -> plan::Sandbox {
+    let path = machine.places.namespace(container);
+    let namespace = identify(&path);
+    let known = known.filter(|known| known.namespace == namespace).and_then(|known| known.inside);
+    let inside = match (known, namespace) {
+        (Some(known), _) => Some(known),
+        (None, Some(_)) => inside(&path).await,
+        (None, None) => None,
+    };
+    plan::Sandbox { namespace, name: name_of(container, &path), inside }
 }
 
 /// Looks into a namespace; one that is going away right now is seen as not looked into.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Instant,
 };
 
@@ -9,8 +10,9 @@ use super::{
     driver::Driver,
     executor::{ExecuteError, execute},
     flows::Ends,
-    names::{self, names},
+    names,
     observe::{Look, ObserveError, observe},
+    seen::Seen,
     status::UplinkSeen,
 };
 use crate::{
@@ -44,6 +46,15 @@ pub struct Report {
     pub set_up: BTreeSet<EndpointId>,
 }
 
+impl Report {
+    /// Notes what was done.
+    pub(super) fn note(&mut self, planned: &Planned) {
+        if let Action::Configure(wanted) = &planned.action {
+            self.set_up.insert(wanted.endpoint);
+        }
+    }
+}
+
 impl Driver {
     /// Makes a pass.
     pub(super) async fn pass(
@@ -52,6 +63,8 @@ impl Driver {
         mut look: Look,
     ) -> Result<Report, ObserveError> {
         let begin = Instant::now();
+        // What is done now is looked at afterwards, and not followed.
+        self.former = self.seen.take().or(self.former.take());
         let mut report = Report::default();
         let mut actions = 0;
         let mut observed = self.observe(&look).await?;
@@ -84,6 +97,8 @@ impl Driver {
         report.namespaces = seen.collect();
         self.note(&observed, &report, actions, begin);
         self.announce(&report.set_up);
+        let former = self.former.take();
+        self.seen = report.failures.is_empty().then(|| Seen::new(observed, former));
         Ok(report)
     }
 
@@ -116,12 +131,10 @@ impl Driver {
             }
             crash_point();
             match execute(&self.machine, &mut self.known, &self.desired, &planned.action).await {
-                Ok(()) => {
+                Ok(_) => {
                     done += 1;
                     self.log(planned, trigger);
-                    if let Action::Configure(wanted) = &planned.action {
-                        report.set_up.insert(wanted.endpoint);
-                    }
+                    report.note(planned);
                 }
                 Err(error) if error.is_gone() => {
                     tracing::debug!(action = ?planned.action, %error, "what it is about went away");
@@ -130,6 +143,12 @@ impl Driver {
                 Err(error) => self.fail(planned, &error, report),
             }
         }
+        self.end_connections(&ends);
+        done
+    }
+
+    /// Removes the entries of connections that a plan has ended.
+    pub(super) fn end_connections(&self, ends: &Ends) {
         let ended = tokio::task::block_in_place(|| {
             ends.carry_out(&self.machine.tables, &self.known.contents)
         });
@@ -140,10 +159,9 @@ impl Driver {
                 tracing::warn!(%error, "connections that ended stay in the table until they are idle")
             }
         }
-        done
     }
 
-    fn log(&mut self, planned: &Planned, trigger: Trigger) {
+    pub(super) fn log(&mut self, planned: &Planned, trigger: Trigger) {
         let (kind, action, subject) = (planned.action.kind(), &planned.action, planned.subject);
         match trigger {
             Trigger::Watch => {
@@ -155,7 +173,7 @@ impl Driver {
         }
     }
 
-    fn fail(&mut self, planned: &Planned, error: &ExecuteError, report: &mut Report) {
+    pub(super) fn fail(&mut self, planned: &Planned, error: &ExecuteError, report: &mut Report) {
         let (kind, subject) = (planned.action.kind(), planned.subject);
         tracing::warn!(kind, %subject, %error, "an action failed");
         report.failures.entry(subject).or_insert_with(|| error.to_string());
@@ -172,15 +190,8 @@ impl Driver {
 
     /// Makes public what the pass has found.
     fn note(&mut self, observed: &Observed, report: &Report, actions: u64, begin: Instant) {
-        self.machine_names(observed);
-        self.retry.update(&report.failures);
-        let failures = self.retry.failures();
-        let health = match failures.iter().next() {
-            None => Ok(()),
-            Some((subject, failure)) => Err(format!("{subject}: {}", failure.error)),
-        };
-        self.metrics.set_health(health);
-        self.metrics.passed(actions, begin.elapsed());
+        self.programs =
+            Arc::new(names::programs(&self.desired, observed, &self.known, &self.machine));
         let uplinks =
             observed.links.values().filter(|l| self.known.contents.uplinks.contains_key(&l.index));
         let uplinks = uplinks.map(|link| UplinkSeen {
@@ -192,10 +203,26 @@ impl Driver {
             deny: names::deny_mode(&self.desired, observed, link.index),
         });
         let uplinks = uplinks.collect();
+        self.shared.update(|s| s.uplinks = uplinks);
+        self.note_narrow(report, actions, begin);
+    }
+
+    /// Makes public what a pass has come to.
+    pub(super) fn note_narrow(&mut self, report: &Report, actions: u64, begin: Instant) {
+        let (desired, programs) = (Arc::clone(&self.desired), Arc::clone(&self.programs));
+        let mode = self.machine.hooks.mode().label();
+        self.metrics.names().publish(move || names::names(&desired, &programs, mode));
+        self.retry.update(&report.failures);
+        let failures = self.retry.failures();
+        let health = match failures.iter().next() {
+            None => Ok(()),
+            Some((subject, failure)) => Err(format!("{subject}: {}", failure.error)),
+        };
+        self.metrics.set_health(health);
+        self.metrics.passed(actions, begin.elapsed());
         let (endpoints, published) =
             (self.known.contents.endpoints.len(), self.known.contents.rules.len());
         self.shared.update(|s| {
-            s.uplinks = uplinks;
             (s.endpoints, s.published) = (endpoints, published);
             s.failures = failures;
             s.passes += 1;
@@ -203,10 +230,6 @@ impl Driver {
             s.last_pass = Some(jiff::Timestamp::now());
             s.last_seconds = begin.elapsed().as_secs_f64();
         });
-    }
-
-    fn machine_names(&self, observed: &Observed) {
-        self.metrics.names().publish(names(&self.desired, observed, &self.known, &self.machine));
     }
 
     /// Notes that a container has ended, without a pass.
@@ -219,6 +242,6 @@ impl Driver {
 }
 
 /// A failed object's actions are left out for the rest of the pass; the host is too many things for that.
-fn blocked(report: &Report, subject: Subject) -> bool {
+pub(super) fn blocked(report: &Report, subject: Subject) -> bool {
     subject != Subject::Host && report.failures.contains_key(&subject)
 }

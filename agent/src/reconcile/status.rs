@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Instant,
 };
 
 use jiff::Timestamp;
@@ -19,6 +20,8 @@ pub struct Failure {
     pub error: String,
     /// Attempts so far.
     pub attempts: u32,
+    /// When it is tried again.
+    pub next: Instant,
 }
 
 /// An interface that leads out of the host.

@@ -341,7 +341,7 @@ pub fn revert(before: &Desired, after: &Desired) -> Desired {
     }
     let given = |network: &Network, family| network.pool(family).and_then(|p| p.last_given);
     next.networks.clone_from(&before.networks);
-    for (id, network) in &mut next.networks {
+    for (id, network) in next.networks.iter_mut() {
         for family in Family::ALL {
             let cursor = after.networks.get(id).and_then(|n| given(n, family));
             if let (Some(cursor), Some(pool)) = (cursor, network.pool_mut(family)) {

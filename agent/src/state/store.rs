@@ -6,13 +6,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 
 mod upgrade;
 
 use super::crash::crash_point;
-use crate::model::{Desired, Indices, Network, Predefined};
+use crate::model::{CopyOnWrite, Desired, Indices, Network, Predefined, Shelf};
 
 /// Version of everything that is written here; a store of a newer one is refused.
 const SCHEMA: u32 = 2;
@@ -158,7 +158,7 @@ impl Store {
                 .map(|c: crate::model::Container| (c.id, c))
                 .collect(),
             denials: denials.into_iter().map(|d: crate::model::Denial| (d.prefix, d)).collect(),
-            indices,
+            indices: CopyOnWrite::new(indices),
             predefined,
         };
         super::links::moved(&mut desired);
@@ -171,39 +171,20 @@ impl Store {
         self.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
             if before.is_none_or(|b| b.indices != after.indices) {
-                meta.insert("indices", encode(&after.indices).as_slice())?;
+                meta.insert("indices", encode(&*after.indices).as_slice())?;
             }
             if before.is_none_or(|b| b.predefined != after.predefined) {
                 meta.insert("predefined", encode(&after.predefined).as_slice())?;
             }
-            let none = Default::default();
-            let mut table = transaction.open_table(NETWORKS)?;
+            let none = Shelf::new();
             let was = before.map_or(&none, |b| &b.networks);
-            for id in was.keys().filter(|id| !after.networks.contains_key(id)) {
-                table.remove(id.to_string().as_str())?;
-            }
-            for (id, network) in after.networks.iter().filter(|(id, n)| was.get(id) != Some(n)) {
-                table.insert(id.to_string().as_str(), encode(network).as_slice())?;
-            }
-            let none = Default::default();
-            let mut table = transaction.open_table(CONFIGS)?;
+            put_differences(&mut transaction.open_table(NETWORKS)?, was, &after.networks)?;
+            let none = Shelf::new();
             let was = before.map_or(&none, |b| &b.configs);
-            for id in was.keys().filter(|id| !after.configs.contains_key(id)) {
-                table.remove(id.to_string().as_str())?;
-            }
-            for (id, config) in after.configs.iter().filter(|(id, c)| was.get(id) != Some(c)) {
-                table.insert(id.to_string().as_str(), encode(config).as_slice())?;
-            }
-            let none = Default::default();
-            let mut table = transaction.open_table(CONTAINERS)?;
+            put_differences(&mut transaction.open_table(CONFIGS)?, was, &after.configs)?;
+            let none = Shelf::new();
             let was = before.map_or(&none, |b| &b.containers);
-            for id in was.keys().filter(|id| !after.containers.contains_key(id)) {
-                table.remove(id.to_string().as_str())?;
-            }
-            for (id, container) in after.containers.iter().filter(|(id, c)| was.get(id) != Some(c))
-            {
-                table.insert(id.to_string().as_str(), encode(container).as_slice())?;
-            }
+            put_differences(&mut transaction.open_table(CONTAINERS)?, was, &after.containers)?;
             let none = Default::default();
             let mut table = transaction.open_table(DENIALS)?;
             let was = before.map_or(&none, |b| &b.denials);
@@ -318,6 +299,22 @@ impl Store {
             source,
         })
     }
+}
+
+/// Writes what is different between two maps.
+fn put_differences<K: Ord + ToString, V: PartialEq + Serialize>(
+    table: &mut Table<&str, &[u8]>,
+    was: &Shelf<K, V>,
+    is: &Shelf<K, V>,
+) -> std::result::Result<(), redb::Error> {
+    for key in was.differences(is) {
+        let name = key.to_string();
+        match is.get(key) {
+            Some(value) => drop(table.insert(name.as_str(), encode(value).as_slice())?),
+            None => drop(table.remove(name.as_str())?),
+        }
+    }
+    Ok(())
 }
 
 /// Encodes what always can be: types of ours with text for keys.

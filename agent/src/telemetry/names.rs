@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// An endpoint's names.
@@ -78,18 +79,37 @@ pub struct Names {
     pub programs: Vec<ProgramName>,
 }
 
-/// The current names: replaced as a whole by whoever knows them, read by everyone.
-#[derive(Clone, Debug, Default)]
-pub struct SharedNames(Arc<RwLock<Arc<Names>>>);
+/// What makes the names, when somebody asks for them.
+type Source = Box<dyn FnOnce() -> Names + Send>;
+
+/// The current names: replaced as a whole by whoever knows them, made and read when they are asked for.
+#[derive(Clone, Default)]
+pub struct SharedNames(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    made: Arc<Names>,
+    newer: Option<Source>,
+}
 
 impl SharedNames {
     /// Puts newer names in force.
-    pub fn publish(&self, names: Names) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(names);
+    pub fn publish(&self, names: impl FnOnce() -> Names + Send + 'static) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).newer = Some(Box::new(names));
     }
 
     /// The names now in force.
     pub fn get(&self) -> Arc<Names> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(newer) = state.newer.take() {
+            state.made = Arc::new(newer());
+        }
+        Arc::clone(&state.made)
+    }
+}
+
+impl fmt::Debug for SharedNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SharedNames").field(&self.get()).finish()
     }
 }

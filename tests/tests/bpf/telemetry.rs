@@ -98,7 +98,7 @@ fn what_is_counted_appears_under_its_names_and_vanishes_with_them() {
     let scrape = || Scrape::parse(&metrics.render().expect("render"));
     assert_eq!(scrape().select("bascule_endpoint_packets_total", &[]).count(), 0, "unnamed");
 
-    shared.publish(names());
+    shared.publish(names);
     let seen = scrape();
     let web = [("container", "web"), ("network", "n1"), ("endpoint", "0123456789ab")];
     assert_eq!(seen.traffic("web", "in"), (cpus as u64, 100 * cpus as u64));
@@ -129,7 +129,7 @@ fn what_is_counted_appears_under_its_names_and_vanishes_with_them() {
         "what XDP dropped in all"
     );
 
-    shared.publish(Names::default());
+    shared.publish(Names::default);
     let seen = scrape();
     assert!(!seen.text.contains("\"web\"") && !seen.text.contains("\"n1\""), "{}", seen.text);
 }
@@ -137,7 +137,7 @@ fn what_is_counted_appears_under_its_names_and_vanishes_with_them() {
 #[test]
 fn promtool_finds_nothing_to_say() {
     let (metrics, shared, _, _places) = counted();
-    shared.publish(names());
+    shared.publish(names);
     metrics.collected(Collected { seen: 10, removed: 4 }, std::time::Duration::from_millis(3));
     metrics.passed(7, std::time::Duration::from_millis(2));
     metrics.attach_seconds.observe(0.02);
@@ -168,7 +168,7 @@ fn promtool_finds_nothing_to_say() {
 #[test]
 fn metrics_and_health_are_served() {
     let (metrics, shared, _, _places) = counted();
-    shared.publish(names());
+    shared.publish(names);
     let ns = bascule_tests::Netns::new("metrics");
     let runtime = ns.run(|| {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime")
@@ -227,7 +227,7 @@ fn bench_scrape() {
         for index in 1..=rules {
             many.rules.insert(index, one.rules[&9].clone());
         }
-        shared.publish(many);
+        shared.publish(|| many);
         let mut rounds: Vec<f64> = (0..15)
             .map(|_| {
                 let begin = cpu();

@@ -43,6 +43,8 @@ pub struct Status {
     pub denied: usize,
     /// Last pass of reconciliation.
     pub reconcile: ReconcileStatus,
+    /// Changes that wait for their turn.
+    pub pending: usize,
     /// Objects that are not as they should be.
     pub failures: Vec<Failure>,
     /// What the operator should know.
@@ -84,7 +86,7 @@ pub struct ReconcileStatus {
 }
 
 /// An object that is not as it should be, in [`Status`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Failure {
     /// The object: `container c1`.
@@ -93,4 +95,6 @@ pub struct Failure {
     pub error: String,
     /// Attempts so far.
     pub attempts: u32,
+    /// Seconds until it is tried again.
+    pub retry_seconds: f64,
 }

@@ -45,8 +45,7 @@ impl Netlink {
     /// Every address of the namespace, in the kernel's order.
     pub async fn addresses(&self) -> Result<Vec<Address>> {
         let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let found = self.dump("addresses", message).await?;
-        Ok(found.into_iter().filter_map(address_of).collect())
+        self.dump("addresses", message, address_of).await
     }
 
     /// Gives a link an address, and the route to its subnet with it.

@@ -120,8 +120,7 @@ impl Netlink {
     pub async fn links(&self) -> Result<Vec<Link>> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let found = self.dump("links", RouteNetlinkMessage::GetLink(message)).await?;
-        Ok(found.into_iter().filter_map(link_of).collect())
+        self.dump("links", RouteNetlinkMessage::GetLink(message), link_of).await
     }
 
     /// The link of that name, if there is one.
@@ -132,6 +131,15 @@ impl Netlink {
         let object = format!("link {name}");
         let found = self.get("read", &object, RouteNetlinkMessage::GetLink(message)).await?;
         Ok(found.and_then(link_of))
+    }
+
+    /// The link of that index, if there is one.
+    pub async fn link(&self, index: u32) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let message = RouteNetlinkMessage::GetLink(message);
+        Ok(self.get("read", &numbered(index), message).await?.and_then(link_of))
     }
 
     /// Makes a bridge, down, without an address; returns its index.

@@ -118,14 +118,15 @@ impl Netlink {
         Ok(found)
     }
 
-    /// Reads a whole table, again if it changed meanwhile.
-    async fn dump(
+    /// Reads a whole table, again if it changed meanwhile. Of each message only what is read from it is kept.
+    async fn dump<I: IntoIterator>(
         &self,
         table: &'static str,
         message: RouteNetlinkMessage,
-    ) -> Result<Vec<RouteNetlinkMessage>> {
+        read: impl Fn(RouteNetlinkMessage) -> I,
+    ) -> Result<Vec<I::Item>> {
         for attempt in 1..=DUMP_ATTEMPTS {
-            if let Some(found) = self.dump_once(table, message.clone()).await? {
+            if let Some(found) = self.dump_once(table, message.clone(), &read).await? {
                 return Ok(found);
             }
             tokio::time::sleep(DUMP_PAUSE * attempt).await;
@@ -133,11 +134,12 @@ impl Netlink {
         Err(Error::unexpected("read", table, "it changes faster than it can be read"))
     }
 
-    async fn dump_once(
+    async fn dump_once<I: IntoIterator>(
         &self,
         table: &'static str,
         message: RouteNetlinkMessage,
-    ) -> Result<Option<Vec<RouteNetlinkMessage>>> {
+        read: impl Fn(RouteNetlinkMessage) -> I,
+    ) -> Result<Option<Vec<I::Item>>> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
         let mut replies =
@@ -146,7 +148,7 @@ impl Netlink {
         while let Some(reply) = replies.next().await {
             disturbed |= reply.header.flags & NLM_F_DUMP_INTR != 0;
             match reply.payload {
-                NetlinkPayload::InnerMessage(message) => found.push(message),
+                NetlinkPayload::InnerMessage(message) => found.extend(read(message)),
                 NetlinkPayload::Done(_) => whole = true,
                 NetlinkPayload::Error(error) => check("read", table, &error)?,
                 NetlinkPayload::Overrun(_) => disturbed = true,

@@ -47,8 +47,7 @@ impl Netlink {
     pub async fn fdb(&self) -> Result<Vec<FdbEntry>> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
-        let found = self.dump("forwarding", RouteNetlinkMessage::GetNeighbour(message)).await?;
-        Ok(found.into_iter().filter_map(fdb_of).collect())
+        self.dump("forwarding", RouteNetlinkMessage::GetNeighbour(message), fdb_of).await
     }
 
     /// Says for good that an address is behind a port: nothing is learned, and nobody can take it over.
@@ -78,8 +77,8 @@ impl Netlink {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = NeighbourMessage::default();
             message.header.family = family;
-            let found = self.dump("neighbours", RouteNetlinkMessage::GetNeighbour(message)).await?;
-            neighbours.extend(found.into_iter().filter_map(neighbour_of));
+            let message = RouteNetlinkMessage::GetNeighbour(message);
+            neighbours.extend(self.dump("neighbours", message, neighbour_of).await?);
         }
         Ok(neighbours)
     }

@@ -58,8 +58,8 @@ impl Netlink {
             let mut message = RouteMessage::default();
             message.header.address_family = family;
             message.header.table = RouteHeader::RT_TABLE_MAIN;
-            let found = self.dump("routes", RouteNetlinkMessage::GetRoute(message)).await?;
-            routes.extend(found.into_iter().flat_map(routes_of));
+            let message = RouteNetlinkMessage::GetRoute(message);
+            routes.extend(self.dump("routes", message, routes_of).await?);
         }
         Ok(routes)
     }

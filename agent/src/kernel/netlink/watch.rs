@@ -1,7 +1,8 @@
 //! Told when something changes. What changed exactly is found by looking.
 
-use std::{io, time::Duration};
+use std::{collections::BTreeSet, io, time::Duration};
 
+use netlink_packet_core::NlasIterator;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::time::{Instant, timeout_at};
@@ -18,17 +19,19 @@ const RTNLGRP_IPV6_IFADDR: u32 = 9;
 const RTNLGRP_IPV6_ROUTE: u32 = 11;
 /// Room for a burst: a thousand veths appear at once.
 const RECEIVE_BUFFER: usize = 1 << 20;
+/// Length of what stands before the attributes of a route.
+const ROUTE_HEADER: usize = 12;
 const DATAGRAM: usize = 64 << 10;
 
 /// What kinds of things changed since the last look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// A link came, went or changed.
-    pub links: bool,
-    /// An address came or went.
-    pub addresses: bool,
-    /// A route came or went.
-    pub routes: bool,
+    /// Links that came, went or changed.
+    pub links: BTreeSet<u32>,
+    /// Links by which addresses came or went.
+    pub addresses: BTreeSet<u32>,
+    /// Links by which routes came or went; 0 is none, or several.
+    pub routes: BTreeSet<u32>,
     /// Notifications were lost: everything has to be looked at.
     pub resync: bool,
 }
@@ -39,25 +42,49 @@ impl Change {
         *self == Self::default()
     }
 
-    fn note(&mut self, kind: u16) {
+    /// Adds what was heard later.
+    pub fn join(&mut self, later: Self) {
+        self.links.extend(later.links);
+        self.addresses.extend(later.addresses);
+        self.routes.extend(later.routes);
+        self.resync |= later.resync;
+    }
+
+    fn note(&mut self, kind: u16, body: &[u8]) {
+        // Links and addresses have the index in the same place.
+        let index = || number(body.get(4..8));
         match kind {
-            libc::RTM_NEWLINK | libc::RTM_DELLINK => self.links = true,
-            libc::RTM_NEWADDR | libc::RTM_DELADDR => self.addresses = true,
-            libc::RTM_NEWROUTE | libc::RTM_DELROUTE => self.routes = true,
-            _ => {}
-        }
+            libc::RTM_NEWLINK | libc::RTM_DELLINK => self.links.insert(index()),
+            libc::RTM_NEWADDR | libc::RTM_DELADDR => self.addresses.insert(index()),
+            libc::RTM_NEWROUTE | libc::RTM_DELROUTE => self.routes.insert(way_out(body)),
+            _ => false,
+        };
     }
 
     /// Notes every message of a datagram.
     fn note_all(&mut self, mut datagram: &[u8]) {
-        while let Some((header, _)) = datagram.split_first_chunk::<16>() {
+        while let Some((header, rest)) = datagram.split_first_chunk::<16>() {
             let [l0, l1, l2, l3, k0, k1, ..] = *header;
             let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
-            self.note(u16::from_ne_bytes([k0, k1]));
+            let body = rest.get(..length.saturating_sub(header.len())).unwrap_or(rest);
+            self.note(u16::from_ne_bytes([k0, k1]), body);
             let next = length.next_multiple_of(4).max(header.len());
             datagram = datagram.get(next..).unwrap_or_default();
         }
     }
+}
+
+/// Reads a number of four bytes; 0 where there is none.
+fn number(bytes: Option<&[u8]>) -> u32 {
+    bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes)
+}
+
+/// Returns the link that a route leads by.
+fn way_out(body: &[u8]) -> u32 {
+    let attributes = NlasIterator::new(body.get(ROUTE_HEADER..).unwrap_or_default());
+    let mut found = attributes.filter_map(std::result::Result::ok);
+    let oif = found.find(|attribute| attribute.kind() == libc::RTA_OIF);
+    oif.map_or(0, |oif| number(Some(oif.value())))
 }
 
 /// A subscription to the changes of one network namespace.
@@ -141,12 +168,14 @@ mod tests {
 
     #[test]
     fn every_message_of_a_datagram_is_noted() {
-        let mut datagram = header(18, libc::RTM_NEWLINK);
-        datagram.extend([0; 4]);
-        datagram.extend(header(16, libc::RTM_DELROUTE));
+        let mut datagram = header(26, libc::RTM_NEWLINK);
+        datagram.extend([0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
+        datagram.extend(header(36, libc::RTM_DELROUTE));
+        datagram.extend([0; 12]);
+        datagram.extend([8, 0, 4, 0, 9, 0, 0, 0]);
         let mut change = Change::default();
         change.note_all(&datagram);
-        assert_eq!(change, Change { links: true, routes: true, ..Change::default() });
+        assert_eq!(change, Change { links: [7].into(), routes: [9].into(), ..Change::default() });
     }
 
     #[test]

@@ -84,7 +84,7 @@ mod tests {
         .indices;
         old.tables =
             [2, 4, 3].into_iter().zip(1..).map(|(t, n)| ([192, 0, 2, n].into(), t)).collect();
-        let tables: Vec<_> = indices(old).tables.into_values().collect();
+        let tables: Vec<_> = indices((*old).clone()).tables.into_values().collect();
         assert_eq!(tables, [5, 4, 6]);
     }
 }
