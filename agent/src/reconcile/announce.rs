@@ -15,7 +15,7 @@ use crate::{
     model::{ANNOUNCE_EVERY, ANNOUNCEMENTS, Container, Endpoint, EndpointId},
 };
 
-/// How often a host end is looked at before it carries frames, and how long is waited between.
+/// How often an end is looked at before it carries frames, and how long is waited between.
 const ATTEMPTS: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -84,6 +84,7 @@ async fn say(netlink: Netlink, mut all: Vec<Announced>, count: u16, every: Durat
     if count > 0 {
         for one in &all {
             carries(&netlink, &one.veth).await;
+            inside_carries(one).await;
         }
     }
     for round in 0..count {
@@ -103,7 +104,7 @@ async fn say(netlink: Netlink, mut all: Vec<Announced>, count: u16, every: Durat
     }
 }
 
-/// Waits until a host end carries frames: the kernel takes note of a new carrier a moment later, and only then
+/// Waits until an end carries frames: the kernel takes note of a new carrier a moment later, and only then
 /// opens the bridge's port. Where it never does, what is announced is lost, and nothing else.
 async fn carries(netlink: &Netlink, veth: &str) {
     for _ in 0..ATTEMPTS {
@@ -111,6 +112,15 @@ async fn carries(netlink: &Netlink, veth: &str) {
             Ok(Some(link)) if !link.running => tokio::time::sleep(PAUSE).await,
             _ => return,
         }
+    }
+}
+
+/// Waits for the container's end likewise: its frames are dropped before, and nothing says so.
+async fn inside_carries(one: &Announced) {
+    if let Ok(namespace) = netns::Namespace::open(&one.path)
+        && let Ok(netlink) = Netlink::open_in(&namespace).await
+    {
+        carries(&netlink, &one.interface).await;
     }
 }
 

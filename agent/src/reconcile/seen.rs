@@ -95,6 +95,12 @@ impl Seen {
                 };
                 self.inside(wanted.container, |inside| {
                     inside.loopback_up = true;
+                    // A default route takes the place of another interface's.
+                    for other in inside.interfaces.values_mut() {
+                        other.gateways.retain(|old| {
+                            wanted.gateways.iter().all(|new| new.is_ipv4() != old.is_ipv4())
+                        });
+                    }
                     inside.interfaces.insert(wanted.name.clone(), interface);
                 });
             }
@@ -177,9 +183,9 @@ impl Seen {
             let same = match (known, found) {
                 (None, None) => true,
                 (Some(known), Some(found)) if ours(known) => {
-                    let Link { source, source6, leads_out, asks, .. } = *known;
+                    let Link { source, source6, leads_out, .. } = *known;
                     let found = observe::link_of(machine, desired, &found);
-                    *known == Link { source, source6, leads_out, asks, ..found }
+                    *known == Link { source, source6, leads_out, ..found }
                 }
                 _ => false,
             };

@@ -7,9 +7,9 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
-        InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-        LinkXdp, XdpAttached,
+        BridgePortState, BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+        InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+        LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
     },
 };
 use nix::errno::Errno;
@@ -33,7 +33,7 @@ pub struct Link {
     pub kind: LinkKind,
     /// Whether it is administratively up.
     pub up: bool,
-    /// Whether it carries frames: it is up, and the kernel has taken note of its carrier.
+    /// Whether it carries frames: it is up, the kernel has taken note of its carrier, and a bridge forwards by it.
     pub running: bool,
     /// Whether it is the loopback device.
     pub loopback: bool,
@@ -375,10 +375,16 @@ fn describe(link: &mut Link, infos: Vec<LinkInfo>) {
             LinkInfo::Kind(other) => link.kind = LinkKind::Other(other.to_string()),
             LinkInfo::PortData(InfoPortData::BridgePort(attributes)) => {
                 link.port = Some(port_of(&attributes));
+                // The bridge notices a carrier later.
+                link.running &= !attributes.iter().any(is_closed);
             }
             _ => {}
         }
     }
+}
+
+fn is_closed(attribute: &InfoBridgePort) -> bool {
+    matches!(attribute, InfoBridgePort::State(state) if *state != BridgePortState::Forwarding)
 }
 
 fn port_of(attributes: &[InfoBridgePort]) -> PortFlags {
