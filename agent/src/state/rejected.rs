@@ -153,9 +153,9 @@ pub(super) fn port_refused(ip: IpAddr, port: u16, proto: Proto, why: &str) -> St
 /// Returns the text for a mapping for which no free port is left.
 pub(super) fn no_ports(addresses: &[IpAddr], container: PortRange, proto: Proto) -> String {
     let on: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    format!(
-        "no {} free ports in a row are left on {} for {container}/{proto}",
-        container.count(),
-        on.join(" and ")
-    )
+    let on = on.join(" and ");
+    match container.count() {
+        1 => format!("all ports are allocated on {on} for {container}/{proto}"),
+        count => format!("no {count} free ports in a row are left on {on} for {container}/{proto}"),
+    }
 }

@@ -43,7 +43,7 @@ fn moby_int_007_an_internal_network_never_leads_out_while_another_does() {
 }
 
 #[test]
-fn moby_pm_036_s119_s120_a_network_has_a_host_address_of_its_own() {
+fn moby_pm_036_s119_s120_s124_a_network_has_a_host_address_of_its_own() {
     let stage = Stage::new();
     stage.net.host.sh("ip addr add 192.168.10.1/32 dev lo");
     stage.agent.network("n1", "-o com.docker.network.bridge.host_binding_ipv4=192.168.10.1");

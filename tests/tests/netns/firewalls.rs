@@ -216,7 +216,7 @@ fn appendix_d12_ufw_enabled_hurts_nothing() {
 }
 
 #[test]
-fn n6_firewalld_reloaded_under_traffic_loses_nothing() {
+fn n6_n7_firewalld_reloaded_under_traffic_loses_nothing() {
     let (stage, containers) = stage();
     let _host = TcpServer::start(&stage.net.host, 2222);
     let firewalld = Firewalld::start(&stage.net.host);

@@ -33,7 +33,7 @@ fn has(ns: &bascule_tests::Netns, command: &str, wanted: &str) {
 }
 
 #[test]
-fn s167_s180_everything_below_the_line_is_made() {
+fn s167_s169_s171_s172_s175_s180_everything_below_the_line_is_made() {
     let (stage, c1, _) = pair("");
     let ip = c1.address6();
     let mac = c1.ns.mac("eth0");

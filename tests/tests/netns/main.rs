@@ -34,6 +34,7 @@ mod prometheus;
 mod proxied;
 mod published;
 mod reuse;
+mod rows;
 mod sandboxes;
 mod scale;
 mod sctp;

@@ -72,7 +72,7 @@ fn directly(stage: &Stage, container: &Container, echo: bool, open: bool, closed
 }
 
 #[test]
-fn moby_inc_007_a_network_with_nat_is_not_addressed_directly() {
+fn p40_moby_inc_007_a_network_with_nat_is_not_addressed_directly() {
     let stage = stage(&[]);
     network(&stage, "n1", 73, "nat", "");
     let (c1, _servers) = server(&stage, "c1", "n1");
@@ -148,7 +148,7 @@ fn moby_inc_010_a_trusted_interface_addresses_containers_directly() {
 }
 
 #[test]
-fn moby_inc_011_direct_routing_is_allowed_for_all_networks() {
+fn p40_moby_inc_011_direct_routing_is_allowed_for_all_networks() {
     let stage = stage(&["--allow-direct-routing"]);
     network(&stage, "n1", 73, "nat", "");
     let (c1, _servers) = server(&stage, "c1", "n1");
@@ -169,7 +169,7 @@ fn moby_inc_011_direct_routing_is_allowed_for_all_networks() {
 }
 
 #[test]
-fn moby_inc_012_a_mark_passes() {
+fn p78_moby_inc_012_a_mark_passes() {
     let stage = stage(&["--bridge-accept-fwmark", "2/3"]);
     network(&stage, "n1", 73, "nat", "");
     let (c1, _servers) = server(&stage, "c1", "n1");

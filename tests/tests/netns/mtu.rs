@@ -27,7 +27,7 @@ fn of_network(stage: &Stage, network: &str, bridge: &str, options: &str) -> [Str
 }
 
 #[test]
-fn netav_mtu_001_s72_the_default_routes_device_gives_it() {
+fn netav_mtu_001_moby_icc_032_s72_p67_the_default_routes_device_gives_it() {
     let net = Topology::new();
     net.host.sh(&format!("ip link set {UPLINK} mtu 9000"));
     net.router.sh("ip link set lan1 mtu 9000");

@@ -239,12 +239,13 @@ fn s16_s17_a_network_goes_when_nobody_is_on_it() {
 }
 
 #[test]
-fn s64_interfaces_have_their_link_local_address() {
+fn s64_s168_without_ipv6_interfaces_have_their_link_local_address_alone() {
     let (_stage, c1) = Stage::with_one("");
     let [a, b, c, d] = c1.address().octets();
     let want = format!("fe80::42:{a:x}ff:fe{b:02x}:{:x}", u16::from_be_bytes([c, d]));
     let shown = c1.ns.sh("ip -6 addr show dev eth0");
     assert!(shown.contains(&want), "wanted {want}: {shown}");
+    assert_eq!(shown.matches("inet6").count(), 1, "no other IPv6 address: {shown}");
 }
 
 #[test]

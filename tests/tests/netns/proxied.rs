@@ -98,7 +98,7 @@ fn d11_a_multipath_socket_is_served_by_the_proxy() {
 }
 
 #[test]
-fn ten_thousand_ports_cost_the_host_no_socket() {
+fn p51_ten_thousand_ports_cost_the_host_no_socket() {
     let stage = Stage::new();
     let sockets = || stage.net.host.sh("ss -Hltun").lines().count();
     let before = sockets();

@@ -168,7 +168,7 @@ fn s107_an_internal_network_has_no_way_out() {
 }
 
 #[test]
-fn spoofed_sources_are_dropped_with_their_reason() {
+fn p60_spoofed_sources_are_dropped_with_their_reason() {
     let (stage, c1, c2) = Stage::with_pair();
     let (own, peer) = (c1.ns.mac("eth0"), c2.ns.mac("eth0"));
     let capture = Capture::arriving(&c2.ns, "eth0");

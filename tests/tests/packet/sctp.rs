@@ -70,7 +70,7 @@ fn moby_pm_043_no_port_of_sctp_is_published() {
 }
 
 #[test]
-fn p45_sctp_passes_within_a_network_and_nowhere_else_inside() {
+fn p45_cil_lb_009_sctp_passes_within_a_network_and_nowhere_else_inside() {
     for family in BOTH {
         let near = packet(family, (C1, 4000), (C2, 300));
         let mut twin = Twin::new(World::new());

@@ -61,7 +61,7 @@ fn p32_networks_of_ipv6_share_a_prefix_that_was_drawn_by_lot() {
 }
 
 #[test]
-fn s167_s169_addresses_end_with_the_ethernet_address() {
+fn s167_s169_s170_addresses_end_with_the_ethernet_address() {
     let mut world = World::new();
     world.dual("n1", &["172.17.0.0/16", "2001:db8:1::/64"], &[]);
     let c1 = world.run(container("c1", &["n1"]));
