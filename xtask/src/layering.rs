@@ -60,9 +60,15 @@ const ROOMS: &[Room] = &[
         rooms: &["model", "plan", "kernel"],
         never: &["axum", "clap", "redb"],
     },
+    // Files that containers have of the host: made from wishes alone.
+    Room {
+        at: "agent/src/files/",
+        rooms: &["model", "files"],
+        never: &["tokio", "aya", "rtnetlink", "nix", "libc", "axum", "clap", "redb"],
+    },
     Room {
         at: "agent/src/reconcile/",
-        rooms: &["model", "state", "plan", "kernel", "reconcile", "telemetry", "config"],
+        rooms: &["model", "files", "state", "plan", "kernel", "reconcile", "telemetry", "config"],
         never: &["axum", "clap", "rtnetlink", "aya"],
     },
     Room {
@@ -98,7 +104,7 @@ const ROOMS: &[Room] = &[
     // A client: everything it knows comes through the socket.
     Room {
         at: "agent/src/cli/",
-        rooms: &["api", "cli", "config", "error", "kernel", "agent"],
+        rooms: &["api", "cli", "config", "error", "files", "kernel", "agent"],
         never: &["aya", "redb", "rtnetlink"],
     },
     // The project's own commands build the rest, and know none of it.

@@ -56,6 +56,7 @@ pub(super) fn container(request: &proto::ContainerCreate) -> Result {
         ("search domains", &request.dns_search),
         ("resolver options", &request.dns_options),
         ("extra hosts", &request.extra_hosts),
+        ("variables", &request.env),
     ] {
         list(what, items)?;
     }

@@ -175,6 +175,7 @@ pub(super) fn container_create(request: proto::ContainerCreate) -> Result<Change
         sandbox,
         auto_remove: request.auto_remove,
         command: request.command,
+        env: request.env,
     })))
 }
 

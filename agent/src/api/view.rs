@@ -180,6 +180,7 @@ pub(super) fn container(
         config: proto::ContainerConfig {
             hostname: container.hostname.clone(),
             domainname: naming.domainname.clone(),
+            env: container.env.clone(),
             labels: container.labels.clone(),
             exposed_ports: single(container).map(|port| (port, proto::Empty {})).collect(),
         },

@@ -27,7 +27,7 @@ pub fn create(context: &Context, args: Create) -> Result<u8, Failure> {
         .hint("`bascule container create` makes a sandbox without a command; run one in it with `bascule exec NAME COMMAND` after the start, or use `bascule run ... -- COMMAND`"));
     }
     let client = context.client()?;
-    let created = make(&client, args.sandbox, &[])?;
+    let created = make(&client, args.sandbox, &[], Vec::new())?;
     if context.wants_json() {
         output::json(&created)?;
     } else {
@@ -41,8 +41,9 @@ pub fn make(
     client: &Client,
     sandbox: Sandbox,
     command: &[OsString],
+    env: Vec<String>,
 ) -> Result<proto::ContainerCreated, Failure> {
-    let body = request(sandbox, command)?;
+    let body = proto::ContainerCreate { env, ..request(sandbox, command)? };
     let created: proto::ContainerCreated = client.post(paths::BASCULE_CONTAINERS, &body)?;
     for warning in &created.warnings {
         output::complain(format!("warning: {warning}"));
@@ -70,6 +71,7 @@ fn request(sandbox: Sandbox, command: &[OsString]) -> Result<proto::ContainerCre
         pid: sandbox.pid,
         auto_remove: sandbox.rm,
         command: command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        env: Vec::new(),
     })
 }
 

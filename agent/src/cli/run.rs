@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -14,7 +15,6 @@ use super::{
     args::{Exec, Execution, Run, Sandbox},
     container, output,
     sandbox::{
-        files,
         interior::{Interior, Rest},
         launch::{Launch, Streams, launch},
         rights::Rights,
@@ -28,6 +28,7 @@ use crate::{
         paths, proto,
     },
     error::{Failure, exit},
+    files,
 };
 
 /// How long an agent that is being restarted is waited for at the end.
@@ -48,7 +49,8 @@ pub fn run(context: &Context, args: Run) -> Result<u8, Failure> {
     must_have_terminal(&execution)?;
     let client = context.client()?;
     let signals = Signals::hold().map_err(anyhow::Error::from)?;
-    let new = New::make(&client, sandbox, &command)?;
+    let told = env.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)));
+    let new = New::make(&client, sandbox, &command, told.collect())?;
     let what = What { command, env, rights, execution };
     match start(context, &client, &signals, &new, what) {
         Ok(None) => {
@@ -91,11 +93,10 @@ fn start(
     if what.command.is_empty() {
         return Ok(None);
     }
-    let addresses = started.endpoints.iter().flat_map(|end| [&end.address, &end.address6]);
-    let addresses: Vec<_> = addresses.filter(|a| !a.is_empty()).cloned().collect();
+    let what = What { env: with_links(context, id, what.env)?, ..what };
     let interior = Interior {
         netns: (!started.netns.is_empty()).then(|| PathBuf::from(&started.netns)),
-        rest: rest(context, &started, &addresses)?,
+        rest: own(context, &started.sandbox_id)?,
     };
     execute(signals, interior, what, |pid| {
         let process = proto::ProcessStarted { pid };
@@ -152,29 +153,30 @@ fn must_have_terminal(execution: &Execution) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives a sandbox its files: its own, or those of the container whose network it has.
-fn rest(
-    context: &Context,
-    started: &proto::ContainerStarted,
-    addresses: &[String],
-) -> Result<Rest, Failure> {
-    let (sandbox, hostname) = (&started.sandbox_id, &started.hostname);
+/// Finds the files of a sandbox, which the agent keeps: its own, or those of the container whose network it has.
+fn own(context: &Context, sandbox: &str) -> Result<Rest, Failure> {
     let files = files::directory(&context.run_dir()?, sandbox);
-    if *sandbox != started.id && files.is_dir() {
-        return Ok(Rest::Own { hostname: hostname.clone(), files });
-    }
-    own(context, sandbox, hostname, addresses)
+    let path = files.join("hostname");
+    let hostname = fs::read_to_string(&path)
+        .with_context(|| {
+            format!("cannot read {}: is the agent's run directory another one?", path.display())
+        })
+        .map_err(|error| Failure::from(error).with_code(exit::ENGINE))?;
+    Ok(Rest::Own { hostname: hostname.trim_end().to_owned(), files })
 }
 
-/// Gives a sandbox files of its own.
-fn own(context: &Context, id: &str, hostname: &str, addresses: &[String]) -> Result<Rest, Failure> {
-    let files = files::directory(&context.run_dir()?, id);
-    let status: proto::Status = context.client()?.get(paths::STATUS).map_err(engine)?;
-    let resolver = files::Resolver { servers: status.dns, search: status.dns_search };
-    let hostname = if hostname.is_empty() { output::id(id, false) } else { hostname };
-    files::write(&files, hostname, addresses, &resolver)
-        .map_err(|error| Failure::from(error).with_code(exit::ENGINE))?;
-    Ok(Rest::Own { hostname: hostname.to_owned(), files })
+/// Returns the variables that a container's links tell; what the operator says of a variable comes after them.
+fn with_links(
+    context: &Context,
+    id: &str,
+    own: Vec<(String, Option<String>)>,
+) -> Result<Vec<(String, Option<String>)>, Failure> {
+    let path = files::directory(&context.run_dir()?, id).join(files::ENVIRONMENT);
+    // One that has another's network has no links.
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let pairs = text.split_terminator('\0').filter_map(|variable| variable.split_once('='));
+    let links = pairs.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+    Ok(links.chain(own).collect())
 }
 
 /// A refusal of the agent, with the exit code that `run` and `exec` have for it.
@@ -189,9 +191,14 @@ struct New {
 }
 
 impl New {
-    fn make(client: &Client, sandbox: Sandbox, command: &[OsString]) -> Result<Self, Failure> {
+    fn make(
+        client: &Client,
+        sandbox: Sandbox,
+        command: &[OsString],
+        env: Vec<String>,
+    ) -> Result<Self, Failure> {
         let removed_at_end = sandbox.rm;
-        match container::make(client, sandbox, command) {
+        match container::make(client, sandbox, command, env) {
             Ok(created) => Ok(Self { created, removed_at_end }),
             Err(failure) if failure.code() == exit::USAGE => Err(failure),
             Err(failure) => Err(failure.with_code(exit::ENGINE)),
@@ -299,6 +306,7 @@ pub fn exec(context: &Context, args: Exec) -> Result<u8, Failure> {
             .hint(format!("start it with `bascule start {container}`"))
             .with_code(exit::ENGINE));
     }
+    let env = with_links(context, &found.id, env)?;
     let interior = interior(context, &client, found)?;
     let signals = Signals::hold().map_err(anyhow::Error::from)?;
     let rights = match interior.rest {
@@ -332,15 +340,7 @@ fn interior(
     let is_own = key.starts_with(run_dir.join("netns"));
     let rest = match container.state.pid {
         pid if pid > 0 && is_own => Rest::Of(pid),
-        _ => {
-            let networks = container.network_settings.networks.values();
-            let addresses: Vec<_> = networks
-                .flat_map(|end| [&end.ip_address, &end.global_ipv6_address])
-                .filter(|address| !address.is_empty())
-                .cloned()
-                .collect();
-            own(context, &container.id, &container.config.hostname, &addresses)?
-        }
+        _ => own(context, &container.id)?,
     };
     let netns = (!key.as_os_str().is_empty()).then(|| key.to_owned());
     Ok(Interior { netns, rest })

@@ -65,6 +65,7 @@ fn given(global: &Global, options: AgentOptions) -> Given {
         dns_option: options.dns_option,
         dns_ttl: options.dns_ttl,
         default_bridge_dns: options.default_bridge_dns,
+        resolv_conf: options.resolv_conf,
         host_gateway_ip: options.host_gateway_ip,
         ip_forward: options.ip_forward,
         ipv6: options.ipv6,

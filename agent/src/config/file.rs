@@ -34,6 +34,7 @@ pub(super) struct File {
     pub(super) dns_option: Option<Vec<String>>,
     pub(super) dns_ttl: Option<u32>,
     pub(super) default_bridge_dns: Option<bool>,
+    pub(super) resolv_conf: Option<PathBuf>,
     pub(super) host_gateway_ip: Option<Vec<IpAddr>>,
     pub(super) ip_forward: Option<bool>,
     pub(super) ipv6: Option<bool>,

@@ -76,6 +76,8 @@ pub struct Given {
     pub dns_ttl: Option<u32>,
     /// Whether names are answered on the default network.
     pub default_bridge_dns: Option<bool>,
+    /// The host's own `/etc/resolv.conf`, where it is another file.
+    pub resolv_conf: Option<PathBuf>,
     /// What `host-gateway` stands for; none leaves it open.
     pub host_gateway_ip: Vec<IpAddr>,
     /// Whether the host is made to route.
@@ -282,6 +284,7 @@ impl Config {
                     .default_bridge_dns
                     .or(file.default_bridge_dns)
                     .unwrap_or(false),
+                resolv_conf: given.resolv_conf.or(file.resolv_conf),
                 ttl: values::dns_ttl(given.dns_ttl.or(file.dns_ttl))?,
                 host_gateway: values::host_gateway(either(
                     given.host_gateway_ip,

@@ -35,6 +35,9 @@ pub struct Container {
     pub sysctls: BTreeMap<String, String>,
     /// The command that runs in it, for show.
     pub command: Vec<String>,
+    /// Variables that its command was given, `KEY=VALUE`.
+    #[serde(default)]
+    pub env: Vec<String>,
     /// Whether it goes when its process ends.
     pub auto_remove: bool,
     /// What it has of the network.

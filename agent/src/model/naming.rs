@@ -1,6 +1,6 @@
 //! What is said about names: servers, domains and options of `/etc/resolv.conf`, and lines of `/etc/hosts`.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,8 @@ pub struct NameSettings {
     pub default_bridge: bool,
     /// Seconds that an answer about a container may be kept, at most [`MOST_TTL`].
     pub ttl: u32,
+    /// The host's own `/etc/resolv.conf`, where it is another file.
+    pub resolv_conf: Option<PathBuf>,
     /// Addresses that `host-gateway` stands for, one a family; none is the host's own on the default network.
     pub host_gateway: Vec<IpAddr>,
 }

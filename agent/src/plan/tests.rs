@@ -113,6 +113,7 @@ fn spec(number: u8, network: u8) -> ContainerSpec {
         sandbox: Sandbox::Own,
         auto_remove: false,
         command: Vec::new(),
+        env: Vec::new(),
     }
 }
 

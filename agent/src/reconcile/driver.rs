@@ -23,6 +23,7 @@ use super::{
     sysctls,
 };
 use crate::{
+    files::Files,
     kernel::{
         self,
         netlink::{self, Watch},
@@ -141,6 +142,7 @@ pub struct Driver {
     pub(super) retry: Retry,
     pub(super) store: Store,
     follow: Follow,
+    files: Files,
     /// Where subnets come from that nobody names, and ports of the host.
     choices: (AddressPools, PublishRange),
     /// Whether the host is to be made to route.
@@ -166,6 +168,7 @@ impl Driver {
         let shared = Shared::new(Snapshot::new(desired.clone()));
         let (sender, commands) = mpsc::channel(QUEUE);
         let desired = Arc::new(desired);
+        let files = Files::new(&machine.places.run);
         let mut driver = Self {
             known: known(&machine)?,
             seen: None,
@@ -181,6 +184,7 @@ impl Driver {
             retry: Retry::default(),
             store,
             follow: Follow::default(),
+            files,
             choices: (options.pools.clone(), options.publish_range),
             ip_forward: options.ip_forward,
             forwarded6: false,
@@ -256,6 +260,7 @@ impl Driver {
                 () = sleep_until(retry) => self.look(Look::All).await,
             }
             self.journal.tell(&self.desired, false);
+            self.keep_files();
         }
         self.journal.close();
         watch.abort();
@@ -358,6 +363,8 @@ impl Driver {
         // Who asks for events after the answer finds it among them.
         let pruned = matches!(&command.change, Change::PruneNetworks(_)) && result.is_ok();
         self.journal.tell(&self.desired, pruned);
+        // Who is told of a start finds the files.
+        self.keep_files();
         // Whoever asked may have gone.
         let _ = command.reply.send(result);
     }
@@ -467,13 +474,20 @@ impl Driver {
     fn commit(&mut self, next: Desired) -> Result<(), Rejected> {
         self.store.commit(Some(&self.desired), &next).map_err(Rejected::internal)?;
         for gone in self.desired.containers.keys().filter(|id| !next.containers.contains_key(id)) {
-            // The client makes it, for those whose commands it executes.
             std::fs::remove_dir_all(self.machine.places.files(*gone)).ok();
         }
         self.desired = Arc::new(next);
         let desired = Arc::clone(&self.desired);
         self.shared.update(|s| s.desired = desired);
         Ok(())
+    }
+
+    /// Brings the containers' files up to date, where something has changed that they tell of.
+    fn keep_files(&mut self) {
+        let settings = self.shared.get().configured.names.clone();
+        for error in self.files.keep(&self.desired, &settings) {
+            tracing::warn!("{error}; it is tried again");
+        }
     }
 
     fn reserve_ports(&self) {

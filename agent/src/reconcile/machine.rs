@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    files,
     kernel::{
         bpf::{Hooks, Programs, Tables},
         netlink::Netlink,
@@ -39,7 +40,7 @@ impl Places {
 
     /// Returns where a container's `/etc/hosts` and its like are.
     pub fn files(&self, container: ContainerId) -> PathBuf {
-        self.run.join("containers").join(container.to_string())
+        files::directory(&self.run, &container.to_string())
     }
 
     /// Returns where a container's namespace is found.

@@ -230,6 +230,8 @@ pub struct ContainerSpec {
     pub auto_remove: bool,
     /// The command, for show.
     pub command: Vec<String>,
+    /// Variables that it is given, `KEY=VALUE`.
+    pub env: Vec<String>,
 }
 
 /// What a change came to.

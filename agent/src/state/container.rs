@@ -88,6 +88,7 @@ pub(super) fn create(
         labels: spec.labels.clone(),
         sysctls: spec.sysctls.clone(),
         command: spec.command.clone(),
+        env: spec.env.clone(),
         auto_remove: spec.auto_remove,
         mode,
         sandbox: spec.sandbox.clone(),

@@ -353,6 +353,7 @@ mod tests {
             sandbox: crate::model::Sandbox::Own,
             auto_remove: false,
             command: vec!["sleep".into()],
+            env: Vec::new(),
         };
         Change::CreateContainer(Box::new(spec))
     }

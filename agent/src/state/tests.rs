@@ -99,6 +99,7 @@ fn container(name: &str, networks: &[&str]) -> ContainerSpec {
         sandbox: Sandbox::Own,
         auto_remove: false,
         command: Vec::new(),
+        env: Vec::new(),
     }
 }
 

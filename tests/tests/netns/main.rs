@@ -14,6 +14,7 @@ mod counters;
 mod deny;
 mod errors;
 mod families;
+mod files;
 mod firewalls;
 mod forwarding;
 mod groups;

@@ -156,6 +156,8 @@ pub struct ContainerConfig {
     pub hostname: String,
     /// Domain that it is in, or empty.
     pub domainname: String,
+    /// Variables that its command was given.
+    pub env: Vec<String>,
     /// Labels.
     pub labels: Map,
     /// Exposed ports, `80/tcp`.

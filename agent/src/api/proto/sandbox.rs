@@ -54,6 +54,9 @@ pub struct ContainerCreate {
     pub auto_remove: bool,
     /// The command that the client will run in it, for show.
     pub command: Vec<String>,
+    /// Variables that the client will give it, `KEY=VALUE`: links of the default network tell them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
 }
 
 /// A network in [`ContainerCreate`].

@@ -109,6 +109,9 @@ pub struct AgentOptions {
         default_missing_value = "true"
     )]
     pub default_bridge_dns: Option<bool>,
+    /// The host's own resolv.conf [default: /etc/resolv.conf, or systemd's where that names its stub alone]
+    #[arg(long, env = "BASCULE_RESOLV_CONF", value_name = "FILE")]
+    pub resolv_conf: Option<PathBuf>,
     /// What host-gateway stands for in --add-host, one address a family [default: the default network's gateway]
     #[arg(long, env = "BASCULE_HOST_GATEWAY_IP", value_name = "IP", value_delimiter = ',')]
     pub host_gateway_ip: Vec<IpAddr>,

@@ -16,8 +16,7 @@ use nix::{
     unistd::sethostname,
 };
 
-use super::files;
-use crate::kernel::netns::Namespace;
+use crate::{files, kernel::netns::Namespace};
 
 const SYS: &str = "/sys";
 

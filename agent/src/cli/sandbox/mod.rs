@@ -4,7 +4,6 @@
 //! [`interior`] is what the command finds inside, [`rights`] what it may do there, [`launch`] brings it there,
 //! [`wait`] and [`terminal`] stay with it.
 
-pub mod files;
 pub mod interior;
 pub mod launch;
 pub mod rights;
