@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use self::resolv::ResolvConf;
 use crate::model::{
-    Container, ContainerId, Desired, Family, Mode, NameSettings, Network, Resolver, Sandbox,
+    Container, ContainerId, Desired, Family, Mode, NameSettings, Network, NetworkId, Resolver,
+    Sandbox,
 };
 
 /// The names that files have in `/etc` and in a container's directory.
@@ -112,7 +113,17 @@ impl Files {
         let with_files =
             |c: &&Container| c.started_at.is_some() && !matches!(c.mode, Mode::Container(_));
         let mut failed = Vec::new();
-        for container in desired.containers.values().filter(with_files) {
+        let before = self.seen.take().filter(|(last, with, on)| {
+            last.networks.values().map(told).eq(desired.networks.values().map(told))
+                && (with, on) == (settings, &host)
+        });
+        // A link tells of another container, all else of the container itself.
+        let is_as_before = |c: &&Container| {
+            let before = before.as_ref().and_then(|(last, ..)| last.containers.get(&c.id));
+            c.links.is_empty() && before == Some(c)
+        };
+        let others = desired.containers.values().filter(|c| !is_as_before(c));
+        for container in others.filter(with_files) {
             if let Err(error) = self.keep_one(container, &source) {
                 failed.push(format!(
                     "cannot write the files of container {}: {error}",
@@ -166,6 +177,12 @@ impl Files {
         self.written.insert(container.id, written);
         Ok(())
     }
+}
+
+/// Returns what files tell of a network.
+fn told(network: &Network) -> (NetworkId, &[IpAddr], [Option<IpAddr>; 2]) {
+    let sides = Family::ALL.map(|family| network.pool(family)?.host_side());
+    (network.id, &network.options.dns, sides)
 }
 
 /// Writes a hosts file: whole at a start, else only the lines that are others now.
