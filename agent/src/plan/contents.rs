@@ -198,6 +198,19 @@ impl Contents {
                 let key = NeighbourKey { network: network.index, address };
                 self.neighbours6.insert(key, neighbour);
             }
+            let place = container.attachment(network.id);
+            for ip in place.into_iter().flat_map(|place| &place.link_local) {
+                match *ip {
+                    IpAddr::V4(ip) => {
+                        let key = NeighbourKey { network: network.index, address: ip.into() };
+                        self.neighbours.insert(key, neighbour);
+                    }
+                    IpAddr::V6(ip) => {
+                        let key = NeighbourKey { network: network.index, address: ip.into() };
+                        self.neighbours6.insert(key, neighbour);
+                    }
+                }
+            }
         }
         for family in Family::ALL {
             let Some((network, endpoint)) = desired.gateway(container, family) else { continue };

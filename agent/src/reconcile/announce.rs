@@ -67,6 +67,9 @@ impl Driver {
     }
 
     fn announced(&self, container: &Container, endpoint: &Endpoint) -> Announced {
+        let mut places = container.attachments.iter();
+        let place = places.find(|place| place.endpoint.as_ref() == Some(endpoint));
+        let of_link = place.into_iter().flat_map(|place| place.link_local.iter().copied());
         Announced {
             container: container.name.to_string(),
             path: self.machine.places.namespace(container),
@@ -74,7 +77,7 @@ impl Driver {
             interface: endpoint.interface.clone(),
             veth: endpoint.veth.clone(),
             mac: endpoint.mac.octets(),
-            addresses: endpoint.addresses().collect(),
+            addresses: endpoint.addresses().chain(of_link).collect(),
         }
     }
 }

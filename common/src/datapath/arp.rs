@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{DropReason, Endpoint, Ip4, Stat},
-    datapath::{from_container::to_kernel, verdict::Outcome},
+    datapath::{family, from_container::to_kernel, verdict::Outcome},
     io::{Packet, Tables},
     wire::{Arp, L3},
 };
@@ -22,7 +22,9 @@ pub fn from_container<P: Packet, T: Tables<Ip4>>(
     let sender = Ip4::new(message.sender_ip);
     let own = message.sender_mac == endpoint.mac
         // 0.0.0.0 asks whether an address is free (RFC 5227).
-        && (sender == endpoint.ip4 || sender == Ip4::UNSPECIFIED);
+        && (sender == endpoint.ip4
+            || sender == Ip4::UNSPECIFIED
+            || family::holds(tables, endpoint, sender));
     if !own && endpoint.flags & Endpoint::ALLOW_SPOOF == 0 {
         return Err(DropReason::SpoofedArp);
     }

@@ -3,10 +3,10 @@
 use crate::{
     abi::{DropReason, Endpoint, Ip6},
     datapath::{
-        family::Family,
+        family::{self, Family},
         parse::{Kind, View},
     },
-    io::Packet,
+    io::{Packet, Tables},
     wire::{NeighbourMessage, proto},
 };
 
@@ -36,8 +36,9 @@ pub fn concerns<P: Packet>(packet: &P, view: &View<Ip6>) -> Result<bool, DropRea
 /// the destination; unspecified, if the packet is something else. Advertising routers, redirecting neighbours and
 /// claiming others' addresses are refused.
 #[inline(always)]
-pub fn judge<P: Packet>(
+pub fn judge<P: Packet, T: Tables<Ip6>>(
     packet: &P,
+    tables: &T,
     view: &View<Ip6>,
     endpoint: &Endpoint,
 ) -> Result<Ip6, DropReason> {
@@ -71,7 +72,9 @@ pub fn judge<P: Packet>(
     match kind {
         NEIGHBOUR_ADVERTISEMENT => {
             let target = message.target;
-            let own = target == endpoint.ip6 || target == Ip6::link_local(&endpoint.mac);
+            let own = target == endpoint.ip6
+                || target == Ip6::link_local(&endpoint.mac)
+                || family::holds(tables, endpoint, target);
             if own && option == TARGET_LINK && mac == endpoint.mac { Ok(dst) } else { Err(SPOOFED) }
         }
         // The option of a solicitation teaches those who are asked.

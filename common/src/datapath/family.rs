@@ -6,7 +6,7 @@ use crate::{
         parse::{Quote, View},
         rewrite::Ttl,
     },
-    io::Packet,
+    io::{Packet, Tables},
     wire::Wire,
 };
 
@@ -66,8 +66,9 @@ pub trait Family: Address + Wire {
     fn concerns_neighbours<P: Packet>(packet: &P, view: &View<Self>) -> Result<bool, DropReason>;
     /// Whom the family's neighbour discovery, of a kind that the endpoint may send, is for; unspecified, if the
     /// packet is something else.
-    fn discovers<P: Packet>(
+    fn discovers<P: Packet, T: Tables<Self>>(
         packet: &P,
+        tables: &T,
         view: &View<Self>,
         endpoint: &Endpoint,
     ) -> Result<Self, DropReason>;
@@ -112,9 +113,16 @@ pub fn view<A: Family, P: Packet>(packet: &P) -> Result<View<A>, DropReason> {
     A::view(packet, &header)
 }
 
+/// Whether an address of the endpoint's network is the endpoint's: its own, or a further one of the link.
+#[inline(always)]
+pub fn holds<A: Family, T: Tables<A>>(tables: &T, endpoint: &Endpoint, address: A) -> bool {
+    let neighbour = tables.neighbour(endpoint.network, address);
+    neighbour.is_some_and(|neighbour| neighbour.endpoint == endpoint.endpoint)
+}
+
 /// Both families' tables.
-pub trait BothTables: crate::io::Tables<Ip4> + crate::io::Tables<Ip6> {}
-impl<T: crate::io::Tables<Ip4> + crate::io::Tables<Ip6>> BothTables for T {}
+pub trait BothTables: Tables<Ip4> + Tables<Ip6> {}
+impl<T: Tables<Ip4> + Tables<Ip6>> BothTables for T {}
 
 /// Both families' kernels.
 pub trait BothKernels: crate::io::Kernel<Ip4> + crate::io::Kernel<Ip6> {}

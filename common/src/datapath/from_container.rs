@@ -89,7 +89,12 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     let frame = genuine(packet, &endpoint)?;
     let header = A::header(packet).ok_or(DropReason::Malformed)?;
     let (src, dst) = A::addresses(&header);
-    if !A::may_send(src, &endpoint) && endpoint.flags & Endpoint::ALLOW_SPOOF == 0 {
+    if !A::may_send(src, &endpoint)
+        && endpoint.flags & Endpoint::ALLOW_SPOOF == 0
+        // Further addresses of the link stay on it.
+        && !(family::holds(tables, &endpoint, src)
+            && (frame.dst != endpoint.gateway_mac || src.stays_on_link()))
+    {
         return Err(DropReason::SpoofedIp);
     }
     // Most packets of an open network: nothing behind the addresses matters.
@@ -161,7 +166,7 @@ fn discovery<A: Family, P: Packet, T: Tables<A>>(
     endpoint: &Endpoint,
     network: &Network,
 ) -> Outcome {
-    let about = A::discovers(packet, view, endpoint)?;
+    let about = A::discovers(packet, tables, view, endpoint)?;
     if let Some(to) = tables.neighbour(endpoint.network, about)
         // Not to the asker itself, who would take it for somebody else with its address.
         && to.endpoint != endpoint.endpoint

@@ -72,7 +72,8 @@ fn forwarded<A: Family, P: Packet, T: Tables<A>>(
             return Err(DropReason::PolicyIsolation);
         }
         // Neighbours are found whether they may talk or not.
-        if view.kind == Kind::Icmp && A::discovers(packet, &view, &from)? != A::UNSPECIFIED {
+        if view.kind == Kind::Icmp && A::discovers(packet, tables, &view, &from)? != A::UNSPECIFIED
+        {
             return Ok(());
         }
         let from = Party { endpoint: from.endpoint, flags: from.flags };

@@ -7,7 +7,7 @@ use crate::{
         parse::{self, Kind, Quote, View},
         rewrite::Ttl,
     },
-    io::Packet,
+    io::{Packet, Tables},
     wire::{Icmp, Ipv4, Ipv4Tail, Ipv4Translated, Ports, checksum, ethertype, proto},
 };
 
@@ -148,8 +148,9 @@ impl Family for Ip4 {
     }
 
     #[inline(always)]
-    fn discovers<P: Packet>(
+    fn discovers<P: Packet, T: Tables<Self>>(
         _packet: &P,
+        _tables: &T,
         _view: &View<Self>,
         _endpoint: &Endpoint,
     ) -> Result<Self, DropReason> {

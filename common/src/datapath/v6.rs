@@ -8,7 +8,7 @@ use crate::{
         parse::{self, Kind, Quote, View},
         rewrite::Ttl,
     },
-    io::Packet,
+    io::{Packet, Tables},
     wire::{
         Fragment, Icmp, Icmp6, Ipv6, Ipv6Tail, Ipv6Translated, Ports, checksum, ethertype, proto,
     },
@@ -161,12 +161,13 @@ impl Family for Ip6 {
     }
 
     #[inline(always)]
-    fn discovers<P: Packet>(
+    fn discovers<P: Packet, T: Tables<Self>>(
         packet: &P,
+        tables: &T,
         view: &View<Self>,
         endpoint: &Endpoint,
     ) -> Result<Self, DropReason> {
-        discovery::judge(packet, view, endpoint)
+        discovery::judge(packet, tables, view, endpoint)
     }
 
     #[inline(always)]

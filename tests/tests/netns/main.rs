@@ -23,6 +23,7 @@ mod hosts6;
 mod inspection;
 mod ipv6;
 mod lines;
+mod links;
 mod local;
 mod local6;
 mod modes;

@@ -1,7 +1,9 @@
 //! Sources that are not the container's own.
 
+use std::net::Ipv4Addr;
+
 use bascule_common::{
-    abi::DropReason,
+    abi::{DropReason, Ip4, NeighbourKey},
     testing::{FramePacket, Walk},
 };
 use bascule_tests::frame::Frame;
@@ -55,6 +57,28 @@ fn arp_about_somebody_else_is_dropped() {
     let mut cut = arp(1, mac(C1), [172, 20, 0, 2]);
     cut.truncate(30);
     send(&mut twin, cut).dropped(DropReason::Malformed);
+}
+
+#[test]
+fn p13_further_addresses_of_the_link_stay_on_it() {
+    let world = World::new().with(|tables| {
+        for (owner, further) in [(C1, [169, 254, 5, 1]), (C2, [169, 254, 5, 2])] {
+            let own: Ipv4Addr = owner.parse().expect("an address");
+            let found = tables.four.neighbours.iter().find(|(key, _)| key.address == own.into());
+            let (key, value) = found.map(|(key, value)| (*key, *value)).expect("a neighbour");
+            let key = NeighbourKey { address: Ip4::new(further), ..key };
+            tables.four.neighbours.insert(key, value);
+        }
+    });
+    let mut twin = Twin::new(world);
+    let near = |source: &str| Frame::udp(source, "169.254.5.2:2").macs(mac(C1), mac(C2));
+    send(&mut twin, near("169.254.5.1:1").bytes()).delivered(2);
+    send(&mut twin, near("169.254.5.2:1").bytes()).dropped(DropReason::SpoofedIp);
+    send(&mut twin, near("169.254.5.3:1").bytes()).dropped(DropReason::SpoofedIp);
+    let away = Frame::udp("169.254.5.1:1", "203.0.113.7:2").macs(mac(C1), mac("172.20.0.1"));
+    send(&mut twin, away.bytes()).dropped(DropReason::SpoofedIp);
+    send(&mut twin, arp(2, mac(C1), [169, 254, 5, 1])).passed();
+    send(&mut twin, arp(2, mac(C1), [169, 254, 5, 2])).dropped(DropReason::SpoofedArp);
 }
 
 #[test]
