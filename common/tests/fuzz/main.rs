@@ -1,12 +1,14 @@
-//! A fuzzer of the walks that needs nothing but the test harness: a mutator guided by what the walks answer, and not
-//! by the code that they cover. A case is some frames, one after the other, through one world; it is kept if
-//! it ends in a way that no other case has ended in.
+//! A fuzzer of the walks that needs nothing but the test harness: a mutator guided by what the walks answer, and by the
+//! code that they run where the build counts that ([`cover`]). A case is some frames, one after the other, through one
+//! world; mutations start from it if it ends in a way that no other case has ended in, or runs code that none has run.
 //!
 //! Without further words it runs the corpus in `tests/corpus` and some thousand mutations of it, the same ones in every
 //! run. `BASCULE_FUZZ_SECONDS` makes it go on for that time with a seed of its own, which it prints, or with that of
-//! `BASCULE_FUZZ_SEED`; `BASCULE_FUZZ_KEEP` adds to the corpus what ends in a new way. `cargo xtask fuzz` sets them.
+//! `BASCULE_FUZZ_SEED`; `BASCULE_FUZZ_KEEP` adds to the corpus what ends in a new way or runs new code;
+//! `BASCULE_FUZZ_COVER` demands a build that counts. `cargo xtask fuzz` sets them.
 
 mod case;
+mod cover;
 mod mutate;
 
 use std::{
@@ -30,11 +32,14 @@ use bascule_common::{
 
 use self::{
     case::{Case, Step},
+    cover::{Cover, Learnt},
     mutate::Random,
 };
 
 /// Mutations where no time is given.
 const ROUNDS: u32 = 20_000;
+/// Cases that a run adds to the corpus for the code that they run, at most.
+const KEPT: usize = 64;
 /// Cases that mutations start from; those of the corpus stay.
 const MOST: usize = 2_000;
 
@@ -167,6 +172,25 @@ fn tried(case: &Case, seed: u64) -> Vec<Feature> {
     })
 }
 
+fn keep_case(case: &Case) {
+    let name = format!("found-{:016x}.case", mutate::hash(&case.to_string()));
+    fs::write(corpus().join(name), case.to_string()).expect("keep a case");
+}
+
+/// Some of these cases that run all the edges that all of them run: those that run most of what is left to do.
+fn few_for_all(mut found: Vec<(Case, Vec<usize>)>, mut done: BTreeSet<usize>) -> Vec<Case> {
+    let mut few = Vec::new();
+    while few.len() < KEPT {
+        found.iter_mut().for_each(|(_, edges)| edges.retain(|edge| !done.contains(edge)));
+        found.retain(|(_, edges)| !edges.is_empty());
+        found.sort_by_key(|(_, edges)| edges.len());
+        let Some((case, edges)) = found.pop() else { break };
+        done.extend(edges);
+        few.push(case);
+    }
+    few
+}
+
 #[test]
 fn the_corpus_and_what_comes_of_it_end_well() {
     let number = |name| env::var(name).ok().and_then(|value: String| value.parse::<u64>().ok());
@@ -178,26 +202,38 @@ fn the_corpus_and_what_comes_of_it_end_well() {
     let keep = env::var_os("BASCULE_FUZZ_KEEP").is_some();
     let mut cases = kept();
     assert!(!cases.is_empty(), "the corpus is empty");
+    let mut cover = Cover::new();
+    assert!(
+        cover.is_instrumented() || env::var_os("BASCULE_FUZZ_COVER").is_none(),
+        "this build does not count what it runs: the compiler took the flags of `cargo xtask fuzz` without effect"
+    );
+    cover.clear();
     let mut seen: BTreeSet<Feature> = cases.iter().flat_map(|case| tried(case, seed)).collect();
-    let (of_corpus, known) = (cases.len(), seen.len());
+    cover.learn();
+    let (of_corpus, known, edges) = (cases.len(), seen.len(), cover.edges());
     let mut random = Random::new(seed);
     let since = Instant::now();
-    let mut rounds = 0;
+    let (mut rounds, mut found) = (0, Vec::new());
     while seconds.map_or(rounds < ROUNDS, |limit| since.elapsed() < limit) {
         rounds += 1;
         let case = mutate::mutated(&cases, &mut random);
+        cover.clear();
         let features = tried(&case, seed);
+        let ran = if keep { cover.last() } else { Vec::new() };
+        let learnt = cover.learn();
         let new = features.iter().filter(|feature| seen.insert(**feature)).count();
-        if new > 0 {
-            if keep {
-                let name = format!("found-{:016x}.case", mutate::hash(&case.to_string()));
-                fs::write(corpus().join(name), case.to_string()).expect("keep a case");
+        if new > 0 || learnt != Learnt::Nothing {
+            if keep && new > 0 {
+                keep_case(&case);
+            } else if keep && learnt == Learnt::Edge {
+                found.push((case.clone(), ran));
             }
             if cases.len() < MOST {
                 cases.push(case);
             }
         }
     }
+    few_for_all(found, edges.clone()).iter().for_each(keep_case);
     let mut report = String::new();
     write!(
         report,
@@ -207,6 +243,16 @@ fn the_corpus_and_what_comes_of_it_end_well() {
         seen.len()
     )
     .expect("a string");
+    if cover.is_instrumented() {
+        write!(
+            report,
+            ", and run {} edges of the code, {} with it; mutations started from {} cases",
+            edges.len(),
+            cover.edges().len(),
+            cases.len()
+        )
+        .expect("a string");
+    }
     #[expect(clippy::print_stdout, reason = "what a fuzzer did is asked for with --nocapture")]
     {
         println!("{report}");
