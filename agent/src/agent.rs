@@ -218,21 +218,24 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         let mut stopping = stopping.clone();
         async move { drop(stopping.wait_for(|stop| *stop).await) }
     };
+    let events = Events::new(names.clone());
     let context = api::server::Context {
         handle,
         places,
         tables: Arc::clone(&plane.tables),
         programs: Arc::clone(&plane.programs),
+        events: events.clone(),
         metrics: Arc::clone(&metrics),
         recent,
-        names: names.clone(),
+        names,
         facts: Arc::new(facts(config, &plane, started_at, warnings)),
     };
     let serving =
         tokio::spawn(api::server::serve(api_listener, context, Arc::clone(&metrics), stopped()));
     let scraping =
         tokio::spawn(telemetry::serve(metrics_listener, Arc::clone(&metrics), stopped()));
-    let listening = tokio::spawn(listen(Events::new(names), Arc::clone(&plane.tables)));
+    let watching = tokio::spawn(telemetry::watch(events.clone(), Arc::clone(&plane.tables)));
+    let listening = tokio::spawn(listen(events, Arc::clone(&plane.tables)));
     let collecting = tokio::spawn(collect(plane.programs, plane.tables, metrics));
     let reloading = tokio::spawn(reload.run());
     let driving = tokio::spawn(driver.run(stopped()));
@@ -246,6 +249,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
         tracing::warn!("requests that had begun were cut short");
     }
+    watching.abort();
     listening.abort();
     reloading.abort();
     collecting.abort();

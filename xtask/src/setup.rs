@@ -30,7 +30,7 @@ struct Tool {
 }
 
 /// What the tests and the demo run.
-const TOOLS: [Tool; 27] = [
+const TOOLS: [Tool; 28] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "bridge", package: "iproute2" },
     Tool { program: "tc", package: "iproute2" },
@@ -40,6 +40,7 @@ const TOOLS: [Tool; 27] = [
     Tool { program: "socat", package: "socat" },
     Tool { program: "iperf3", package: "iperf3" },
     Tool { program: "tcpdump", package: "tcpdump" },
+    Tool { program: "tshark", package: "tshark" },
     Tool { program: "traceroute", package: "traceroute" },
     Tool { program: "ethtool", package: "ethtool" },
     Tool { program: "bpftool", package: "bpftool" },

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,13 +13,13 @@ use std::{
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, StatusCode,
-    body::Bytes,
+    body::{Bytes, Incoming},
     client::conn::http1,
     header::{CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::UnixStream, runtime};
+use tokio::{net::UnixStream, runtime, task::JoinHandle};
 
 use super::{paths, proto::ErrorReply};
 
@@ -198,11 +199,54 @@ impl Client {
         })
     }
 
+    /// Reads a stream of lines, until it ends or `each` has had enough.
+    pub fn lines(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let broken = |reason: String| ClientError::Broken {
+            socket: self.socket.clone(),
+            request: format!("GET {path}"),
+            reason,
+        };
+        let request = Request::builder().method(Method::GET).uri(path).header(HOST, "bascule");
+        let request = request.body(Full::from(Vec::new())).map_err(|e| broken(e.to_string()))?;
+        self.runtime.block_on(async {
+            let (mut body, connection) = self.begin(request, &broken).await?;
+            let mut rest = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| broken(error.to_string()))?;
+                rest.extend(frame.into_data().unwrap_or_default());
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<_> = rest.drain(..=end).collect();
+                    if each(&line).is_break() {
+                        connection.abort();
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
     async fn send(
         &self,
         request: Request<Full<Bytes>>,
         broken: &impl Fn(String) -> ClientError,
     ) -> Result<Bytes, ClientError> {
+        let (body, connection) = self.begin(request, broken).await?;
+        let content = body.collect().await.map_err(|error| broken(error.to_string()))?.to_bytes();
+        connection.abort();
+        Ok(content)
+    }
+
+    /// Sends a request, and returns the body of a good reply with what carries it.
+    async fn begin(
+        &self,
+        request: Request<Full<Bytes>>,
+        broken: &impl Fn(String) -> ClientError,
+    ) -> Result<(Incoming, JoinHandle<hyper::Result<()>>), ClientError> {
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|source| match source.kind() {
                 io::ErrorKind::PermissionDenied => {
@@ -218,16 +262,14 @@ impl Client {
         let reply =
             sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
         let status = reply.status();
-        let content = reply
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| broken(error.to_string()))?
-            .to_bytes();
-        connection.abort();
         // Docker's way to say that it is so already.
-        let is_good = status.is_success() || status == StatusCode::NOT_MODIFIED;
-        if is_good { Ok(content) } else { Err(refusal(status, &content)) }
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            return Ok((reply.into_body(), connection));
+        }
+        let content = reply.into_body().collect().await;
+        connection.abort();
+        let content = content.map_err(|error| broken(error.to_string()))?.to_bytes();
+        Err(refusal(status, &content))
     }
 }
 

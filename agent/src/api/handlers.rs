@@ -5,14 +5,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    bugreport, containers, convert, engine, events, flows, maps, networks, openapi, policy, proto,
-    reply::Reply, request::Request, route::Route, status, why,
+    bugreport, containers, convert, engine, events, flows, maps, monitor, networks, openapi,
+    policy, proto, reply::Reply, request::Request, route::Route, status, why,
 };
 use crate::{
     kernel::bpf::{Programs, Tables},
     reconcile::{Handle, Places},
     state::{Change, Rejected},
-    telemetry::{Metrics, SharedNames, log::Recent},
+    telemetry::{Events, Metrics, SharedNames, log::Recent},
 };
 
 /// What the API needs to answer.
@@ -26,6 +26,8 @@ pub struct Context {
     pub tables: Arc<Tables>,
     /// The programs, as they are loaded.
     pub programs: Arc<Programs>,
+    /// What is seen on the network.
+    pub events: Events,
     /// What is measured.
     pub metrics: Arc<Metrics>,
     /// The last lines of the log.
@@ -96,6 +98,7 @@ pub(super) async fn answer(
             maps::read(context, move |context| maps::entries(context, &name)).await
         }
         Route::Bugreport => bugreport::bugreport(context, request).await,
+        Route::Monitor => monitor::monitor(context, request),
         Route::Denials => policy::list(context),
         Route::Deny => policy::deny(context, request).await,
         Route::Undeny => policy::undeny(context, request).await,

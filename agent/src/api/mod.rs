@@ -16,6 +16,7 @@ pub mod flows;
 mod handlers;
 mod json;
 pub mod maps;
+pub mod monitor;
 mod networks;
 mod openapi;
 pub mod paths;

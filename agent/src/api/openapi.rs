@@ -9,7 +9,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    bugreport, flows, maps, policy, proto,
+    bugreport, flows, maps, monitor, policy, proto,
     route::{Route, Row, TABLE},
     why,
 };
@@ -164,6 +164,25 @@ fn described(route: Route, shapes: &mut SchemaGenerator) -> Option<Described> {
         Route::Bugreport => {
             new("Tells everything that the agent knows, secrets left out; for root", 200)
                 .gives(shape::<bugreport::Bugreport>(shapes))
+        }
+        Route::Monitor => {
+            new("Tells what is seen on the network as it is seen, one JSON object a line", 200)
+                .asks(&[
+                    (
+                        "type",
+                        "drop, open, close, lifecycle; several with commas, as with the others",
+                    ),
+                    ("from", "Names or addresses that send"),
+                    ("to", "Names or addresses that it is for"),
+                    ("related-to", "Names or addresses of either, or what something happens to"),
+                    ("network", "Networks"),
+                    ("port", "Ports of either side"),
+                    ("proto", "Protocols"),
+                    ("reason", "Reasons of drops"),
+                    ("verdict", "allowed, dropped"),
+                    ("frames", "Whether the beginnings of dropped frames come along; for root"),
+                ])
+                .gives(shape::<monitor::Seen>(shapes))
         }
         Route::Why => new("Says what would become of a packet", 200)
             .takes(shape::<why::Question>(shapes))

@@ -38,6 +38,8 @@ pub const CONNECTIONS: &str = "/bascule/v1/connections";
 pub const MAPS: &str = "/bascule/v1/maps";
 /// `GET`: [`super::bugreport::Bugreport`], for root.
 pub const BUGREPORT: &str = "/bascule/v1/bugreport";
+/// `GET`, with filters: [`super::monitor::Seen`], one a line, as it is seen.
+pub const MONITOR: &str = "/bascule/v1/monitor";
 /// `POST` [`super::why::Question`]: [`super::why::Answer`].
 pub const WHY: &str = "/bascule/v1/why";
 /// `GET`: [`super::proto::Status`].

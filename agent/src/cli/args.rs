@@ -5,6 +5,7 @@
 mod agent;
 mod container;
 mod inspection;
+mod monitor;
 mod network;
 mod policy;
 #[cfg(test)]
@@ -17,6 +18,7 @@ pub use container::{
     References, Run, Sandbox,
 };
 pub use inspection::{Connections, Conntrack, Map, Nat};
+pub use monitor::Monitor;
 pub use network::{
     Network, NetworkConnect, NetworkCreate, NetworkInspect, NetworkList, NetworkPrune,
 };
@@ -109,6 +111,9 @@ pub enum Verb {
     Why(Why),
     /// Show how the agent and its data plane are
     Status,
+    /// Show drops and connections as they happen
+    #[command(after_help = monitor::EXAMPLES)]
+    Monitor(Box<Monitor>),
     /// Show the connections that are tracked
     #[command(subcommand, arg_required_else_help = true)]
     Conntrack(Conntrack),

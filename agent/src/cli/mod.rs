@@ -9,8 +9,10 @@ mod container;
 mod endpoint;
 mod filter;
 mod inspection;
+mod monitor;
 mod network;
 mod output;
+mod pcapng;
 mod policy;
 mod port;
 mod run;
@@ -65,6 +67,7 @@ pub fn main(args: Args) -> Result<u8, Failure> {
         Verb::Nat(args::Nat::Ls(list)) => inspection::translations(&context, &list),
         Verb::Map(verb) => inspection::map(&context, &verb),
         Verb::Bugreport { file } => bugreport::bugreport(&context, file),
+        Verb::Monitor(args) => monitor::monitor(&context, *args),
         Verb::Status => status::status(&context),
         Verb::Completion { shell } => completion(shell),
         Verb::Man { dir } => man(dir.as_deref()),

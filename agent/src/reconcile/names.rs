@@ -64,6 +64,8 @@ pub fn names(desired: &Desired, programs: &[ProgramName], mode: &str) -> Names {
                 container_id: container.id.short(),
                 network: networks.get(&network).cloned().unwrap_or_default(),
             };
+            let own = endpoint.addresses().map(|ip| (ip, name.container.clone()));
+            names.addresses.extend(own);
             names.endpoints.insert(endpoint.index, name);
             let sides = [("ingress", program::FROM_CONTAINER), ("egress", program::TO_CONTAINER)];
             names.programs.extend(sides.map(|(hook, program)| ProgramName {

@@ -9,11 +9,8 @@ use bascule_common::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Names, events::proto_name};
+use super::{Names, events::proto_name, names::OUTSIDE};
 use crate::kernel::bpf::{BpfError, Tables};
-
-/// Who is no container of ours.
-const OUTSIDE: &str = "outside";
 
 /// A connection that is tracked: one that is translated, or goes out of its network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,21 +3,22 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use aya::maps::{Map, MapData, MapError, RingBuf};
-use bascule_common::abi::{Direction, DropReason, Event};
+use bascule_common::abi::Record;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    sync::broadcast,
+    sync::{broadcast, watch},
 };
 
-use super::names::{Names, SharedNames};
+use super::{
+    names::{Names, SharedNames},
+    seen::Seen,
+};
 use crate::kernel::bpf::Tables;
 
 /// Events that a slow listener may lag behind before it loses some.
@@ -40,82 +41,6 @@ pub enum EventsError {
     Wait(#[from] io::Error),
 }
 
-/// A dropped packet, as people and programs read it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DropEvent {
-    /// When.
-    pub time: Timestamp,
-    /// Name of the container, where the packet belongs to one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
-    /// Name of the network.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<String>,
-    /// Id of the endpoint, shortened.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// Interface that the program is attached to.
-    pub ifindex: u32,
-    /// `in` or `out`, seen from the container.
-    pub direction: String,
-    /// Name of the reason.
-    pub reason: String,
-    /// The reason in a sentence.
-    pub explanation: String,
-    /// Name or number of the protocol, where the frame is IP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub proto: Option<String>,
-    /// Source address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub src: Option<IpAddr>,
-    /// Destination address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dst: Option<IpAddr>,
-    /// Source port.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub src_port: Option<u16>,
-    /// Destination port.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dst_port: Option<u16>,
-    /// Length of the frame, in bytes.
-    pub length: u32,
-}
-
-impl DropEvent {
-    /// Names what a record holds; `now` is the same moment by both clocks, the monotonic one in
-    /// nanoseconds.
-    pub fn new(event: &Event, names: &Names, now: (Timestamp, u64)) -> Self {
-        let reason = DropReason::from_number(event.reason);
-        let name = names.endpoints.get(&event.endpoint);
-        let address = |bytes: [u8; 16]| match event.family {
-            4 => Some(IpAddr::from(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))),
-            6 => Some(IpAddr::from(Ipv6Addr::from(bytes))),
-            _ => None,
-        };
-        let ports = matches!(event.proto, 6 | 17 | 132 | 136) && event.family != 0;
-        Self {
-            time: wall_time(event.time, now),
-            container: name.map(|name| name.container.clone()),
-            network: name.map(|name| name.network.clone()),
-            endpoint: name.map(|name| name.endpoint.clone()),
-            ifindex: event.ifindex,
-            direction: Direction::from_number(event.direction)
-                .map_or("unknown", Direction::label)
-                .to_owned(),
-            reason: reason.map_or("unknown", DropReason::label).to_owned(),
-            explanation: reason
-                .map_or("A newer data plane said so.", DropReason::explanation)
-                .into(),
-            proto: (event.family != 0).then(|| proto_name(event.proto)),
-            src: address(event.src),
-            dst: address(event.dst),
-            src_port: ports.then(|| event.src_port.number()),
-            dst_port: ports.then(|| event.dst_port.number()),
-            length: event.length,
-        }
-    }
-}
-
 /// Returns the name of a protocol, or its number.
 pub(super) fn proto_name(number: u8) -> String {
     match number {
@@ -131,32 +56,75 @@ pub(super) fn proto_name(number: u8) -> String {
     }
 }
 
-fn wall_time(monotonic: u64, (now, now_monotonic): (Timestamp, u64)) -> Timestamp {
+/// Returns when something was by the wall clock.
+pub(super) fn wall_time(monotonic: u64, (now, now_monotonic): (Timestamp, u64)) -> Timestamp {
     now - Duration::from_nanos(now_monotonic.saturating_sub(monotonic))
 }
 
-fn both_clocks() -> (Timestamp, u64) {
+/// Returns this moment by both clocks, the monotonic one in nanoseconds.
+pub(super) fn both_clocks() -> (Timestamp, u64) {
     let monotonic = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
         .map_or(0, |time| Duration::from(time).as_nanos() as u64);
     (Timestamp::now(), monotonic)
 }
 
-/// Where events go.
+/// Where events go. Connections are looked at for as long as somebody watches them.
 #[derive(Clone, Debug)]
 pub struct Events {
-    sender: broadcast::Sender<Arc<DropEvent>>,
+    sender: broadcast::Sender<Arc<Seen>>,
     names: SharedNames,
+    watchers: watch::Sender<usize>,
+}
+
+/// Somebody who watches connections, until this is dropped.
+#[derive(Debug)]
+pub struct Watcher(watch::Sender<usize>);
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.0.send_modify(|watchers| *watchers -= 1);
+    }
 }
 
 impl Events {
     /// Makes the channel.
     pub fn new(names: SharedNames) -> Self {
-        Self { sender: broadcast::Sender::new(BACKLOG), names }
+        let (sender, watchers) = (broadcast::Sender::new(BACKLOG), watch::Sender::new(0));
+        Self { sender, names, watchers }
     }
 
     /// Listens to everything from now on; one that lags too far behind loses the oldest.
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<DropEvent>> {
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Seen>> {
         self.sender.subscribe()
+    }
+
+    /// Has connections watched, which costs a reading of their table a second.
+    pub fn watch_connections(&self) -> Watcher {
+        self.watchers.send_modify(|watchers| *watchers += 1);
+        Watcher(self.watchers.clone())
+    }
+
+    /// Waits until somebody watches connections, or nobody does.
+    pub(super) async fn watched(&self, wanted: bool) {
+        let mut watchers = self.watchers.subscribe();
+        // The sender is ours: it does not go.
+        let _ = watchers.wait_for(|watchers| (*watchers > 0) == wanted).await;
+    }
+
+    /// Whether somebody watches connections.
+    pub(super) fn is_watched(&self) -> bool {
+        *self.watchers.borrow() > 0
+    }
+
+    /// The names now in force.
+    pub(super) fn names(&self) -> Arc<Names> {
+        self.names.get()
+    }
+
+    /// Tells everybody who listens.
+    pub(super) fn tell(&self, seen: Seen) {
+        // Nobody may be listening.
+        let _ = self.sender.send(Arc::new(seen));
     }
 
     /// Reads the ring for as long as it is polled. There may be one reader of a ring at a time.
@@ -172,49 +140,47 @@ impl Events {
             if let Ok(guard) = ready {
                 guard?.clear_ready();
             }
-            self.drain(ring.get_mut(), &mut gate);
+            self.drain(ring.get_mut(), &mut gate, tables);
         }
     }
 
-    fn drain(&self, ring: &mut RingBuf<MapData>, gate: &mut Gate) {
+    fn drain(&self, ring: &mut RingBuf<MapData>, gate: &mut Gate, tables: &Tables) {
         let (names, clocks) = (self.names.get(), both_clocks());
         while let Some(record) = ring.next() {
-            let Some(event) = decode(&record) else { continue };
+            let Some(seen) = decode(&record) else { continue };
             drop(record);
+            let event = &seen.event;
             let held_back =
                 gate.admit((event.endpoint, event.reason, event.direction), Instant::now());
             if held_back.is_none() && self.sender.receiver_count() == 0 {
                 continue;
             }
-            let named = Arc::new(DropEvent::new(&event, &names, clocks));
+            let named = Seen::dropped(&seen, &names, tables, clocks);
             if let Some(held_back) = held_back {
                 log(&named, held_back);
             }
-            // Nobody may be listening.
-            let _ = self.sender.send(named);
+            self.tell(named);
         }
     }
 }
 
-fn decode(record: &[u8]) -> Option<Event> {
-    // SAFETY: the length is checked, and any bytes are an Event.
-    (record.len() >= size_of::<Event>())
+fn decode(record: &[u8]) -> Option<Record> {
+    // SAFETY: the length is checked, and any bytes are a Record.
+    (record.len() >= size_of::<Record>())
         .then(|| unsafe { std::ptr::read_unaligned(record.as_ptr().cast()) })
 }
 
-fn log(event: &DropEvent, held_back: u64) {
+fn log(event: &Seen, held_back: u64) {
     tracing::info!(
         target: "bascule::drops",
         reason = event.reason,
         direction = event.direction,
         container = event.container,
         network = event.network,
-        ifindex = event.ifindex,
+        interface = event.interface,
         proto = event.proto,
-        src = event.src.map(tracing::field::display),
-        dst = event.dst.map(tracing::field::display),
-        src_port = event.src_port,
-        dst_port = event.dst_port,
+        source = event.source,
+        destination = event.destination,
         length = event.length,
         held_back,
         "dropped: {}",
@@ -252,15 +218,29 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use bascule_common::abi::Port;
+    use bascule_common::abi::{Direction, DropReason, Event, Port, event::SNAP};
+
+    use std::net::IpAddr;
 
     use super::*;
-    use crate::telemetry::EndpointName;
+    use crate::telemetry::{EndpointName, seen::Around};
 
-    fn event() -> Event {
+    struct Known;
+
+    impl Around for Known {
+        fn interface(&self, index: u32) -> Option<String> {
+            (index == 12).then(|| "bsc00000001".to_owned())
+        }
+
+        fn is_host(&self, _: IpAddr) -> bool {
+            false
+        }
+    }
+
+    fn record() -> Record {
         let mut src = [0; 16];
         src[..4].copy_from_slice(&[172, 20, 0, 2]);
-        Event {
+        let event = Event {
             time: 4_000_000_000,
             endpoint: 3,
             ifindex: 12,
@@ -273,8 +253,9 @@ mod tests {
             dst: src,
             src_port: Port::new(40_000),
             dst_port: Port::new(80),
-            captured: 0,
-        }
+            captured: 3,
+        };
+        Record { event, frame: [0xab; SNAP] }
     }
 
     #[test]
@@ -285,25 +266,32 @@ mod tests {
             network: "n1".into(),
             ..EndpointName::default()
         };
-        let names = Names { endpoints: [(3, name)].into(), ..Default::default() };
+        let names = Names {
+            endpoints: [(3, name)].into(),
+            addresses: [("172.20.0.2".parse().expect("an address"), "web".to_owned())].into(),
+            ..Default::default()
+        };
         let now: Timestamp = "2026-01-01T00:00:05Z".parse().expect("a time");
-        let named = DropEvent::new(&event(), &names, (now, 5_000_000_000));
-        assert_eq!(named.time.to_string(), "2026-01-01T00:00:04Z");
+        let named = Seen::dropped(&record(), &names, &Known, (now, 5_000_000_000));
+        assert_eq!(named.time, "2026-01-01T00:00:04Z");
         assert_eq!((named.reason.as_str(), named.direction.as_str()), ("policy_icc", "out"));
-        assert_eq!(named.container.as_deref(), Some("web"));
-        assert_eq!(named.src.map(|ip| ip.to_string()).as_deref(), Some("172.20.0.2"));
-        assert_eq!((named.src_port, named.dst_port), (Some(40_000), Some(80)));
+        assert_eq!((named.container.as_str(), named.from.as_str()), ("web", "web"));
+        assert_eq!(named.source, "172.20.0.2:40000");
+        assert_eq!((named.interface.as_str(), named.frame.as_str()), ("bsc00000001", "ababab"));
         let json = serde_json::to_value(&named).expect("JSON");
-        assert_eq!(json["proto"], "tcp");
-        assert_eq!(serde_json::from_value::<DropEvent>(json).expect("and back"), named);
+        assert_eq!((&json["Proto"], &json["Type"]), (&"tcp".into(), &"drop".into()));
+        assert!(json.get("Published").is_none(), "{json}");
+        assert_eq!(serde_json::from_value::<Seen>(json).expect("and back"), named);
     }
 
     #[test]
     fn a_frame_that_is_not_ip_has_no_addresses() {
-        let event = Event { family: 0, endpoint: 0, reason: 200, ..event() };
-        let named = DropEvent::new(&event, &Names::default(), (Timestamp::UNIX_EPOCH, 0));
-        assert_eq!((named.src, named.proto, named.container), (None, None, None));
-        assert_eq!(named.reason, "unknown");
+        let Record { event, frame } = record();
+        let event = Event { family: 0, endpoint: 0, reason: 200, ..event };
+        let record = Record { event, frame };
+        let named = Seen::dropped(&record, &Names::default(), &Known, (Timestamp::UNIX_EPOCH, 0));
+        assert_eq!((named.source, named.proto, named.container), Default::default());
+        assert_eq!((named.reason.as_str(), named.interface.as_str()), ("unknown", "bsc00000001"));
     }
 
     #[test]

@@ -12,11 +12,15 @@ pub mod log;
 mod metrics;
 mod names;
 mod proxy;
+mod seen;
 mod serve;
+mod watch;
 
 pub use connections::{Connection, connections};
-pub use events::{DropEvent, Events, EventsError};
+pub use events::{Events, EventsError, Watcher};
 pub use metrics::Metrics;
 pub use names::{EndpointName, Names, NetworkName, ProgramName, RuleName, SharedNames};
 pub use proxy::{Carried, ProxyMetrics};
+pub use seen::Seen;
 pub use serve::{ServeError, bind, serve};
+pub use watch::watch;

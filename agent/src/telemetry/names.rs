@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -77,6 +78,8 @@ pub struct Names {
     pub denials: BTreeMap<u32, String>,
     /// Programs.
     pub programs: Vec<ProgramName>,
+    /// Names of the containers that have addresses.
+    pub addresses: BTreeMap<IpAddr, String>,
 }
 
 /// What makes the names, when somebody asks for them.
@@ -91,6 +94,11 @@ struct State {
     made: Arc<Names>,
     newer: Option<Source>,
 }
+
+/// Who is neither a container of ours nor the host.
+pub const OUTSIDE: &str = "outside";
+/// The host itself.
+pub const HOST: &str = "host";
 
 impl SharedNames {
     /// Puts newer names in force.

@@ -28,21 +28,26 @@ fn a_drop_reaches_a_listener() {
     let tables = Arc::new(plane.loaded.tables);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-    let event = runtime.block_on(async {
-        let reader = async { events.run(&tables).await.expect("the ring is readable") };
-        let heard = async {
-            // The first word of a link that comes up, neighbour discovery, is dropped: no endpoint.
-            ns.sh("ip link set eth0 up");
-            ns.sh("ip link set bsc00000001 up");
-            listener.recv().await.expect("an event")
-        };
-        tokio::select! {
-            () = reader => panic!("the reader ended"),
-            event = heard => event,
-            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("no event"),
-        }
+    let event = ns.run(|| {
+        runtime.block_on(async {
+            let reader = async { events.run(&tables).await.expect("the ring is readable") };
+            let heard = async {
+                // The first word of a link that comes up, neighbour discovery, is dropped: no endpoint.
+                ns.sh("ip link set eth0 up");
+                ns.sh("ip link set bsc00000001 up");
+                let event = listener.recv().await.expect("an event");
+                bascule::telemetry::Seen::clone(&event)
+            };
+            tokio::select! {
+                () = reader => panic!("the reader ended"),
+                event = heard => event,
+                () = tokio::time::sleep(Duration::from_secs(20)) => panic!("no event"),
+            }
+        })
     });
     assert_eq!(event.reason, "agent_not_ready", "{event:?}");
-    assert_eq!((event.ifindex, event.direction.as_str()), (ifindex, "out"));
-    assert_eq!(event.container, None);
+    assert_eq!((event.interface.as_str(), event.direction.as_str()), ("bsc00000001", "out"));
+    assert_eq!(event.container, "");
+    // The beginning of the frame comes along: an Ethernet header, and what is in it.
+    assert!(event.frame.len() >= 2 * 14 && event.frame.len() as u64 <= 2 * event.length);
 }

@@ -59,6 +59,7 @@ fn names() -> Names {
         networks: [(1, network)].into(),
         denials: [(2, "198.51.100.0/24".into())].into(),
         programs: vec![program],
+        ..Names::default()
     }
 }
 

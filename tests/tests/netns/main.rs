@@ -27,6 +27,7 @@ mod links;
 mod local;
 mod local6;
 mod modes;
+mod monitor;
 mod moves;
 mod mtu;
 mod networks;

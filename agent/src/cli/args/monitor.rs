@@ -1,0 +1,58 @@
+//! What can be written behind `bascule monitor`.
+
+use std::path::PathBuf;
+
+use super::Format;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  bascule monitor
+  bascule monitor --type drop --from web
+  bascule monitor --related-to db --proto tcp --port 5432 -o json
+  bascule monitor --reason policy_icc,policy_isolation --write drops.pcapng
+
+Told are drops as they happen, at most 1,000 a second for each CPU, and connections that are
+translated or leave their network, as their table shows them once a second; what was lost is told as
+`lost`. Traffic within a network is not tracked: of it drops alone are told. A name is a container's,
+`host` or `outside`. Options may be given several times, or with commas: each names what may be.";
+
+/// `monitor`.
+#[derive(Debug, clap::Args)]
+pub struct Monitor {
+    /// Only these: drop, open, close, lifecycle
+    #[arg(short, long = "type", value_name = "TYPE", value_delimiter = ',')]
+    pub types: Vec<String>,
+    /// Only what these send: names or addresses
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub from: Vec<String>,
+    /// Only what is for these: names or addresses
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub to: Vec<String>,
+    /// Only what is from or to these, or happens to them
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub related_to: Vec<String>,
+    /// Only what is on these networks
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+    pub network: Vec<String>,
+    /// Only what has one of these ports on either side
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    pub port: Vec<String>,
+    /// Only these protocols: tcp, udp, icmp, icmp6 or a number
+    #[arg(long, value_name = "PROTO", value_delimiter = ',')]
+    pub proto: Vec<String>,
+    /// Only drops for these reasons
+    #[arg(long, value_name = "REASON", value_delimiter = ',')]
+    pub reason: Vec<String>,
+    /// Only what was `allowed` or `dropped`
+    #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
+    pub verdict: Vec<String>,
+    /// End after so many events
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub count: Option<u64>,
+    /// Write the beginnings of dropped packets into this file, for Wireshark; for root
+    #[arg(short, long, value_name = "FILE.pcapng")]
+    pub write: Option<PathBuf>,
+    /// `table` or `json`, as --output
+    #[arg(short = 'o', value_name = "FORMAT", value_enum, hide_possible_values = true)]
+    pub format: Option<Format>,
+}

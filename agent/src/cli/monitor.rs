@@ -1,0 +1,187 @@
+//! `bascule monitor`: what happens on the network, as it happens.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _},
+    ops::ControlFlow,
+    path::Path,
+};
+
+use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
+
+use super::{
+    Context, args, output,
+    pcapng::{Link, Packet, Writer},
+};
+use crate::{
+    api::{monitor::Seen, paths},
+    error::{Failure, exit},
+};
+
+/// Prints what is asked for until the agent ends, or there was enough of it.
+pub fn monitor(context: &Context, args: args::Monitor) -> Result<u8, Failure> {
+    let mut file = args.write.as_deref().map(create).transpose()?;
+    let json = args.format.unwrap_or(context.global.output) == args::Format::Json;
+    let frames = if file.is_some() { "1" } else { "" };
+    let lists = [
+        ("type", &args.types),
+        ("from", &args.from),
+        ("to", &args.to),
+        ("related-to", &args.related_to),
+        ("network", &args.network),
+        ("port", &args.port),
+        ("proto", &args.proto),
+        ("reason", &args.reason),
+        ("verdict", &args.verdict),
+    ]
+    .map(|(key, list)| (key, list.join(",")));
+    let mut query: Vec<_> = lists.iter().map(|(key, list)| (*key, list.as_str())).collect();
+    query.push(("frames", frames));
+    let paint = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let mut left = args.count;
+    let mut failed = None;
+    context.client()?.lines(&paths::query(paths::MONITOR, &query), |line| {
+        let shown = show(line, file.as_mut(), json, paint);
+        left = left.map(|left| left.saturating_sub(1));
+        match shown {
+            Ok(()) if left == Some(0) => ControlFlow::Break(()),
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    failed.map_or(Ok(exit::OK), Err)
+}
+
+fn create(path: &Path) -> Result<Writer<File>, Failure> {
+    let file = File::create(path).and_then(Writer::new);
+    file.map_err(|error| {
+        Failure::new(format!("cannot write packets to {}: {error}", path.display()))
+    })
+}
+
+fn show(
+    line: &[u8],
+    file: Option<&mut Writer<File>>,
+    json: bool,
+    paint: bool,
+) -> Result<(), Failure> {
+    let seen: Seen = serde_json::from_slice(line).map_err(anyhow::Error::from)?;
+    if let Some(file) = file {
+        write(file, &seen)?;
+    }
+    if json {
+        output::line(String::from_utf8_lossy(line.trim_ascii()))?;
+    } else {
+        let style = if paint { style(&seen) } else { Style::new() };
+        output::line(format!("{style}{}{style:#}", text(&seen)))?;
+    }
+    Ok(())
+}
+
+fn write(file: &mut Writer<File>, seen: &Seen) -> Result<(), Failure> {
+    let digits = seen.frame.as_bytes().chunks_exact(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let frame: Option<Vec<u8>> = digits.map(byte).collect();
+    let (Some(frame), Ok(time)) = (frame, seen.time.parse::<Timestamp>()) else { return Ok(()) };
+    if frame.is_empty() {
+        return Ok(());
+    }
+    let whose = if seen.container.is_empty() { "no container" } else { &seen.container };
+    let packet = Packet {
+        interface: &seen.interface,
+        link: if seen.raw { Link::Raw } else { Link::Ethernet },
+        time: time.as_nanosecond().try_into().unwrap_or_default(),
+        frame: &frame,
+        length: seen.length.try_into().unwrap_or(u32::MAX),
+        comment: &format!(
+            "dropped {} {whose}: {}: {}",
+            if seen.direction == "in" { "into" } else { "out of" },
+            seen.reason,
+            seen.explanation
+        ),
+    };
+    file.write(&packet).map_err(|error| Failure::new(format!("cannot write the packet: {error}")))
+}
+
+fn style(seen: &Seen) -> Style {
+    match seen.kind.as_str() {
+        "drop" | "lost" => AnsiColor::Red.on_default(),
+        "open" => AnsiColor::Green.on_default(),
+        "close" => AnsiColor::BrightBlack.on_default(),
+        _ => AnsiColor::Cyan.on_default(),
+    }
+}
+
+fn text(seen: &Seen) -> String {
+    let time = seen.time.parse::<Timestamp>();
+    let time = time.map_or(seen.time.clone(), |time| time.strftime("%H:%M:%S.%3f").to_string());
+    let kind = &seen.kind;
+    let what = match kind.as_str() {
+        "lifecycle" => seen.explanation.clone(),
+        "lost" => format!("{} {}", seen.count, seen.explanation),
+        "drop" => format!(
+            "{} {} ({}): {}: {}",
+            path(seen),
+            proto(seen),
+            seen.interface,
+            seen.reason,
+            seen.explanation
+        ),
+        "close" => format!("{} {} {}", path(seen), proto(seen), seen.end),
+        _ => format!("{} {}", path(seen), proto(seen)),
+    };
+    format!("{time} {kind:<9} {what}")
+}
+
+fn proto(seen: &Seen) -> &str {
+    if seen.proto.is_empty() { "not IP" } else { &seen.proto }
+}
+
+/// Writes who sent to whom, with what was translated.
+fn path(seen: &Seen) -> String {
+    if seen.source.is_empty() {
+        return format!("{} {}", seen.container, seen.direction).trim().to_owned();
+    }
+    let end = |name: &str, address: &str, translated: &str| match translated {
+        "" => format!("{name} {address}"),
+        translated => format!("{name} {address} ({translated})"),
+    };
+    let source = end(&seen.from, &seen.source, &seen.translated_source);
+    format!("{source} -> {}", end(&seen.to, &seen.destination, &seen.translated_destination))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p80_a_line_says_who_what_and_why() {
+        let seen = Seen {
+            time: "2026-01-02T03:04:05.678Z".into(),
+            kind: "drop".into(),
+            reason: "policy_icc".into(),
+            explanation: "ICC is off.".into(),
+            interface: "bsc00000001".into(),
+            proto: "tcp".into(),
+            from: "c1".into(),
+            to: "c2".into(),
+            source: "172.18.0.2:40000".into(),
+            destination: "172.18.0.3:80".into(),
+            ..Seen::default()
+        };
+        assert_eq!(
+            text(&seen),
+            "03:04:05.678 drop      c1 172.18.0.2:40000 -> c2 172.18.0.3:80 tcp (bsc00000001): policy_icc: ICC is off."
+        );
+        let open =
+            Seen { kind: "open".into(), translated_destination: "172.18.0.3:8080".into(), ..seen };
+        assert_eq!(
+            text(&open),
+            "03:04:05.678 open      c1 172.18.0.2:40000 -> c2 172.18.0.3:80 (172.18.0.3:8080) tcp"
+        );
+    }
+}

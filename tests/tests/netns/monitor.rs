@@ -1,0 +1,157 @@
+//! `bascule monitor`: what happens is told as it happens, by name, and packets are readable by Wireshark.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use bascule_tests::{
+    topology::HOST,
+    traffic::{self, TcpServer},
+    wait,
+};
+use serde_json::Value;
+
+use crate::{Stage, at};
+
+/// A monitor that writes into a file, until the end of the test.
+struct Monitor {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Monitor {
+    fn start(stage: &Stage, name: &str, args: &str) -> Self {
+        let log = stage.agent.places.root().join(name);
+        let mut command = stage.agent.bascule();
+        command.arg("monitor").args(args.split_whitespace());
+        let out = File::create(&log).expect("a log");
+        command.stdin(Stdio::null()).stderr(out.try_clone().expect("a log")).stdout(out);
+        Self { child: command.spawn().expect("bascule monitor"), log }
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.log).expect("a log")
+    }
+
+    /// What was told that `wanted` says true of.
+    fn find(&self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        let text = self.text();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).find(wanted)
+    }
+
+    /// Does something again and again until it is told.
+    #[track_caller]
+    fn expect(&self, what: &str, act: impl Fn(), wanted: impl Fn(&Value) -> bool + Copy) -> Value {
+        wait::wait_until(what, wait::START, || {
+            act();
+            self.find(wanted).is_some()
+        });
+        self.find(wanted).expect("just found")
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the monitor said:\n{}", self.text());
+        }
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn is(value: &Value, pairs: &[(&str, &str)]) -> bool {
+    pairs.iter().all(|(key, wanted)| value[key] == *wanted)
+}
+
+#[test]
+fn p80_d2_drops_connections_and_lifecycle_are_told_with_names() {
+    let stage = Stage::new();
+    stage.agent.network("blue", "");
+    stage.agent.network("green", "--subnet 10.88.0.0/24");
+    let web = stage.agent.container("web", "blue", "-p 8080:80");
+    let other = stage.agent.container("other", "green", "");
+    let _server = TcpServer::start(&web.ns, 80);
+    let all = Monitor::start(&stage, "all", "-o json");
+    let some = Monitor::start(&stage, "some", "--type drop --from other --reason policy_isolation");
+
+    let dropped = all.expect(
+        "a drop",
+        || drop(traffic::ping(&web.ns, other.address(), 1)),
+        |seen| is(seen, &[("Type", "drop"), ("From", "web"), ("To", "other")]),
+    );
+    for (key, value) in [
+        ("Reason", "policy_isolation"),
+        ("Verdict", "dropped"),
+        ("Proto", "icmp"),
+        ("Network", "blue"),
+        ("Container", "web"),
+        ("Direction", "out"),
+    ] {
+        assert_eq!(dropped[key], value, "{dropped}");
+    }
+    assert!(dropped["Interface"].as_str().is_some_and(|name| name.starts_with("bsc")), "{dropped}");
+    assert!(dropped["Frame"].is_null(), "nobody asked for it: {dropped}");
+
+    let opened = all.expect(
+        "a connection",
+        || {
+            traffic::reaches(&stage.net.outside, at(HOST, 8080));
+        },
+        |seen| is(seen, &[("Type", "open"), ("From", "outside"), ("To", "web")]),
+    );
+    assert_eq!(opened["Published"], "0.0.0.0:8080", "{opened}");
+    assert_eq!(opened["TranslatedDestination"], format!("{}:80", web.address()), "{opened}");
+    all.expect("its end", || (), |seen| is(seen, &[("Type", "close"), ("To", "web")]));
+
+    stage.agent.network("later", "");
+    all.expect("a network", || (), |seen| is(seen, &[("Type", "lifecycle"), ("Network", "later")]));
+
+    // Others hear of what they asked for, and people read a line.
+    wait::wait_until("a line for people", wait::START, || {
+        drop(traffic::ping(&other.ns, web.address(), 1));
+        some.text().contains(" -> web ")
+    });
+    let text = some.text();
+    assert!(text.lines().all(|line| line.contains("drop      other ")), "{text}");
+    assert!(text.contains("policy_isolation: The destination is on another network."), "{text}");
+    for (wrong, why) in [
+        ("monitor --type dns", "none of drop, open, close, lifecycle"),
+        ("monitor --reason nonsense", "none of policy_icc"),
+        ("monitor --port http", "it is not a number"),
+    ] {
+        assert!(stage.agent.refused(wrong).contains(why), "{wrong}");
+    }
+}
+
+#[test]
+fn p90_dropped_packets_are_written_for_wireshark_with_interface_and_reason() {
+    let (stage, c1) = Stage::with_one("");
+    stage.agent.network("n2", "--subnet 10.88.0.0/24");
+    let file = stage.agent.places.root().join("drops.pcapng");
+    let args = format!("--type drop --from c1 --count 3 --write {}", file.display());
+    let mut monitor = Monitor::start(&stage, "monitor", &args);
+    let away = std::net::Ipv4Addr::new(10, 88, 0, 9);
+    wait::wait_until("three drops", wait::START, || {
+        drop(traffic::ping(&c1.ns, away, 1));
+        monitor.child.try_wait().expect("a child").is_some()
+    });
+    let mut tshark = Command::new("tshark");
+    tshark.args(["-n", "-r"]).arg(&file).args(["-T", "fields", "-E", "separator=|"]);
+    for field in ["frame.interface_name", "ip.src", "ip.dst", "icmp.type", "frame.comment"] {
+        tshark.args(["-e", field]);
+    }
+    let out = tshark.output().expect("tshark (Debian's package `tshark`)");
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{out:?}");
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split('|').collect()).collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    let own = c1.address().to_string();
+    for line in lines {
+        assert!(line[0].starts_with("bsc"), "{said}");
+        assert_eq!((line[1], line[2], line[3]), (own.as_str(), "10.88.0.9", "8"), "{said}");
+        assert!(line[4].starts_with("dropped out of c1: policy_isolation: "), "{said}");
+    }
+}
