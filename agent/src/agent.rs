@@ -22,6 +22,7 @@ use crate::{
     kernel::{
         self,
         bpf::{self, BpfError, CgroupHook, Features, Hooks, Pins, Programs, Report, Sizes, Tables},
+        heap,
         netlink::Netlink,
         netns,
         owned::Mark,
@@ -102,7 +103,7 @@ pub fn run(config: &Config, given: &Given) -> Result<(), AgentError> {
     for directory in [&config.state_dir, &config.run_dir] {
         make_directory(directory)?;
     }
-    share_heap();
+    heap::share();
     let _locks = Locks::take(&config.state_dir, &config.run_dir)?;
     let _namespace = NamespaceLock::take("bascule-agent")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -117,15 +118,6 @@ pub(crate) fn has_powers() -> Result<(), AgentError> {
     match kernel::process::lacking()?.as_slice() {
         [] => Ok(()),
         lacking => Err(AgentError::Lacks(lacking.join(" and "))),
-    }
-}
-
-/// Keeps the memory that one thread has used from being lost to the others.
-fn share_heap() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it sets a number of the allocator, and there is no other thread yet.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2);
     }
 }
 

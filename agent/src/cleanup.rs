@@ -2,15 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     io,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::{
     agent::{self, AgentError},
     config::Config,
     kernel::{
-        self, Outcome,
+        self,
         bpf::{self, BpfError},
         netlink::{Link, Netlink},
         netns,
@@ -107,12 +108,8 @@ async fn links(mark: &Mark, cleaned: &mut Cleaned) -> Result<(), kernel::Error> 
     let is_ours =
         |link: &Link| mark.recognise(&link.name, link.alias.as_deref(), link.mac).is_some();
     forget_neighbours(&netlink, &links, is_ours).await?;
-    for link in links {
-        if is_ours(&link) {
-            let outcome = netlink.delete_link(link.index).await?;
-            cleaned.links += usize::from(outcome == Outcome::Done);
-        }
-    }
+    let ours: Vec<_> = links.iter().filter(|link| is_ours(link)).map(|link| link.index).collect();
+    cleaned.links += netlink.delete_links(&ours).await?;
     Ok(())
 }
 
@@ -137,12 +134,16 @@ async fn forget_neighbours(
 }
 
 fn sandboxes(directory: &Path, cleaned: &mut Cleaned) -> Result<(), kernel::Error> {
+    let mut names: BTreeMap<PathBuf, Vec<OsString>> = BTreeMap::new();
+    for entry in std::fs::read_dir(netns::IP_NETNS_DIR).into_iter().flatten().flatten() {
+        if let Ok(target) = std::fs::read_link(entry.path()) {
+            names.entry(target).or_default().push(entry.file_name());
+        }
+    }
     for pin in netns::pinned(directory)? {
         let path = directory.join(&pin.name);
-        for entry in std::fs::read_dir(netns::IP_NETNS_DIR).into_iter().flatten().flatten() {
-            if let Some(name) = entry.file_name().to_str() {
-                netns::unpublish(Path::new(netns::IP_NETNS_DIR), name, &path)?;
-            }
+        for name in names.remove(&path).iter().flatten().filter_map(|name| name.to_str()) {
+            netns::unpublish(Path::new(netns::IP_NETNS_DIR), name, &path)?;
         }
         netns::remove(&path)?;
         cleaned.sandboxes += 1;

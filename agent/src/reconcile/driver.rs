@@ -25,7 +25,7 @@ use super::{
 use crate::{
     files::Files,
     kernel::{
-        self,
+        self, heap,
         netlink::{self, Watch},
         process,
     },
@@ -227,6 +227,7 @@ impl Driver {
 
     /// Works until `stop` completes.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        heap::give_back();
         let heard = Heard::default();
         let watch = tokio::spawn(watch(heard.clone()));
         let ticker = |period| {
@@ -285,6 +286,7 @@ impl Driver {
         self.look(Look::Only(BTreeSet::new())).await;
         self.reserve_ports();
         self.note_site().await;
+        heap::give_back();
     }
 
     /// Looks into the namespaces whose turn it is, so that each has had one when everything else is read again.

@@ -43,6 +43,7 @@ mod scale;
 mod sctp;
 mod seeds;
 mod stress;
+mod thousands;
 mod traces;
 mod tunnels;
 mod unbridged;

@@ -242,22 +242,18 @@ impl<K: Pod + Ord, V: Pod + PartialEq> Table for Hash<K, V> {
     }
 }
 
-/// An array whose all-zero slots are empty. Reading all of a mapped one takes no system calls.
+/// An array whose all-zero slots are empty. All of one that can be mapped is read without a system call for each
+/// slot; it is mapped no longer than that, for its pages would count as this process's memory.
 #[derive(Debug)]
 pub struct Slots<V> {
     map: Handle,
-    mapping: Option<Mapping>,
     _types: PhantomData<fn() -> V>,
 }
 
 impl<V: Pod> Slots<V> {
     /// Wraps the descriptor of a map, after comparing its sizes with the types'.
     pub fn new(name: &'static str, fd: OwnedFd) -> Result<Self, BpfError> {
-        let map = Handle::new::<u32, V>(name, fd)?;
-        let mapped = map.geometry.flags & MAPPED != 0;
-        let mapping = mapped.then(|| Mapping::new(&map.fd, &map.geometry, false)).transpose();
-        let mapping = mapping.map_err(map.error("map"))?;
-        Ok(Self { map, mapping, _types: PhantomData })
+        Ok(Self { map: Handle::new::<u32, V>(name, fd)?, _types: PhantomData })
     }
 }
 
@@ -285,8 +281,9 @@ impl<V: Pod + PartialEq> Table for Slots<V> {
 
     fn all(&self) -> Result<BTreeMap<u32, V>, BpfError> {
         let mut all = BTreeMap::new();
-        if let Some(mapping) = &self.mapping {
-            mapping.for_each(|slot, bytes| {
+        if self.map.geometry.flags & MAPPED != 0 {
+            let mapping = Mapping::new(&self.map.fd, &self.map.geometry, false);
+            mapping.map_err(self.map.error("map"))?.for_each(|slot, bytes| {
                 all.insert(slot, value(bytes));
             });
             return Ok(all);

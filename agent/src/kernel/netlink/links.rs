@@ -43,6 +43,8 @@ pub struct Link {
     pub asks: bool,
     /// Its MTU.
     pub mtu: u32,
+    /// The group of links that it is one of; 0, where nobody has put it into another.
+    pub group: u32,
     /// Its Ethernet address.
     pub mac: Option<Mac>,
     /// The index of the bridge, bond or VRF that it is a port of.
@@ -333,6 +335,7 @@ fn link_of(message: RouteNetlinkMessage) -> Option<Link> {
         ethernet: message.header.link_layer_type == LinkLayerType::Ether,
         asks: !flags.contains(LinkFlags::Noarp),
         mtu: 0,
+        group: 0,
         mac: None,
         master: None,
         peer: None,
@@ -345,6 +348,7 @@ fn link_of(message: RouteNetlinkMessage) -> Option<Link> {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Group(group) => link.group = group,
             LinkAttribute::Address(mac) => link.mac = mac.try_into().ok(),
             LinkAttribute::Controller(master) => link.master = Some(master),
             LinkAttribute::Link(peer) => link.peer = Some(peer),

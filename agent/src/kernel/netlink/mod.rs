@@ -7,6 +7,7 @@ mod addresses;
 mod choose;
 mod links;
 mod lookup;
+mod many;
 mod neighbours;
 mod routes;
 mod watch;
