@@ -20,7 +20,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::process;
+use crate::{process, wait};
 
 /// A handle on a network namespace; the namespace lives as long as one of its handles, or a process
 /// or a mount elsewhere holds it.
@@ -160,6 +160,14 @@ impl Netns {
             .filter_map(|line| line.split(": ").nth(1))
             .map(|name| name.split('@').next().unwrap_or(name).to_owned())
             .collect()
+    }
+
+    /// Waits until a port of a bridge carries frames: the kernel opens it a moment after its carrier is there.
+    #[track_caller]
+    pub fn wait_forwarding(&self, port: &str) {
+        wait::wait_until(&format!("{port} forwards"), wait::SOON, || {
+            self.sh(&format!("bridge link show dev {port}")).contains("state forwarding")
+        });
     }
 
     /// Ethernet address of an interface.

@@ -16,7 +16,7 @@ fn without_rm_it_stays_listed_as_exited() {
     assert_eq!(out.code, 0, "{out:?}");
     wait::wait_until("it is exited", wait::SOON, || {
         let listed = agent.ok("container ls -a");
-        listed.lines().any(|line| line.contains("c1") && line.contains("Exited"))
+        listed.lines().any(|line| line.contains(" c1 ") && line.contains("Exited"))
     });
     assert!(!agent.ok("container ls").split_whitespace().any(|word| word == "c1"));
     // S61: its address is free.

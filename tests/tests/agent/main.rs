@@ -14,6 +14,7 @@ mod refusals;
 mod restart;
 mod several;
 mod stream;
+mod survives;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 

@@ -2,6 +2,7 @@
 //! those who mean ill.
 
 mod bad;
+mod cases;
 mod described;
 mod docker;
 mod events;

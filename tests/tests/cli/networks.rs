@@ -128,7 +128,7 @@ fn s8_s14_p3_networks_are_inspected_as_json_by_template_and_as_they_once_were() 
 }
 
 #[test]
-fn s3_p7_drivers_scopes_and_clusters_are_refused_in_dockers_words() {
+fn s3_s182_p7_moby_api_015_moby_api_016_drivers_and_clusters_are_refused_in_dockers_words() {
     let (_net, agent) = stage();
     let no_swarm = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
                     connect this node to swarm and try again: no cluster store is set";

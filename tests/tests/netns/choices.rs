@@ -56,5 +56,5 @@ fn s112_s117_the_range_of_chosen_ports_can_be_named() {
     assert_eq!(agent.ok("port c1"), "80/tcp -> 0.0.0.0:30000\n81/tcp -> 0.0.0.0:30001");
     agent.ok("container create --name c2 --network n1 -p 80");
     let error = agent.refused("start c2");
-    assert!(error.contains("no 1 free ports in a row are left"), "{error}");
+    assert!(error.contains("all ports are allocated on 0.0.0.0 for 80/tcp"), "{error}");
 }

@@ -320,6 +320,10 @@ fn appendix_d_a_restart_keeps_ipv6_and_its_connections() {
     wait::wait_until("the gateway's address", wait::SOON, || {
         stage.net.host.sh("ip -6 addr").contains("2001:db8:42::1/64")
     });
+    // Its route comes with it, a moment later.
+    wait::wait_until("the host reaches the container", wait::SOON, || {
+        traffic::ping(&stage.net.host, ip, 1).received == 1
+    });
     traffic::answers(&stage.net.host, ip);
 }
 

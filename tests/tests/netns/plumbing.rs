@@ -107,6 +107,7 @@ fn s87_a_container_without_networks_is_plumbed_by_hand() {
     ns.sh("ip link set eth0 up");
     ns.sh(&format!("ip addr add {own}/{prefix} dev eth0"));
     ns.sh(&format!("ip route add default via {gateway}"));
+    host.wait_forwarding("A");
     let (_c1, inside) = (TcpServer::start(&c1.ns, 80), TcpServer::start(&hand.ns, 80));
     let _far = TcpServer::start(&stage.net.outside, 80);
     for _ in 0..2 {
@@ -143,6 +144,9 @@ fn s92_a_second_interface_by_hand_on_a_bridge_of_ones_own() {
         veth(host, port, ns, "eth1");
         host.sh(&format!("ip link set {port} master br1"));
         ns.sh(&format!("ip addr add {address}/24 dev eth1"));
+    }
+    for port in ["v1", "v2"] {
+        host.wait_forwarding(port);
     }
     let [own, far, gateway] = [1, 2, 254].map(|last| Ipv4Addr::new(10, 98, 1, last));
     let _server = TcpServer::start(&c1.ns, 80);

@@ -121,6 +121,7 @@ fn s77_s87_s89_the_document_of_bridges_and_links_by_hand() {
     hand.sh("ip link set eth0 up");
     hand.sh("ip addr add 192.168.5.99/24 dev eth0");
     hand.sh("ip route add default via 192.168.5.1");
+    host.wait_forwarding("A");
     traffic::answers(&hand, Ipv4Addr::new(192, 168, 5, 1));
     traffic::answers(&hand, c1.address());
     assert_eq!(*traffic::reaches(&hand, at(OUTSIDE, 80)).ip(), HOST);
