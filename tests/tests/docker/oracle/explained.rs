@@ -28,7 +28,7 @@ fn beyond(difference: &Difference) -> bool {
 }
 
 /// All of them.
-pub const REASONS: [Reason; 13] = [
+pub const REASONS: [Reason; 14] = [
     Reason {
         title: "Containers' own addresses are closed to the outside",
         why: "Who knows a route to a container's subnet reaches, by Docker 20.10, every published port at the \
@@ -44,6 +44,16 @@ pub const REASONS: [Reason; 13] = [
               those of newer engines (MOBY-INT-001): what is not on the network fails at once, instead of after a \
               time-out, and the host is reached at their own gateway's address alone.",
         fits: |d| internal(d) && d.bascule == "no route",
+    },
+    Reason {
+        title: "Links hold for IPv6",
+        why: "Docker opens the exposed ports of a link's target in iptables alone, for IPv4, and without ICC drops the \
+              neighbour discovery that IPv6 would begin with. A link is between two containers, whatever the family.",
+        fits: |d| {
+            d.cell.family == 6
+                && (d.cell.from.as_str(), d.cell.to.as_str()) == ("d3", "d1")
+                && d.bascule.starts_with("answered")
+        },
     },
     Reason {
         title: "Internal networks and networks without ICC have working IPv6 inside",
@@ -135,7 +145,7 @@ pub const REASONS: [Reason; 13] = [
                 && published(d)
                 && d.docker == "silence"
                 && d.bascule == SEES_GATEWAY
-                && d.cell.from.starts_with('q')
+                && d.cell.from.starts_with(['d', 'q'])
         },
     },
     Reason {

@@ -69,8 +69,8 @@ fn head(asked: usize, different: usize) -> String {
     let same = asked - different;
     let mut page = fold(&format!(
         "What Docker {VERSION}'s bridge networks do to packets, and what ours do otherwise. `cargo xtask test docker` \
-         builds one world three times, by a real `dockerd --experimental --ip6tables --ipv6` with its iptables rules \
-         and its proxy, by the same without the proxy, and by `bascule agent --ipv6`, asks {asked} questions in each, \
+         builds one world three times, by a real `dockerd --experimental --ip6tables --ipv6 --icc=false` with its iptables rules \
+         and its proxy, by the same without the proxy, and by `bascule agent --ipv6 --icc=false`, asks {asked} questions in each, \
          and compares who is answered, which address the server sees, and which one the answer comes from. All that \
          have another answer are below, each under its reason. The test writes this page \
          (`BASCULE_TEST_RECORD=1`) and fails when it is no longer true: when a difference is new, and when one is gone."
@@ -80,7 +80,7 @@ fn head(asked: usize, different: usize) -> String {
              client\nbehind, who both know routes to all containers. Networks, with their containers and what these \
              publish:\n\n";
     page += "| network | options | containers |\n|---|---|---|\n";
-    let all = [("bridge", "the default one")].into_iter();
+    let all = [("bridge", "the default one, --icc=false")].into_iter();
     let all = all.chain(NETWORKS.iter().map(|network| (network.name, network.options)));
     for (network, options) in all {
         let containers = CONTAINERS.iter().filter(|(_, of, _)| *of == network);

@@ -53,9 +53,10 @@ pub const NETWORKS: [Network; 7] = [
 ];
 
 /// Containers: name, network, what they publish.
-pub const CONTAINERS: [(&str, &str, &str); 14] = [
+pub const CONTAINERS: [(&str, &str, &str); 15] = [
     ("d1", "bridge", "-p 8086:80 -p 8056:53/udp"),
     ("d2", "bridge", ""),
+    ("d3", "bridge", "--link d1:d1"),
     (
         "a1",
         "blue",
@@ -63,7 +64,7 @@ pub const CONTAINERS: [(&str, &str, &str); 14] = [
          -p [::1]:8051:53/udp -p 198.51.100.2:8082:80 -p 198.51.100.2:8052:53/udp \
          -p [2001:db8:100::2]:8082:80 -p [2001:db8:100::2]:8052:53/udp",
     ),
-    ("a2", "blue", ""),
+    ("a2", "blue", "-p 8100-8103:79-82 -p 8200-8203:52-55/udp"),
     ("b1", "green", "-p 8090:80 -p 8060:53/udp"),
     ("b2", "green", "-p 127.0.0.1:8091:80 -p 127.0.0.1:8061:53/udp"),
     ("i1", "inside", "-p 8088:80 -p 8058:53/udp"),
@@ -77,10 +78,11 @@ pub const CONTAINERS: [(&str, &str, &str); 14] = [
 ];
 
 /// Who publishes which port.
-pub const PUBLISHED: [(&str, u16, u16); 11] = [
+pub const PUBLISHED: [(&str, u16, u16); 12] = [
     ("a1, on every address", 8080, 8050),
     ("a1, on 127.0.0.1 and [::1]", 8081, 8051),
     ("a1, on the host's second address", 8082, 8052),
+    ("a2, in ranges", 8101, 8201),
     ("h1, by the network's host_binding_ipv4", 8084, 8054),
     ("q1", 8085, 8055),
     ("d1", 8086, 8056),
@@ -136,7 +138,8 @@ pub enum Engine {
 
 impl Engine {
     pub fn docker(net: &Topology, proxy: Proxy) -> Self {
-        let mut args = vec!["--experimental", "--ip6tables", "--ipv6", "--fixed-cidr-v6", FIXED6];
+        let mut args = vec!["--experimental", "--ip6tables", "--icc=false"];
+        args.extend(["--ipv6", "--fixed-cidr-v6", FIXED6]);
         if proxy == Proxy::Off {
             args.push("--userland-proxy=false");
         }
@@ -151,7 +154,8 @@ impl Engine {
     }
 
     pub fn bascule(net: &Topology) -> Self {
-        let settings = Settings::default().arg(&["--ipv6", "--fixed-cidr-v6", FIXED6]);
+        let settings =
+            Settings::default().arg(&["--icc=false", "--ipv6", "--fixed-cidr-v6", FIXED6]);
         Self::Bascule(Box::new(Agent::start_with(&net.host, settings)))
     }
 
