@@ -34,6 +34,9 @@ use crate::{
 /// How long an agent that is being restarted is waited for at the end.
 const RESTART: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(100);
+/// Variables that links tell, and bytes of one, at most.
+const MOST_TOLD: usize = 256;
+const LONGEST_TOLD: usize = 1_024;
 
 /// Runs a command in a new container.
 pub fn run(context: &Context, args: Run) -> Result<u8, Failure> {
@@ -49,8 +52,8 @@ pub fn run(context: &Context, args: Run) -> Result<u8, Failure> {
     must_have_terminal(&execution)?;
     let client = context.client()?;
     let signals = Signals::hold().map_err(anyhow::Error::from)?;
-    let told = env.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)));
-    let new = New::make(&client, sandbox, &command, told.collect())?;
+    let told = told(&env);
+    let new = New::make(&client, sandbox, &command, told)?;
     let what = What { command, env, rights, execution };
     match start(context, &client, &signals, &new, what) {
         Ok(None) => {
@@ -291,6 +294,12 @@ fn environment(execution: &Execution) -> Result<Vec<(String, Option<String>)>, F
         None => Ok((text.clone(), None)),
     };
     execution.env.iter().map(parse).collect()
+}
+
+/// Returns the variables that links to the container tell. The agent keeps them: what is long is no business of links.
+fn told(env: &[(String, Option<String>)]) -> Vec<String> {
+    let pairs = env.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)));
+    pairs.filter(|pair| pair.len() <= LONGEST_TOLD).take(MOST_TOLD).collect()
 }
 
 /// Runs a command in a running container.
