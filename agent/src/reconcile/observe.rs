@@ -103,9 +103,8 @@ pub async fn observe(
     }
     let address = |a: &netlink::Address| plan::Address { link: a.link, address: a.address };
     observed.addresses = addresses.iter().map(address).collect();
-    // An index is never used again while the machine is up, but its namespace may hold what was known.
-    let there = known.hooks.iter().filter(|(hook, _)| observed.links.contains_key(&hook.ifindex));
-    observed.hooks = there.map(|(hook, state)| (*hook, state.clone())).collect();
+    // Those of interfaces that have gone are among them: one that went to another namespace took the program along.
+    observed.hooks = known.hooks.clone();
     for link in &links {
         let Some(&xdp) = known.xdp.get(&link.index) else { continue };
         let generic = link.xdp == Some(bpf::XdpMode::Generic);

@@ -90,6 +90,31 @@ fn s91_a_point_to_point_link_to_the_host() {
 }
 
 #[test]
+fn s87_an_interface_that_was_an_uplink_leaves_our_programs_behind() {
+    let (stage, c1) = Stage::with_one("");
+    let hand = alone(&stage, "hand");
+    let bridge = bridge_of(&stage, "n1");
+    let (gateway, prefix) = stage.net.host.addresses(&bridge)[0];
+    let own = Ipv4Addr::from(u32::from(gateway) + 98);
+    let (host, ns) = (&stage.net.host, &hand.ns);
+    // While it is the host's, it is taken for a way out.
+    host.sh("ip link add A type veth peer name B");
+    let index = host.ifindex("B").expect("an index");
+    let pins = || {
+        let of_it = format!("/{index}-");
+        stage.agent.places.pins().into_iter().filter(|pin| pin.contains(&of_it)).count()
+    };
+    wait::wait_equal("programs at it", wait::SOON, &2, pins);
+    host.sh(&format!("ip link set A up master {bridge}"));
+    host.sh(&format!("ip link set B netns {}", ns.path().display()));
+    wait::wait_equal("no programs at it", wait::SOON, &0, pins);
+    ns.sh(&format!("ip addr add {own}/{prefix} dev B"));
+    ns.sh("ip link set B up");
+    let _server = TcpServer::start(&c1.ns, 80);
+    traffic::reaches(&hand.ns, at(c1.address(), 80));
+}
+
+#[test]
 fn s87_a_container_without_networks_is_plumbed_by_hand() {
     let (mut stage, c1) = Stage::with_one("-p 8080:80");
     let hand = alone(&stage, "hand");
