@@ -77,6 +77,7 @@ pub enum Format {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a run")]
 pub enum Verb {
     /// Run the agent, or remove what it left
     Agent(Box<Agent>),
