@@ -162,9 +162,20 @@ impl Netns {
             .collect()
     }
 
-    /// Waits until a port of a bridge carries frames: the kernel opens it a moment after its carrier is there.
+    /// Waits until an interface carries frames. The kernel takes note of a carrier a moment after it is there, a
+    /// loaded one some seconds; until then what is sent is thrown away.
+    #[track_caller]
+    pub fn wait_up(&self, interface: &str) {
+        wait::wait_until(&format!("{interface} carries frames"), wait::SOON, || {
+            let shown = self.sh(&format!("ip -o link show dev {interface}"));
+            shown.contains("state UP") && !shown.contains("qdisc noop ")
+        });
+    }
+
+    /// Waits until a port of a bridge carries frames.
     #[track_caller]
     pub fn wait_forwarding(&self, port: &str) {
+        self.wait_up(port);
         wait::wait_until(&format!("{port} forwards"), wait::SOON, || {
             self.sh(&format!("bridge link show dev {port}")).contains("state forwarding")
         });

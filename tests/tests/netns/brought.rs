@@ -117,6 +117,7 @@ fn stations_on_a_brought_bridge_are_neighbours() {
     bascule_tests::topology::veth(&stage.net.host, "vm0", &guest, "eth0");
     stage.net.host.sh("ip link set vm0 master bridge0");
     stage.net.host.wait_forwarding("vm0");
+    guest.wait_up("eth0");
     guest.sh("ip addr add 192.168.5.77/24 dev eth0");
     guest.sh(&format!("ip route add default via {GATEWAY}"));
     let c1 = stage.agent.container("c1", "bridge", "");

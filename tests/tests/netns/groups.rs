@@ -200,6 +200,7 @@ fn a_dhcp_server_in_a_container_serves_stations_plugged_in_by_hand() {
     bascule_tests::topology::veth(&stage.net.host, "hand0", &station, "eth0");
     stage.net.host.sh(&format!("ip link set hand0 master {}", bridge_of(&stage, "n1")));
     stage.net.host.wait_forwarding("hand0");
+    station.wait_up("eth0");
     let (own, gateway) = (Ipv4Addr::new(10, 73, 0, 200), Ipv4Addr::new(10, 73, 0, 1));
     lease((&server.ns, "eth0"), (&station, "eth0"), (own, own), gateway);
     assert_eq!(station.addresses("eth0"), [(own, 24)]);

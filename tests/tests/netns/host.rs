@@ -103,6 +103,7 @@ fn s87_a_station_plugged_in_by_hand_works() {
     bascule_tests::topology::veth(&stage.net.host, "hand0", &station, "eth0");
     stage.net.host.sh(&format!("ip link set hand0 master {bridge}"));
     stage.net.host.wait_forwarding("hand0");
+    station.wait_up("eth0");
     station.sh(&format!("ip addr add {own}/{prefix} dev eth0"));
     station.sh(&format!("ip route add default via {gateway}"));
     traffic::answers(&station, gateway);

@@ -210,6 +210,7 @@ fn s87_s89_stations_and_links_by_hand() {
     veth(&stage.net.host, "hand0", &station, "eth0");
     stage.net.host.sh(&format!("ip link set hand0 master {bridge}"));
     stage.net.host.wait_forwarding("hand0");
+    station.wait_up("eth0");
     let (own, gateway) = (ip("fd73::99"), ip("fd73::1"));
     station.sh(&format!("ip -6 addr add {own}/64 dev eth0 nodad"));
     station.sh(&format!("ip -6 route add default via {gateway}"));

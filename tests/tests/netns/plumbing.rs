@@ -21,6 +21,9 @@ fn point_to_point(a: &Netns, b: &Netns) {
         ns.sh(&format!("ip addr add {own}/32 dev ptp0"));
         ns.sh(&format!("ip route add {far}/32 dev ptp0"));
     }
+    for ns in [a, b] {
+        ns.wait_up("ptp0");
+    }
 }
 
 fn alone(stage: &Stage, name: &str) -> Container {
@@ -133,6 +136,7 @@ fn s87_a_container_without_networks_is_plumbed_by_hand() {
     ns.sh(&format!("ip addr add {own}/{prefix} dev eth0"));
     ns.sh(&format!("ip route add default via {gateway}"));
     host.wait_forwarding("A");
+    ns.wait_up("eth0");
     let (_c1, inside) = (TcpServer::start(&c1.ns, 80), TcpServer::start(&hand.ns, 80));
     let _far = TcpServer::start(&stage.net.outside, 80);
     for _ in 0..2 {
@@ -170,8 +174,9 @@ fn s92_a_second_interface_by_hand_on_a_bridge_of_ones_own() {
         host.sh(&format!("ip link set {port} master br1"));
         ns.sh(&format!("ip addr add {address}/24 dev eth1"));
     }
-    for port in ["v1", "v2"] {
+    for (ns, port) in [(&c1.ns, "v1"), (&peer, "v2")] {
         host.wait_forwarding(port);
+        ns.wait_up("eth1");
     }
     let [own, far, gateway] = [1, 2, 254].map(|last| Ipv4Addr::new(10, 98, 1, last));
     let _server = TcpServer::start(&c1.ns, 80);

@@ -122,6 +122,7 @@ fn s77_s87_s89_the_document_of_bridges_and_links_by_hand() {
     hand.sh("ip addr add 192.168.5.99/24 dev eth0");
     hand.sh("ip route add default via 192.168.5.1");
     host.wait_forwarding("A");
+    hand.wait_up("eth0");
     traffic::answers(&hand, Ipv4Addr::new(192, 168, 5, 1));
     traffic::answers(&hand, c1.address());
     assert_eq!(*traffic::reaches(&hand, at(OUTSIDE, 80)).ip(), HOST);
@@ -138,6 +139,8 @@ fn s77_s87_s89_the_document_of_bridges_and_links_by_hand() {
         ns.sh(&format!("ip link set {end} up"));
         ns.sh(&format!("ip route add {other}/32 dev {end}"));
     }
+    c1.ns.wait_up("P");
+    two.wait_up("Q");
     traffic::answers(&c1.ns, Ipv4Addr::new(10, 1, 1, 2));
     traffic::answers(&two, Ipv4Addr::new(10, 1, 1, 1));
     assert!(host.ifindex(UPLINK).is_some());
