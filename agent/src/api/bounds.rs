@@ -34,6 +34,11 @@ pub(super) fn network(request: &proto::NetworkCreate) -> Result {
     words("the network", [&request.name, &request.driver, &request.scope, &request.ipam.driver])
 }
 
+/// Judges a wish for name servers of a network.
+pub(super) fn servers(request: &proto::NetworkUpdate) -> Result {
+    count("name servers", request.add_dns.len().max(request.drop_dns.len()), ITEMS)
+}
+
 /// Judges a wish for a place on a network.
 pub(super) fn endpoint(settings: &proto::EndpointSettings) -> Result {
     map("driver options", &settings.driver_opts)?;

@@ -116,6 +116,11 @@ pub(super) fn connect(network: String, request: proto::NetworkConnect) -> Result
     Ok(Change::Connect { network, container: container(request.container)?, endpoint })
 }
 
+pub(super) fn network_update(network: String, request: proto::NetworkUpdate) -> Result<Change> {
+    bounds::servers(&request)?;
+    Ok(Change::UpdateNetwork { network, add: request.add_dns, drop: request.drop_dns })
+}
+
 pub(super) fn disconnect(network: String, request: proto::NetworkDisconnect) -> Result<Change> {
     let force = request.force;
     Ok(Change::Disconnect { network, container: container(request.container)?, force })

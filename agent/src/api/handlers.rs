@@ -81,6 +81,9 @@ pub(super) async fn answer(
         Route::NetworkDisconnect => {
             change(convert::disconnect(id(), request.read()?)?).await.map(|_| Reply::Empty(200))
         }
+        Route::NetworkUpdate => {
+            change(convert::network_update(id(), request.read()?)?).await.map(|_| Reply::Empty(204))
+        }
         Route::Containers => containers::list(context, request),
         Route::Container => containers::inspect(context, request),
         Route::ContainerCreate => containers::create(context, request).await,

@@ -105,6 +105,8 @@ fn described(route: Route, shapes: &mut SchemaGenerator) -> Option<Described> {
         | Route::NetworkDisconnect
         | Route::Containers
         | Route::Container => return None,
+        Route::NetworkUpdate => new("Has a network's containers ask other name servers", 204)
+            .takes(shape::<proto::NetworkUpdate>(shapes)),
         Route::ContainerCreate => new("Makes a container", 201)
             .takes(shape::<proto::ContainerCreate>(shapes))
             .gives(shape::<proto::ContainerCreated>(shapes)),

@@ -77,6 +77,11 @@ pub fn network_disconnect(reference: &str) -> String {
     format!("{}/disconnect", network(reference))
 }
 
+/// Returns where to `POST` a [`super::proto::NetworkUpdate`].
+pub fn network_update(reference: &str) -> String {
+    format!("/bascule/v1/networks/{}/update", segment(reference))
+}
+
 /// Returns where to `GET` a [`super::proto::Container`].
 pub fn container_inspect(reference: &str) -> String {
     format!("/containers/{}/json", segment(reference))

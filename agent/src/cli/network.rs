@@ -27,6 +27,12 @@ pub fn network(context: &Context, verb: args::Network) -> Result<u8, Failure> {
         args::Network::Prune(args) => prune(context, &args),
         args::Network::Rm { networks, force } => remove(context, &networks, force),
         args::Network::Connect(wish) => connect(context, wish),
+        args::Network::Update { network, dns_add, dns_drop } => {
+            let body = proto::NetworkUpdate { add_dns: dns_add, drop_dns: dns_drop };
+            context.client()?.act(&paths::network_update(&network), Some(&body))?;
+            output::line(&network)?;
+            Ok(exit::OK)
+        }
         args::Network::Disconnect { network, container, force } => {
             let body = proto::NetworkDisconnect { container, force };
             context.client()?.act(&paths::network_disconnect(&network), Some(&body))?;

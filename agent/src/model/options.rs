@@ -161,6 +161,16 @@ pub enum OptionError {
 }
 
 impl NetworkOptions {
+    /// Has other name servers be asked, and shows them.
+    pub fn name_servers(&mut self, servers: Vec<IpAddr>) {
+        let texts: Vec<_> = servers.iter().map(ToString::to_string).collect();
+        self.verbatim.remove(keys::DNS);
+        if !texts.is_empty() {
+            self.verbatim.insert(keys::DNS.to_owned(), texts.join(","));
+        }
+        self.dns = servers;
+    }
+
     /// Reads options, and everything that is wrong with them: what makes no sense is as if it were not there.
     pub fn read(verbatim: BTreeMap<String, String>) -> (Self, Vec<OptionError>) {
         let (ms, count) = ("integer milliseconds", "an integer");

@@ -23,6 +23,15 @@ pub enum Change {
     RemoveNetwork(String),
     /// Remove the networks that nobody is on.
     PruneNetworks(PruneFilter),
+    /// Have a network's containers ask other name servers.
+    UpdateNetwork {
+        /// The network.
+        network: String,
+        /// Servers that are asked too, after those that are.
+        add: Vec<IpAddr>,
+        /// Servers that are not asked any more.
+        drop: Vec<IpAddr>,
+    },
     /// Put a container on a network.
     Connect {
         /// The network.
@@ -256,6 +265,7 @@ impl Change {
             Self::CreateNetwork(_) => "create network",
             Self::RemoveNetwork(_) => "remove network",
             Self::PruneNetworks(_) => "prune networks",
+            Self::UpdateNetwork { .. } => "update network",
             Self::Connect { .. } => "connect",
             Self::Disconnect { .. } => "disconnect",
             Self::CreateContainer(_) => "create container",
@@ -285,6 +295,9 @@ pub fn apply(
     let outcome = match change {
         Change::CreateNetwork(spec) => network::create(&mut next, spec, facts),
         Change::RemoveNetwork(reference) => network::remove(&mut next, reference),
+        Change::UpdateNetwork { network, add, drop } => {
+            network::update(&mut next, network, add, drop)
+        }
         Change::PruneNetworks(filter) => Ok(network::prune(&mut next, filter)),
         Change::DefaultNetwork(wanted) => network::default(&mut next, wanted, facts),
         Change::DefaultIpv6(wanted) => network::default_ipv6(&mut next, *wanted, facts),

@@ -6,12 +6,16 @@ mod default;
 
 pub(super) use default::{default, default_ipv6};
 
+use std::net::IpAddr;
+
 use super::{
     Facts, NetworkSpec, Outcome, PruneFilter, Rejected,
     find::{self, Found},
     subnet::{self, Pools},
 };
-use crate::model::{Desired, Family, Network, NetworkId, NetworkName, NetworkOptions, Pool, keys};
+use crate::model::{
+    Desired, Family, Network, NetworkId, NetworkName, NetworkOptions, Pool, Resolver, keys,
+};
 
 /// Name of the default network's bridge.
 pub(super) const DEFAULT_BRIDGE: &str = "bascule0";
@@ -99,6 +103,32 @@ fn choose_l2(
         options.verbatim.insert(keys::L2.to_owned(), "bpf".to_owned());
     }
     Ok(())
+}
+
+/// Changes the name servers of a network.
+pub(super) fn update(
+    desired: &mut Desired,
+    reference: &str,
+    add: &[IpAddr],
+    drop: &[IpAddr],
+) -> Result<Outcome, Rejected> {
+    let found = find::network(desired, reference)?;
+    let Found::Bridge(network) = found else {
+        let name = found.name();
+        return Err(Rejected::forbidden(format!("network {name} has no name servers of its own")));
+    };
+    let mut servers = network.options.dns.clone();
+    servers.retain(|server| !drop.contains(server));
+    servers.extend(add.iter().filter(|server| !network.options.dns.contains(server)));
+    let resolver = Resolver { servers, ..Resolver::default() };
+    if let Some((setting, value, why)) = resolver.wrong() {
+        return Err(Rejected::invalid(format!("invalid {setting} {value:?}: {why}")));
+    }
+    let id = network.id;
+    if let Some(network) = desired.networks.get_mut(&id) {
+        network.options.name_servers(resolver.servers);
+    }
+    Ok(Outcome::Network(id, Vec::new()))
 }
 
 pub(super) fn remove(desired: &mut Desired, reference: &str) -> Result<Outcome, Rejected> {

@@ -1,7 +1,8 @@
 //! Networks, in Docker's shapes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{EndpointSettings, Map, null_is_default};
@@ -192,6 +193,16 @@ pub struct NetworkCreate {
     /// Labels.
     #[serde(deserialize_with = "null_is_default")]
     pub labels: Map,
+}
+
+/// Body of `POST /bascule/v1/networks/{id}/update`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
+pub struct NetworkUpdate {
+    /// Name servers that are asked too.
+    pub add_dns: Vec<IpAddr>,
+    /// Name servers that are not asked any more.
+    pub drop_dns: Vec<IpAddr>,
 }
 
 /// Reply of `POST /networks/create`.

@@ -35,6 +35,22 @@ pub enum Network {
         #[arg(short, long)]
         force: bool,
     },
+    /// Have a network's containers ask other name servers, from their next question on
+    Update {
+        /// Name or id of the network
+        network: String,
+        /// Name server that is asked too; repeatable
+        #[arg(
+            long,
+            value_name = "IP",
+            value_delimiter = ',',
+            required_unless_present = "dns_drop"
+        )]
+        dns_add: Vec<IpAddr>,
+        /// Name server that is not asked any more; repeatable
+        #[arg(long, value_name = "IP", value_delimiter = ',')]
+        dns_drop: Vec<IpAddr>,
+    },
     /// Remove all networks without containers
     Prune(NetworkPrune),
     /// Attach a container to a further network, at once if it runs

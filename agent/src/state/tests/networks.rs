@@ -182,3 +182,24 @@ fn p5_moby_api_006_networks_are_found_by_id_then_name_then_beginning() {
     assert_eq!(found("nonexistent"), Err((404, "network nonexistent not found".into())));
     assert_eq!(found(""), Err((404, "network  not found".into())));
 }
+
+#[test]
+fn netav_dns_001_the_name_servers_of_a_network_change_while_it_is_used() {
+    let mut world = World::with_default();
+    world.network("n1", "10.1.0.0/24");
+    let update = |network: &str, add: &[&str], drop: &[&str]| {
+        let list = |words: &[&str]| words.iter().map(|ip| ip.parse().unwrap()).collect();
+        Change::UpdateNetwork { network: network.into(), add: list(add), drop: list(drop) }
+    };
+    let shown = |world: &World| world.made("n1").options.verbatim.get("bascule.dns").cloned();
+    world.ok(&update("n1", &["192.0.2.53", "2001:db8::53"], &[]));
+    assert_eq!(shown(&world).as_deref(), Some("192.0.2.53,2001:db8::53"));
+    world.ok(&update("n1", &["192.0.2.53", "192.0.2.54"], &["2001:db8::53", "192.0.2.99"]));
+    assert_eq!(shown(&world).as_deref(), Some("192.0.2.53,192.0.2.54"));
+    assert_eq!(world.made("n1").options.dns.len(), 2);
+    world.ok(&update("n1", &[], &["192.0.2.53", "192.0.2.54"]));
+    assert_eq!(shown(&world), None);
+    assert_eq!(world.refused(&update("n1", &["0.0.0.0"], &[])).0, 400);
+    assert_eq!(world.refused(&update("host", &["192.0.2.1"], &[])).0, 403);
+    assert_eq!(world.refused(&update("nowhere", &[], &[])).0, 404);
+}
