@@ -104,7 +104,7 @@ fn report(ctx: &XdpContext, found: Match) {
     };
     let record: *mut Record = entry.as_mut_ptr();
     // SAFETY: the record is reserved, and nobody else's until it is submitted.
-    let slot = unsafe { &mut *(&raw mut (*record).event) };
+    let slot = unsafe { &mut (*record).event };
     *slot = event;
     describe(&frame, found, slot);
     let length = emit::snap(slot.length);

@@ -188,7 +188,7 @@ fn dropped<const NETWORK: u32>(skb: &Skb<NETWORK>, reason: u8, direction: u8) {
     };
     let record: *mut Record = entry.as_mut_ptr();
     // SAFETY: the record is reserved, and nobody else's until it is submitted.
-    let slot = unsafe { &mut *(&raw mut (*record).event) };
+    let slot = unsafe { &mut (*record).event };
     *slot = event;
     describe(skb, slot);
     let length = snap(slot.length);

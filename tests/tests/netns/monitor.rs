@@ -53,6 +53,7 @@ impl Monitor {
 }
 
 impl Drop for Monitor {
+    #[expect(clippy::print_stderr, reason = "what is printed is shown with the test's failure")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the monitor said:\n{}", self.text());
