@@ -43,7 +43,6 @@ mod scale;
 mod sctp;
 mod seeds;
 mod stress;
-mod thousands;
 mod traces;
 mod tunnels;
 mod unbridged;
