@@ -6,6 +6,7 @@ mod cases;
 mod described;
 mod docker;
 mod events;
+mod library;
 mod rights;
 
 use std::process::Command;
