@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{handlers::Context, reply::Reply, request::Request};
+use super::{handlers::Context, maps, reply::Reply, request::Request};
 pub use crate::telemetry::Connection;
 use crate::{
     state::{Rejected, find},
@@ -46,17 +46,17 @@ pub(super) async fn list(context: &Context, request: &Request) -> Result<Reply, 
             && proto.as_ref().is_none_or(|p| connection.proto == *p)
             && (!translated || connection.kind != "routed")
     };
-    let (tables, names) = (context.tables.clone(), context.names.get());
-    // The table may be long: not on the API's own threads.
-    let read = move || telemetry::connections(&tables, &names, wanted);
-    let read = tokio::task::spawn_blocking(read).await.map_err(Rejected::internal)?;
-    let mut connections = read.map_err(Rejected::internal)?;
-    let total = connections.len();
-    connections.sort_by(|a, b| {
-        (a.idle_seconds, &a.proto, &a.source).cmp(&(b.idle_seconds, &b.proto, &b.source))
-    });
-    if limit > 0 {
-        connections.truncate(limit);
-    }
-    Reply::json(200, &Connections { connections, total })
+    maps::read(context, move |context| {
+        let found = telemetry::connections(&context.tables, &context.names.get(), wanted);
+        let mut connections = found.map_err(Rejected::internal)?;
+        let total = connections.len();
+        connections.sort_by(|a, b| {
+            (a.idle_seconds, &a.proto, &a.source).cmp(&(b.idle_seconds, &b.proto, &b.source))
+        });
+        if limit > 0 {
+            connections.truncate(limit);
+        }
+        Ok(Connections { connections, total })
+    })
+    .await
 }

@@ -12,26 +12,12 @@ use crate::{
 
 /// Prints the connections that are tracked.
 pub fn connections(context: &Context, wanted: &args::Connections) -> Result<u8, Failure> {
-    let found = read(context, wanted, "")?;
-    if context.wants_json() {
-        output::json(&found)?;
-    } else {
-        output::print(&table(&found.connections))?;
-        say_rest(&found);
-    }
-    Ok(exit::OK)
+    show(context, wanted, "", table)
 }
 
 /// Prints the connections that are translated.
 pub fn translations(context: &Context, wanted: &args::Connections) -> Result<u8, Failure> {
-    let found = read(context, wanted, "1")?;
-    if context.wants_json() {
-        output::json(&found)?;
-    } else {
-        output::print(&translated(&found.connections))?;
-        say_rest(&found);
-    }
-    Ok(exit::OK)
+    show(context, wanted, "1", translated)
 }
 
 /// Does a verb of `map`.
@@ -59,11 +45,12 @@ pub fn map(context: &Context, verb: &args::Map) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-fn read(
+fn show(
     context: &Context,
     wanted: &args::Connections,
     translated: &str,
-) -> Result<Connections, Failure> {
+    table: fn(&[Connection]) -> String,
+) -> Result<u8, Failure> {
     let query = [
         ("container", wanted.container.as_str()),
         ("network", &wanted.network),
@@ -71,7 +58,14 @@ fn read(
         ("limit", &wanted.limit.to_string()),
         ("translated", translated),
     ];
-    Ok(context.client()?.get(&paths::query(paths::CONNECTIONS, &query))?)
+    let found: Connections = context.client()?.get(&paths::query(paths::CONNECTIONS, &query))?;
+    if context.wants_json() {
+        output::json(&found)?;
+    } else {
+        output::print(&table(&found.connections))?;
+        say_rest(&found);
+    }
+    Ok(exit::OK)
 }
 
 fn say_rest(found: &Connections) {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::{Container, Desired, Family, HostAddress, Link, Mode, NameSettings, Network};
+use crate::model::{Container, Desired, Family, HostAddress, Link, Mode, NameSettings};
 
 /// What docker puts into every hosts file, and what into those of containers with IPv6.
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n";
@@ -74,8 +74,7 @@ fn host_gateway(desired: &Desired, container: &Container, settings: &NameSetting
     }
     let own = || container.attachments.iter().find_map(|a| desired.networks.get(&a.network));
     let network = desired.default_network().or_else(own);
-    let side = |network: &Network, family| network.pool(family)?.host_side();
-    Family::ALL.into_iter().filter_map(|family| side(network?, family)).collect()
+    Family::ALL.into_iter().filter_map(|family| network?.host_side(family)).collect()
 }
 
 /// Returns the lines of a link: alias, short id and name of a container that runs.

@@ -181,7 +181,7 @@ impl Files {
 
 /// Returns what files tell of a network.
 fn told(network: &Network) -> (NetworkId, &[IpAddr], [Option<IpAddr>; 2]) {
-    let sides = Family::ALL.map(|family| network.pool(family)?.host_side());
+    let sides = Family::ALL.map(|family| network.host_side(family));
     (network.id, &network.options.dns, sides)
 }
 
@@ -273,8 +273,7 @@ impl<'a> Source<'a> {
         match container.sandbox {
             Sandbox::Own => networks.any(|network| named(&network)).then_some(SERVER),
             Sandbox::Path(_) | Sandbox::Process(_) => networks.filter(named).find_map(|network| {
-                let pools = Family::ALL.into_iter().filter_map(|family| network.pool(family));
-                pools.filter_map(|pool| pool.host_side()).next()
+                Family::ALL.into_iter().find_map(|family| network.host_side(family))
             }),
         }
     }

@@ -67,19 +67,8 @@ impl World {
     fn create(&mut self, name: &str, with: impl FnOnce(&mut ContainerSpec)) {
         let mut spec = ContainerSpec {
             name: Some(name.parse().unwrap()),
-            networks: Vec::new(),
-            publish: Vec::new(),
-            publish_all: false,
-            expose: Vec::new(),
-            links: Vec::new(),
             hostname: name.to_owned(),
-            naming: Default::default(),
-            labels: Default::default(),
-            sysctls: Default::default(),
-            sandbox: Sandbox::Own,
-            auto_remove: false,
-            command: Vec::new(),
-            env: Vec::new(),
+            ..ContainerSpec::default()
         };
         with(&mut spec);
         self.change(&Change::CreateContainer(Box::new(spec)));

@@ -79,10 +79,11 @@ pub enum Mode {
 }
 
 /// Where a container's network namespace comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sandbox {
     /// The agent makes it at start and removes it at the end.
+    #[default]
     Own,
     /// It is brought, by path.
     Path(PathBuf),

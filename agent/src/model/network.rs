@@ -181,6 +181,11 @@ impl Network {
         self.pool(family)?.gateway
     }
 
+    /// Returns the host's own address on a family of the network.
+    pub fn host_side(&self, family: Family) -> Option<IpAddr> {
+        self.pool(family)?.host_side()
+    }
+
     /// Returns how a family of the network is joined to the outside.
     pub const fn mode(&self, family: Family) -> GatewayMode {
         match family {

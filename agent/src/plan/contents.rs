@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
 };
 
 use bascule_common::abi::{
@@ -14,8 +14,7 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::{Entry, Settings, deny, diff::View, host};
 use crate::model::{
-    self, Container, ContainerId, Desired, Family, GatewayMode, Network, Pool, PortRange,
-    PublishedRule,
+    self, Container, ContainerId, Desired, Family, GatewayMode, Network, PortRange, PublishedRule,
 };
 
 /// Contents of every map that the agent writes.
@@ -110,11 +109,10 @@ impl Contents {
 
     fn network(&mut self, network: &Network, bridge: u32, gateway_mac: Mac, settings: &Settings) {
         let options = &network.options;
-        let host_side = |family| network.pool(family).and_then(Pool::host_side);
         let value = abi::Network {
             flags: flags(network, settings),
             bridge,
-            gateway4: match host_side(Family::V4) {
+            gateway4: match network.host_side(Family::V4) {
                 Some(IpAddr::V4(gateway)) => gateway.into(),
                 _ => Ip4::UNSPECIFIED,
             },
@@ -122,7 +120,7 @@ impl Contents {
             mtu: network.mtu.into(),
             gateway_mac,
             pad: 0,
-            gateway6: match host_side(Family::V6) {
+            gateway6: match network.host_side(Family::V6) {
                 Some(IpAddr::V6(gateway)) => gateway.into(),
                 _ => Ip6::UNSPECIFIED,
             },
@@ -188,19 +186,12 @@ impl Contents {
                 reserved: 0,
             };
             self.endpoints.insert(link, value);
-            if let Some(ip) = endpoint.ip {
-                let key = NeighbourKey { network: network.index, address: ip.into() };
-                self.neighbours.insert(key, neighbour);
-            }
             // Every interface has an address of its link, on networks without IPv6 as well.
-            let link_local = Ip6::link_local(&value.mac);
-            for address in endpoint.ip6.map(Ip6::from).into_iter().chain([link_local]) {
-                let key = NeighbourKey { network: network.index, address };
-                self.neighbours6.insert(key, neighbour);
-            }
+            let own = IpAddr::from(Ipv6Addr::from(Ip6::link_local(&value.mac)));
             let place = container.attachment(network.id);
-            for ip in place.into_iter().flat_map(|place| &place.link_local) {
-                match *ip {
+            let of_link = place.into_iter().flat_map(|place| place.link_local.iter().copied());
+            for ip in endpoint.addresses().chain([own]).chain(of_link) {
+                match ip {
                     IpAddr::V4(ip) => {
                         let key = NeighbourKey { network: network.index, address: ip.into() };
                         self.neighbours.insert(key, neighbour);

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{Action, Hook, Owner, Settings, Side, Xdp, diff, fake::Fake, vanished};
 use crate::{
-    model::{Desired, NetworkId, Predefined, Sandbox},
+    model::{Desired, NetworkId, Predefined},
     state::{
         Change, ContainerSpec, DefaultNetwork, DefaultPlace, EndpointSpec, Facts, NetworkSpec,
         SubnetSpec, change,
@@ -103,17 +103,9 @@ fn spec(number: u8, network: u8) -> ContainerSpec {
             format!("80{number:02}:80").parse().unwrap(),
             format!("192.0.2.7:90{number:02}:90/udp").parse().unwrap(),
         ],
-        publish_all: false,
         expose: vec!["443".parse().unwrap()],
         links: vec![link.parse().unwrap()],
-        hostname: String::new(),
-        naming: Default::default(),
-        sysctls: Default::default(),
-        labels: Default::default(),
-        sandbox: Sandbox::Own,
-        auto_remove: false,
-        command: Vec::new(),
-        env: Vec::new(),
+        ..ContainerSpec::default()
     }
 }
 

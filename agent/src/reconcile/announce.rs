@@ -53,10 +53,12 @@ impl Driver {
         let mut by_rhythm: BTreeMap<Rhythm, Vec<Announced>> = BTreeMap::new();
         for container in self.desired.containers.values() {
             for (network, endpoint) in container.endpoints().filter(|(_, e)| which(e)) {
+                let of_link =
+                    container.attachment(network).map(|place| place.link_local.as_slice());
                 let Some(network) = self.desired.networks.get(&network) else { continue };
                 let count = network.options.announcements.unwrap_or(ANNOUNCEMENTS);
                 let every = network.options.announce_every.unwrap_or(ANNOUNCE_EVERY);
-                let announced = self.announced(container, endpoint);
+                let announced = self.announced(container, endpoint, of_link.unwrap_or_default());
                 by_rhythm.entry((count, every)).or_default().push(announced);
             }
         }
@@ -66,10 +68,12 @@ impl Driver {
         }
     }
 
-    fn announced(&self, container: &Container, endpoint: &Endpoint) -> Announced {
-        let mut places = container.attachments.iter();
-        let place = places.find(|place| place.endpoint.as_ref() == Some(endpoint));
-        let of_link = place.into_iter().flat_map(|place| place.link_local.iter().copied());
+    fn announced(
+        &self,
+        container: &Container,
+        endpoint: &Endpoint,
+        of_link: &[IpAddr],
+    ) -> Announced {
         Announced {
             container: container.name.to_string(),
             path: self.machine.places.namespace(container),
@@ -77,7 +81,7 @@ impl Driver {
             interface: endpoint.interface.clone(),
             veth: endpoint.veth.clone(),
             mac: endpoint.mac.octets(),
-            addresses: endpoint.addresses().chain(of_link).collect(),
+            addresses: endpoint.addresses().chain(of_link.iter().copied()).collect(),
         }
     }
 }

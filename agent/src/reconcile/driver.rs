@@ -243,7 +243,11 @@ impl Driver {
             let retry = self.retry.next();
             tokio::select! {
                 () = &mut stop => break,
-                Some(command) = self.commands.recv() => self.command(command).await,
+                Some(command) = self.commands.recv() => {
+                    // It tells, and keeps the files, before it answers.
+                    self.command(command).await;
+                    continue;
+                }
                 change = heard.next() => self.heard(&change).await,
                 Some(id) = self.follow.ended() => {
                     tracing::info!(container = %id.short(), "the process has ended");

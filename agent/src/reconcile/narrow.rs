@@ -4,15 +4,12 @@ use std::time::Instant;
 
 use super::{
     driver::Driver,
-    executor::execute,
-    flows::Ends,
     pass::{Report, Trigger, blocked},
     seen::Seen,
 };
 use crate::{
     model::Desired,
-    plan::{self, Planned, Scope},
-    state::crash::crash_point,
+    plan::{self, Scope},
 };
 
 /// An attachment takes three rounds, a start one more.
@@ -48,10 +45,8 @@ impl Driver {
                 whole = report.failures.is_empty();
                 break;
             }
-            let ends = Ends::of(&plan, &self.known);
             let (done, followed) =
-                self.follow_through(&plan, &mut seen, &mut report, trigger).await;
-            self.end_connections(&ends);
+                self.execute_all(&plan, trigger, &mut report, Some(&mut seen)).await;
             actions += done;
             if !followed || done == 0 {
                 break;
@@ -78,37 +73,5 @@ impl Driver {
             }
         }
         report
-    }
-
-    /// Executes a plan, and notes what it changes; returns how many actions were done, and whether all of them
-    /// could be followed.
-    async fn follow_through(
-        &mut self,
-        plan: &[Planned],
-        seen: &mut Seen,
-        report: &mut Report,
-        trigger: Trigger,
-    ) -> (u64, bool) {
-        let (mut done, mut followed) = (0, true);
-        for planned in plan {
-            if blocked(report, planned.subject) {
-                continue;
-            }
-            crash_point();
-            match execute(&self.machine, &mut self.known, &self.desired, &planned.action).await {
-                Ok(made) => {
-                    done += 1;
-                    followed &= seen.note(&self.machine, &planned.action, made);
-                    self.log(planned, trigger);
-                    report.note(planned);
-                }
-                Err(error) if error.is_gone() => {
-                    tracing::debug!(action = ?planned.action, %error, "what it is about went away");
-                    (done, followed) = (done + 1, false);
-                }
-                Err(error) => self.fail(planned, &error, report),
-            }
-        }
-        (done, followed)
     }
 }

@@ -179,14 +179,11 @@ async fn sandboxes(machine: &Machine, desired: &Desired, look: &Look, observed: 
         if container.running().is_none() || !container.has_namespace() {
             continue;
         }
-        let path = machine.places.namespace(container);
-        let namespace = identify(&path);
-        let inside = match namespace {
-            Some(_) if look.includes(container.id) => inside(&path).await,
-            _ => None,
-        };
-        let name = name_of(container, &path);
-        observed.sandboxes.insert(container.id, plan::Sandbox { namespace, name, inside });
+        let mut seen = which(machine, container);
+        if seen.namespace.is_some() && look.includes(container.id) {
+            seen.inside = inside(&machine.places.namespace(container)).await;
+        }
+        observed.sandboxes.insert(container.id, seen);
     }
 }
 
@@ -196,15 +193,19 @@ pub(super) async fn sandbox(
     container: &Container,
     known: Option<plan::Sandbox>,
 ) -> plan::Sandbox {
+    let mut seen = which(machine, container);
+    seen.inside =
+        known.filter(|known| known.namespace == seen.namespace).and_then(|known| known.inside);
+    if seen.inside.is_none() && seen.namespace.is_some() {
+        seen.inside = inside(&machine.places.namespace(container)).await;
+    }
+    seen
+}
+
+/// Tells which namespace a container has and what leads there, without a look inside.
+fn which(machine: &Machine, container: &Container) -> plan::Sandbox {
     let path = machine.places.namespace(container);
-    let namespace = identify(&path);
-    let known = known.filter(|known| known.namespace == namespace).and_then(|known| known.inside);
-    let inside = match (known, namespace) {
-        (Some(known), _) => Some(known),
-        (None, Some(_)) => inside(&path).await,
-        (None, None) => None,
-    };
-    plan::Sandbox { namespace, name: name_of(container, &path), inside }
+    plan::Sandbox { namespace: identify(&path), name: name_of(container, &path), inside: None }
 }
 
 /// Looks into a namespace; one that is going away right now is seen as not looked into.

@@ -46,15 +46,6 @@ pub struct Report {
     pub set_up: BTreeSet<EndpointId>,
 }
 
-impl Report {
-    /// Notes what was done.
-    pub(super) fn note(&mut self, planned: &Planned) {
-        if let Action::Configure(wanted) = &planned.action {
-            self.set_up.insert(wanted.endpoint);
-        }
-    }
-}
-
 impl Driver {
     /// Makes a pass.
     pub(super) async fn pass(
@@ -80,7 +71,7 @@ impl Driver {
             if round + 1 == ROUNDS {
                 self.give_up(&plan, &mut report);
             }
-            let done = self.execute_all(&plan, trigger, &mut report).await;
+            let (done, _) = self.execute_all(&plan, trigger, &mut report, None).await;
             actions += done;
             if let Look::Only(ids) = &mut look {
                 ids.extend(plan.iter().filter_map(|p| match p.subject {
@@ -116,39 +107,46 @@ impl Driver {
         !vanished.is_empty()
     }
 
-    /// Executes a plan; a failed object's further actions are left out. Returns how many were done.
-    async fn execute_all(
+    /// Executes a plan; a failed object's further actions are left out. Returns how many were done, and whether what
+    /// was seen follows all of them.
+    pub(super) async fn execute_all(
         &mut self,
         plan: &[Planned],
         trigger: Trigger,
         report: &mut Report,
-    ) -> u64 {
+        mut seen: Option<&mut Seen>,
+    ) -> (u64, bool) {
         let ends = Ends::of(plan, &self.known);
-        let mut done = 0;
+        let (mut done, mut followed) = (0, seen.is_some());
         for planned in plan {
             if blocked(report, planned.subject) {
                 continue;
             }
             crash_point();
             match execute(&self.machine, &mut self.known, &self.desired, &planned.action).await {
-                Ok(_) => {
+                Ok(made) => {
                     done += 1;
+                    if let Some(seen) = &mut seen {
+                        followed &= seen.note(&self.machine, &planned.action, made);
+                    }
                     self.log(planned, trigger);
-                    report.note(planned);
+                    if let Action::Configure(wanted) = &planned.action {
+                        report.set_up.insert(wanted.endpoint);
+                    }
                 }
                 Err(error) if error.is_gone() => {
                     tracing::debug!(action = ?planned.action, %error, "what it is about went away");
-                    done += 1;
+                    (done, followed) = (done + 1, false);
                 }
                 Err(error) => self.fail(planned, &error, report),
             }
         }
         self.end_connections(&ends);
-        done
+        (done, followed)
     }
 
     /// Removes the entries of connections that a plan has ended.
-    pub(super) fn end_connections(&self, ends: &Ends) {
+    fn end_connections(&self, ends: &Ends) {
         let ended = tokio::task::block_in_place(|| {
             ends.carry_out(&self.machine.tables, &self.known.contents)
         });
@@ -161,7 +159,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn log(&mut self, planned: &Planned, trigger: Trigger) {
+    fn log(&mut self, planned: &Planned, trigger: Trigger) {
         let (kind, action, subject) = (planned.action.kind(), &planned.action, planned.subject);
         match trigger {
             Trigger::Watch => {
@@ -173,7 +171,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn fail(&mut self, planned: &Planned, error: &ExecuteError, report: &mut Report) {
+    fn fail(&mut self, planned: &Planned, error: &ExecuteError, report: &mut Report) {
         let (kind, subject) = (planned.action.kind(), planned.subject);
         tracing::warn!(kind, %subject, %error, "an action failed");
         report.failures.entry(subject).or_insert_with(|| error.to_string());

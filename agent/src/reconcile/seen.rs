@@ -3,8 +3,6 @@
 //! Only what is done for containers is followed. After anything else, and after every failure, everything is
 //! looked at again.
 
-use std::path::PathBuf;
-
 use super::{machine::Machine, observe};
 use crate::{
     kernel::netlink,
@@ -46,17 +44,12 @@ impl Seen {
                 self.observed.sandboxes.insert(id, seen);
             }
             let own = container.is_some_and(|c| c.sandbox == Sandbox::Own);
-            let pin = self.pin(machine, id);
-            if !own && pin.exists() {
+            if !own && machine.places.sandbox(id).exists() {
                 self.observed.stray_sandboxes.insert(id.to_string());
             } else {
                 self.observed.stray_sandboxes.remove(&id.to_string());
             }
         }
-    }
-
-    fn pin(&self, machine: &Machine, id: ContainerId) -> PathBuf {
-        machine.places.sandbox(id)
     }
 
     /// Notes what an action has changed; false: it is not followed here. A link that was made has this index.

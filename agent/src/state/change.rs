@@ -211,7 +211,7 @@ pub struct EndpointSpec {
 }
 
 /// Wishes for a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerSpec {
     /// Its name; none chooses one.
     pub name: Option<Name>,

@@ -341,19 +341,12 @@ mod tests {
         let publish = link.map(|_| "127.0.0.1:8080-8081:80-81/udp".parse().unwrap());
         let spec = ContainerSpec {
             name: Some(name.parse().unwrap()),
-            networks: Vec::new(),
             publish: publish.into_iter().collect(),
-            publish_all: false,
             expose: vec!["80".parse().unwrap()],
             links: link.map(|link| link.parse().unwrap()).into_iter().collect(),
-            hostname: String::new(),
-            naming: Default::default(),
-            sysctls: Default::default(),
             labels: [("a".to_owned(), "b".to_owned())].into(),
-            sandbox: crate::model::Sandbox::Own,
-            auto_remove: false,
             command: vec!["sleep".into()],
-            env: Vec::new(),
+            ..ContainerSpec::default()
         };
         Change::CreateContainer(Box::new(spec))
     }

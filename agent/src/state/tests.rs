@@ -88,18 +88,7 @@ fn container(name: &str, networks: &[&str]) -> ContainerSpec {
     ContainerSpec {
         name: Some(name.parse().unwrap()),
         networks: networks.iter().map(|&n| (n.to_owned(), EndpointSpec::default())).collect(),
-        publish: Vec::new(),
-        publish_all: false,
-        expose: Vec::new(),
-        links: Vec::new(),
-        hostname: String::new(),
-        naming: Default::default(),
-        labels: Default::default(),
-        sysctls: Default::default(),
-        sandbox: Sandbox::Own,
-        auto_remove: false,
-        command: Vec::new(),
-        env: Vec::new(),
+        ..ContainerSpec::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads the maps at scrape. Counters live in pinned maps, so they go on over restarts of the agent; the
 //! series of what has been removed are not among the next scrape's.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bascule_common::abi::{Count, Direction, DropKey, DropReason, Stat, Tally, deny, names::map};
 use prometheus::{
@@ -173,13 +173,15 @@ fn drops(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> 
 /// What Podman's exporter tells of containers: bytes, packets, drops and errors in, and the same out.
 fn podman(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> {
     let mut samples = [const { Samples::new() }; 8];
-    let dropped = tables.drops.all()?;
+    let mut dropped: BTreeMap<(u32, u8), u64> = BTreeMap::new();
+    for (key, count) in tables.drops.all()? {
+        *dropped.entry((key.endpoint, key.direction)).or_default() += count.packets;
+    }
     for (index, name) in &names.endpoints {
         let counters = tables.endpoint_counters.get(*index)?.unwrap_or_default();
         let labels = vec![name.container_id.clone(), name.container.clone()];
         let drops = |direction: Direction| {
-            let of = |key: &DropKey| (key.endpoint, key.direction) == (*index, direction as u8);
-            dropped.iter().filter(|(key, _)| of(key)).map(|(_, count)| count.packets).sum()
+            dropped.get(&(*index, direction as u8)).copied().unwrap_or_default()
         };
         let sides = [(counters.received, Direction::In), (counters.sent, Direction::Out)];
         let values = sides.map(|(count, way)| [count.bytes, count.packets, drops(way), 0]);

@@ -128,7 +128,7 @@ impl Reader<'_> {
 }
 
 /// Writes an address, with its port where the protocol has any; of echo requests it is the identifier.
-fn end(proto: u8, ip: IpAddr, port: Port) -> String {
+pub(super) fn end(proto: u8, ip: IpAddr, port: Port) -> String {
     match proto {
         6 | 17 | 132 => SocketAddr::new(ip, port.number()).to_string(),
         _ => ip.to_string(),

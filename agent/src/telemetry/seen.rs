@@ -1,6 +1,6 @@
 //! What is seen on the network, as people and programs read it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bascule_common::abi::{Direction, DropReason, Record, event};
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    connections::Connection,
+    connections::{Connection, end},
     events::{proto_name, wall_time},
     names::{HOST, Names, OUTSIDE},
 };
@@ -132,10 +132,7 @@ impl Seen {
             names.programs.iter().any(|p| p.iface == *name && p.program.ends_with("_l3"))
         };
         let (src, dst) = (address(event.family, event.src), address(event.family, event.dst));
-        let ports = matches!(event.proto, 6 | 17 | 132);
-        let end = |ip: Option<IpAddr>, port: u16| {
-            ip.map(|ip| if ports { SocketAddr::new(ip, port).to_string() } else { ip.to_string() })
-        };
+        let end = |ip: Option<IpAddr>, port| ip.map(|ip| end(event.proto, ip, port));
         let whose = |ip: Option<IpAddr>| {
             ip.map(|ip| match names.addresses.get(&ip) {
                 Some(name) => name.clone(),
@@ -162,8 +159,8 @@ impl Seen {
             proto: if event.family == 0 { String::new() } else { proto_name(event.proto) },
             from: whose(src).unwrap_or_default(),
             to: whose(dst).unwrap_or_default(),
-            source: end(src, event.src_port.number()).unwrap_or_default(),
-            destination: end(dst, event.dst_port.number()).unwrap_or_default(),
+            source: end(src, event.src_port).unwrap_or_default(),
+            destination: end(dst, event.dst_port).unwrap_or_default(),
             length: event.length.into(),
             frame: record.frame.iter().take(captured).map(|byte| format!("{byte:02x}")).collect(),
             ..Self::default()

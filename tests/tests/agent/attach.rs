@@ -86,10 +86,6 @@ fn measure() {
     }
     agent.network("first", "");
     for sandbox in 0..SANDBOXES {
-        let body = json!({
-            "Name": format!("s{sandbox}"), "Networks": [{"Network": "first"}],
-        });
-        let _ = body;
         agent.ok(&format!("container create --name s{sandbox} --network first"));
         agent.ok(&format!("container start s{sandbox}"));
     }

@@ -32,6 +32,13 @@ fn alone(stage: &Stage, name: &str) -> Container {
     Container::open(&stage.agent, name, &id)
 }
 
+/// The bridge of `n1`, its address, and one that nobody has for whoever is plugged in by hand, with the prefix's length.
+fn place_by_hand(stage: &Stage) -> (String, Ipv4Addr, Ipv4Addr, u8) {
+    let bridge = bridge_of(stage, "n1");
+    let (gateway, prefix) = stage.net.host.addresses(&bridge)[0];
+    (bridge, gateway, Ipv4Addr::from(u32::from(gateway) + 98), prefix)
+}
+
 /// Makes the agent look at everything again: what it does not know must outlive it.
 fn look_again(stage: &mut Stage) {
     stage.agent.restart();
@@ -96,9 +103,7 @@ fn s91_a_point_to_point_link_to_the_host() {
 fn s87_an_interface_that_was_an_uplink_leaves_our_programs_behind() {
     let (stage, c1) = Stage::with_one("");
     let hand = alone(&stage, "hand");
-    let bridge = bridge_of(&stage, "n1");
-    let (gateway, prefix) = stage.net.host.addresses(&bridge)[0];
-    let own = Ipv4Addr::from(u32::from(gateway) + 98);
+    let (bridge, _, own, prefix) = place_by_hand(&stage);
     let (host, ns) = (&stage.net.host, &hand.ns);
     // While it is the host's, it is taken for a way out.
     host.sh("ip link add A type veth peer name B");
@@ -121,9 +126,7 @@ fn s87_an_interface_that_was_an_uplink_leaves_our_programs_behind() {
 fn s87_a_container_without_networks_is_plumbed_by_hand() {
     let (mut stage, c1) = Stage::with_one("-p 8080:80");
     let hand = alone(&stage, "hand");
-    let bridge = bridge_of(&stage, "n1");
-    let (gateway, prefix) = stage.net.host.addresses(&bridge)[0];
-    let own = Ipv4Addr::from(u32::from(gateway) + 98);
+    let (bridge, gateway, own, prefix) = place_by_hand(&stage);
     // Word for word: A and B, B renamed and given an address of its own inside.
     let (host, ns) = (&stage.net.host, &hand.ns);
     host.sh("ip link add A type veth peer name B");

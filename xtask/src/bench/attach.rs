@@ -10,11 +10,6 @@ use crate::sh;
 /// Runs it.
 pub fn run() -> Result<ExitCode> {
     sh::run(sh::command("cargo").args(["build", "--release", "--package", "bascule"]))?;
-    let mut measure = sh::command("cargo");
-    measure
-        .args(["test", "--package", "bascule-tests", "--test", "agent"])
-        .args(["--", "--ignored", "--nocapture", "--exact", "attach::measure"])
-        .env("BASCULE_BIN", sh::target_dir().join("release/bascule"));
-    sh::run(&mut measure)?;
-    Ok(ExitCode::SUCCESS)
+    let mut test = super::test("agent", "attach::measure", &[]);
+    super::measure(test.env("BASCULE_BIN", sh::target_dir().join("release/bascule")))
 }

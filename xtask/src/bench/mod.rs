@@ -9,14 +9,14 @@
 
 mod attach;
 mod blast;
-mod datapath;
 mod deny;
 mod hosts;
-mod metrics;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
+
+use crate::sh;
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -49,8 +49,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     match &options.what {
         What::Attach => attach::run(),
         What::Deny(options) => deny::run(options),
-        What::Datapath => datapath::run(),
-        What::Metrics => metrics::run(),
+        What::Datapath => measure(&mut test("packet", "bench::datapath", &[])),
+        What::Metrics => measure(&mut test("bpf", "telemetry::bench_scrape", &["--release"])),
     }
 }
 
@@ -70,6 +70,19 @@ impl Spread {
         let last = numbers.len().saturating_sub(1);
         Self { median: (at(last / 2) + at(last.div_ceil(2))) / 2.0, least: at(0), most: at(last) }
     }
+}
+
+/// The command for a measurement that is a test: its layer has the harness, the maps or the programs at hand.
+fn test(layer: &str, name: &str, options: &[&str]) -> Command {
+    let mut command = sh::command("cargo");
+    command.args(["test", "--package", "bascule-tests", "--test", layer]).args(options);
+    command.args(["--", "--ignored", "--nocapture", "--exact", name]);
+    command
+}
+
+fn measure(test: &mut Command) -> Result<ExitCode> {
+    sh::run(test)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -318,7 +318,7 @@ impl Netlink {
     }
 }
 
-fn numbered(index: u32) -> String {
+pub(super) fn numbered(index: u32) -> String {
     format!("link {index}")
 }
 
