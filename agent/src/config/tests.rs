@@ -59,16 +59,50 @@ fn moby_ipam_032_ipv6_of_the_default_network_makes_sense() {
 }
 
 #[test]
-fn moby_inc_012_a_mark_has_a_value_and_a_mask() {
+fn moby_api_025_moby_inc_012_a_mark_is_read_as_docker_reads_it() {
     let mark = |text: &str| {
         let given = Given { bridge_accept_fwmark: Some(text.into()), ..Given::default() };
         with_file("", given).map(|config| config.accept_mark)
     };
-    assert_eq!(mark("2/3"), Ok(Some(Mark { value: 2, mask: 3 })));
-    assert_eq!(mark("0x10"), Ok(Some(Mark { value: 16, mask: u32::MAX })));
-    for bad in ["x", "2/", "4/3", "0/0", "-1"] {
-        assert!(mark(bad).is_err(), "{bad}");
+    assert_eq!(mark(""), Ok(None));
+    for (good, value, mask) in [
+        ("1", 1, u32::MAX),
+        ("0x1", 1, u32::MAX),
+        ("2/3", 2, 3),
+        ("010/0xff", 8, 0xff),
+        ("0o17/0B1111", 15, 15),
+        ("0X_ff/1_000", 255, 1000),
+        ("0_7", 7, u32::MAX),
+        ("0", 0, u32::MAX),
+        ("4294967295", u32::MAX, u32::MAX),
+        // No packet's, and yet no error.
+        ("1/2", 1, 2),
+        ("0x1/0x2", 1, 2),
+        ("5/0", 5, 0),
+    ] {
+        assert_eq!(mark(good), Ok(Some(Mark { value, mask })), "{good}");
     }
+    for (bad, part) in [
+        ("hello/0x2", "mark"),
+        ("1/hello", "mask"),
+        ("1+hello", "mark"),
+        ("1/", "mask"),
+        ("-1", "mark"),
+        ("+1", "mark"),
+        (" 1", "mark"),
+        ("1/2/3", "mask"),
+        ("08", "mark"),
+        ("0x", "mark"),
+        ("_1", "mark"),
+        ("1_", "mark"),
+        ("1__0", "mark"),
+        ("0x1/4294967296", "mask"),
+    ] {
+        let error = mark(bad).unwrap_err();
+        assert!(error.contains(&format!("invalid firewall {part} \"{bad}\"")), "{error}");
+    }
+    let error = mark("0/0").unwrap_err();
+    assert!(error.contains("every packet has this mark"), "{error}");
 }
 
 #[test]

@@ -53,22 +53,45 @@ pub(super) fn ipv6(wanted: Option<bool>, subnet: Option<String>) -> Result<Ipv6,
     }
 }
 
-/// Reads a mark: value and mask, decimal or hexadecimal, as of iptables' `--mark`.
+/// Reads a mark and its mask, each as Docker reads them. A mark with bits that the mask leaves out is no packet's,
+/// there as here.
 pub(super) fn mark(text: Option<String>) -> Result<Option<Mark>, ConfigError> {
     let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(None) };
-    let number = |text: &str| match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
+    let invalid = |why: String| ConfigError::value("bridge-accept-fwmark", &text, why);
+    let (value, mask) = match text.split_once('/') {
+        Some((value, mask)) => (value, Some(mask)),
+        None => (text.as_str(), None),
     };
-    let (value, mask) = text.split_once('/').unwrap_or((&text, "0xffffffff"));
-    let invalid = |why: &str| ConfigError::value("bridge-accept-fwmark", &text, why);
-    let (Some(value), Some(mask)) = (number(value), number(mask)) else {
-        return Err(invalid("neither MARK nor MARK/MASK, as 0x2/0x3"));
-    };
-    if value & !mask != 0 || mask == 0 {
-        return Err(invalid("the mask leaves out bits of the mark, and no packet could have it"));
+    let value = gos_number(value).ok_or_else(|| {
+        invalid(format!("invalid firewall mark \"{text}\", not as 0x2 or 0x2/0x3"))
+    })?;
+    let mask = mask
+        .map_or(Some(u32::MAX), gos_number)
+        .ok_or_else(|| invalid(format!("invalid firewall mask \"{text}\", not as 0x2/0x3")))?;
+    if (value, mask) == (0, 0) {
+        let why = "every packet has this mark, and would reach every container; if that is meant, \
+                   the gateway modes nat-unprotected and routed say so for a network";
+        return Err(invalid(why.to_owned()));
     }
     Ok(Some(Mark { value, mask }))
+}
+
+/// Reads a number as Go's `strconv.ParseUint` does that is left to find the base: `0x`, `0o`, `0b`, octal behind a
+/// zero, and underscores between digits.
+fn gos_number(text: &str) -> Option<u32> {
+    let text = text.to_ascii_lowercase();
+    let based = [("0x", 16), ("0o", 8), ("0b", 2)].into_iter();
+    let (digits, radix) = based
+        .filter_map(|(prefix, radix)| Some((text.strip_prefix(prefix)?, radix)))
+        .next()
+        .or_else(|| Some((text.strip_prefix('0').filter(|rest| !rest.is_empty())?, 8)))
+        .unwrap_or((&text, 10));
+    let separated = |c: char| c == '_' && digits.len() < text.len();
+    let digits = digits.strip_prefix(separated).unwrap_or(digits);
+    let is_number = digits
+        .split('_')
+        .all(|part| !part.is_empty() && part.bytes().all(|c| char::from(c).is_digit(radix)));
+    is_number.then(|| u32::from_str_radix(&digits.replace('_', ""), radix).ok())?
 }
 
 /// Reads what the default network is to be.
