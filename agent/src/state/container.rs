@@ -164,9 +164,13 @@ pub(super) fn disconnect(
     facts: &Facts,
 ) -> Result<Outcome, Rejected> {
     let target = match find::container(desired, container) {
-        // An endpoint without a container does not exist with us.
+        // It may be an endpoint's id, as `network inspect` shows it. One without a container does not exist with us.
         Err(error) if force && error.kind == Kind::NotFound => {
-            return find::network(desired, network).map(|_| Outcome::Nothing);
+            let network = find::network(desired, network)?.id();
+            match find::by_endpoint(desired, network, container)? {
+                Some(target) => target,
+                None => return Ok(Outcome::Nothing),
+            }
         }
         target => target?,
     };

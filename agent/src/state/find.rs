@@ -82,6 +82,23 @@ pub fn container<'a>(desired: &'a Desired, reference: &str) -> Result<&'a Contai
     }
 }
 
+/// Finds the container whose endpoint on a network has this id, or the beginning of it.
+pub fn by_endpoint<'a>(
+    desired: &'a Desired,
+    network: NetworkId,
+    reference: &str,
+) -> Result<Option<&'a Container>, Rejected> {
+    let has = |c: &&Container| {
+        c.endpoints().any(|(on, e)| on == network && begins(&e.id.to_string(), reference))
+    };
+    let found: Vec<_> = desired.containers.values().filter(has).collect();
+    match found[..] {
+        [] => Ok(None),
+        [container] => Ok(Some(container)),
+        _ => Err(Rejected::ambiguous("endpoint", reference, found.len())),
+    }
+}
+
 fn begins(id: &str, reference: &str) -> bool {
     !reference.is_empty() && id.starts_with(&reference.to_ascii_lowercase())
 }

@@ -476,6 +476,47 @@ fn s187_s188_what_a_crash_leaves_is_in_nobodys_way() {
 }
 
 #[test]
+fn n17_an_endpoint_is_disconnected_by_force_by_whatever_it_is_called() {
+    let mut stage = Stage::new();
+    stage.agent.network("n1", "");
+    let c1 = stage.agent.container("c1", "bridge", "");
+    let c2 = stage.agent.container("c2", "n1", "");
+    let endpoint = || {
+        let id = attachment(&stage.agent, "c1", "n1")["EndpointID"].clone();
+        id.as_str().expect("an id").to_owned()
+    };
+    let calls: [&dyn Fn() -> String; 5] =
+        [&|| "c1".to_owned(), &|| c1.id.clone(), &|| c1.id[..12].to_owned(), &endpoint, &|| {
+            endpoint()[..12].to_owned()
+        }];
+    for called in calls {
+        stage.agent.ok("network connect n1 c1");
+        assert_eq!(c1.ns.interfaces().len(), 3, "lo, and one on each network");
+        let called = called();
+        stage.agent.ok(&format!("network disconnect -f n1 {called}"));
+        assert_eq!(c1.ns.interfaces(), ["lo", "eth0"], "{called}");
+    }
+    // Of that network alone, and not without force.
+    stage.agent.ok("network connect n1 c1");
+    let id = endpoint();
+    stage.agent.ok(&format!("network disconnect -f bridge {id}"));
+    let error = stage.agent.refused(&format!("network disconnect n1 {id}"));
+    assert!(error.contains(&format!("No such container: {id}")), "{error}");
+    assert_eq!(c1.ns.interfaces().len(), 3);
+    // After a crash, and when the container is gone.
+    stage.agent.kill9();
+    stage.agent.restart();
+    assert_eq!(attachment(&stage.agent, "c1", "n1")["EndpointID"], id, "it is the same");
+    stage.agent.ok(&format!("network disconnect -f n1 {id}"));
+    assert_eq!(c1.ns.interfaces(), ["lo", "eth0"]);
+    stage.agent.ok("rm -f c1");
+    for gone in [&id, &c1.id] {
+        stage.agent.ok(&format!("network disconnect -f n1 {gone}"));
+    }
+    assert_eq!(c2.ns.interfaces(), ["lo", "eth0"], "nobody else's");
+}
+
+#[test]
 fn link_local_addresses_that_were_asked_for_are_there() {
     let stage = Stage::new();
     stage.agent.network("n1", "");
