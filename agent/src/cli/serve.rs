@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
+use nix::sys::signal::{SigSet, Signal};
+
 use super::{
     Context,
     args::{Agent, AgentOptions, AgentVerb, Global, LogFormat},
@@ -29,11 +32,19 @@ pub fn agent(context: &Context, args: Agent) -> Result<u8, Failure> {
     match args.verb {
         None => agent::run(&config, &given).map_err(anyhow::Error::from)?,
         Some(AgentVerb::Cleanup { purge }) => {
+            not_halfway()?;
             let cleaned = agent::cleanup(&config, purge).map_err(anyhow::Error::from)?;
             return report(context, &cleaned);
         }
     }
     Ok(exit::OK)
+}
+
+/// Leaves signals that ask for an end until there is one: what is removed is removed whole.
+fn not_halfway() -> anyhow::Result<()> {
+    let ending = SigSet::from_iter([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]);
+    // Threads that are made from here on have the same mask.
+    ending.thread_block().context("cannot hold signals back while cleaning up")
 }
 
 fn resolve(given: Given) -> Result<Config, Failure> {

@@ -6,8 +6,14 @@ use bascule_tests::{
     Agent, Netns, Topology,
     agent::Settings,
     places::mounts_below,
+    process,
     topology::{OUTSIDE, veth},
     traffic::{self, UdpServer},
+    wait,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 
 use crate::at;
@@ -185,4 +191,72 @@ fn cleanup_works_on_a_full_disk() {
     assert_eq!(net.host.sysctl("net/ipv4/ip_forward"), "0");
     assert_eq!(net.host.sysctl("net/ipv4/ip_local_reserved_ports"), "");
     assert_eq!(agent.places.pins(), Vec::<String>::new());
+}
+
+/// Whether a process holds SIGTERM back.
+fn holds_signals_back(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & (1 << (libc::SIGTERM - 1)) != 0)
+}
+
+#[test]
+fn p98_signals_do_not_end_a_cleanup_halfway() {
+    let net = Topology::new();
+    let before = host_state(&net.host);
+    let mut agent = Agent::start(&net.host);
+    agent.network("n1", "");
+    for number in 0..20 {
+        agent.ok(&format!("run -d --name c{number} --network n1 -p {}:80", 8000 + number));
+    }
+    assert_eq!(agent.stop(), 0);
+    let cleaning = process::start(agent.bascule().args(["agent", "cleanup"]));
+    let pid = cleaning.child.id();
+    let ours = Pid::from_raw(i32::try_from(pid).expect("a process"));
+    wait::wait_until("it is at it", wait::SOON, || holds_signals_back(pid));
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        kill(ours, signal).expect("it runs, or nobody has waited for it");
+    }
+    let out = cleaning.finish("cleanup", process::LIMIT);
+    assert!(out.ok(), "{out:?}");
+    assert!(!out.stdout.is_empty(), "it says what it removed");
+    assert_eq!(host_state(&net.host), before, "the host is as it was");
+    assert_eq!(agent.places.pins(), Vec::<String>::new());
+    assert_eq!(mounts_below(&agent.places.run()), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn p98_an_agent_that_is_told_to_end_leaves_no_removal_halfway() {
+    let net = Topology::new();
+    let mut agent = Agent::start(&net.host);
+    agent.network("n1", "");
+    let names: Vec<_> = (0..20).map(|number| format!("c{number}")).collect();
+    for (port, name) in (8000..).zip(&names) {
+        agent.ok(&format!("run -d --name {name} --network n1 -p {port}:80"));
+    }
+    let ends = || net.host.interfaces().iter().filter(|name| name.starts_with("bsc")).count();
+    assert_eq!(ends(), names.len());
+    let removing = process::start(agent.bascule().args(["rm", "-f"]).args(&names));
+    wait::wait_until("the first one is gone", wait::SOON, || ends() < names.len());
+    let ours = Pid::from_raw(i32::try_from(agent.pid()).expect("a process"));
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGTERM] {
+        kill(ours, signal).ok();
+    }
+    assert_eq!(agent.wait_end(), 0);
+    removing.finish("rm", process::LIMIT);
+    agent.launch();
+    agent.wait_ready();
+    // Each is there, whole, or gone.
+    let listed = agent.ok("ps -a --format {{.Names}}");
+    let left: Vec<_> = listed.lines().collect();
+    assert_eq!(agent.ok("port").is_empty(), left.is_empty(), "{listed}");
+    assert_eq!(ends(), left.len(), "{listed}");
+    for name in left {
+        agent.ok(&format!("rm -f {name}"));
+    }
+    assert_eq!(ends(), 0);
+    agent.ok("network rm n1");
+    let named = std::fs::read_dir(agent.places.run().join("netns")).map_or(0, Iterator::count);
+    assert_eq!(named, 0, "no namespace is left");
 }

@@ -115,7 +115,7 @@ fn what_was_broken_while_the_agent_was_away_is_repaired() {
 }
 
 #[test]
-fn a_container_whose_namespace_vanishes_is_noticed() {
+fn p98_a_container_whose_namespace_vanishes_is_taken_down_as_far_as_it_is_there() {
     let net = Topology::new();
     let mut agent = Agent::start(&net.host);
     agent.network("n1", "");
