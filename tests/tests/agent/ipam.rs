@@ -35,7 +35,7 @@ fn create(agent: &Agent, words: &str) -> Output {
 }
 
 #[test]
-fn p30_p31_moby_ipam_021_subnets_come_from_the_operators_pools() {
+fn p30_p31_moby_ipam_021_moby_lc_024_subnets_come_from_the_operators_pools() {
     let net = Topology::new();
     let pools = "[ipam]\nexclude = [\"175.33.1.0/24\"]\n\
                  [[ipam.pools]]\nbase = \"175.30.0.0/16\"\nsize = 16\n\
@@ -148,7 +148,7 @@ fn p33_a_network_of_two_addresses_carries_packets() {
 }
 
 #[test]
-fn moby_ipam_010_requests_at_once_get_nothing_twice_and_leave_nothing() {
+fn moby_ipam_010_p14_requests_at_once_get_nothing_twice_and_leave_nothing() {
     const EACH: usize = 6;
     let net = Topology::new();
     let agent = Agent::start(&net.host);

@@ -3,7 +3,7 @@
 use bascule_tests::{Agent, Topology};
 use serde_json::{Value, json};
 
-use crate::stage;
+use crate::{docker, docker_ok, docker_refused, stage};
 
 /// Status and message of an answer.
 fn said(agent: &Agent, method: &str, path: &str, body: Option<Value>) -> (u16, String) {
@@ -133,4 +133,27 @@ fn moby_api_029_a_network_given_by_its_id_is_shown_by_its_name() {
     let shown = agent.inspect("container", "c2");
     let address = &shown["NetworkSettings"]["Networks"]["n1"]["IPAddress"];
     assert_eq!(address, &json!(c2.address().to_string()));
+}
+
+#[test]
+fn moby_api_028_a_container_leaves_networks_before_it_starts() {
+    let (_net, agent) = stage();
+    let mut ids = vec![];
+    for name in ["test1", "test2", "test3"] {
+        ids.push(docker_ok(&agent, &format!("network create {name}")));
+    }
+    agent.ok("container create --name c1");
+    for name in ["test1", "test2", "test3"] {
+        docker_ok(&agent, &format!("network connect {name} c1"));
+    }
+    docker_ok(&agent, "network disconnect bridge c1");
+    docker_ok(&agent, &format!("network disconnect {} c1", ids[2]));
+    agent.ok("container start c1");
+    let format = "{{range $name, $place := .NetworkSettings.Networks}}{{$name}},{{end}}";
+    let shown = docker(&agent, ["inspect", "--format", format, "c1"]);
+    assert_eq!(shown.stdout.trim(), "test1,test2,", "{shown:?}");
+    for network in ["bridge", "test3", &ids[2]] {
+        let error = docker_refused(&agent, &format!("network disconnect {network} c1"));
+        assert!(error.contains("is not connected to"), "{error}");
+    }
 }

@@ -22,7 +22,7 @@ fn is_missing(error: &str, name: &str) -> bool {
 }
 
 #[test]
-fn s1_s5_networks_are_made_listed_shown_and_removed() {
+fn s1_s5_moby_api_024_networks_are_made_listed_shown_and_removed() {
     let (_net, agent) = stage();
     let listed = docker_ok(&agent, "network ls --format {{.Name}}/{{.Driver}}/{{.Scope}}");
     let mut listed: Vec<_> = listed.lines().collect();
@@ -96,7 +96,7 @@ fn p2_lists_are_narrowed_by_filters() {
 }
 
 #[test]
-fn s22_containers_are_connected_disconnected_and_seen() {
+fn s22_moby_api_026_containers_are_connected_disconnected_and_seen() {
     let (_net, agent) = stage();
     docker_ok(&agent, "network create --subnet 10.72.0.0/24 n1");
     docker_ok(&agent, "network create --subnet 10.73.0.0/24 n2");
@@ -135,7 +135,7 @@ fn s22_containers_are_connected_disconnected_and_seen() {
     assert!(error.contains("has active endpoints") && error.contains("c1"), "{error}");
     docker_ok(&agent, "network disconnect n2 c1");
     let error = docker_refused(&agent, "network disconnect n2 c1");
-    assert!(error.contains("is not connected to"), "MOBY-API-028: {error}");
+    assert!(error.contains("is not connected to"), "{error}");
     docker_ok(&agent, "network rm n2");
 }
 

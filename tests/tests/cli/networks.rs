@@ -86,7 +86,7 @@ fn s5_s7_p2_lists_have_dockers_columns_filters_and_formats() {
 }
 
 #[test]
-fn s8_s14_p3_networks_are_inspected_as_json_by_template_and_as_they_once_were() {
+fn s8_s10_s11_s14_p3_networks_are_inspected_as_json_by_template_and_as_they_once_were() {
     let (_net, agent) = stage();
     let id = agent.network("n1", "--subnet 172.25.0.0/16 --ipam-opt a=b");
     agent.network("n2", "");
@@ -228,7 +228,7 @@ fn moby_api_021_a_network_has_any_name_that_is_not_blank() {
 }
 
 #[test]
-fn p6_a_configuration_is_lent_and_survives_a_restart() {
+fn p6_moby_icc_032_a_configuration_is_lent_and_survives_a_restart() {
     let (_net, mut agent) = stage();
     agent.network("cfg", "--config-only --subnet 10.7.0.0/24 --gateway 10.7.0.9 --label team=a -o com.docker.network.driver.mtu=1233");
     agent.network("n1", "--config-from cfg --internal");
@@ -250,7 +250,7 @@ fn p6_a_configuration_is_lent_and_survives_a_restart() {
 }
 
 #[test]
-fn s16_s17_p4_networks_are_removed_one_by_one() {
+fn s16_s17_p4_moby_lc_007_networks_are_removed_one_by_one() {
     let (_net, agent) = stage();
     for name in ["a", "b", "c"] {
         agent.network(name, "");
@@ -301,7 +301,7 @@ fn p1_pruning_asks_and_keeps_to_its_filters() {
 }
 
 #[test]
-fn s45_s47_s51_p19_what_is_wrong_with_subnets_is_told_at_once() {
+fn s45_s46_s47_s51_p19_what_is_wrong_with_subnets_is_told_at_once() {
     let (_net, agent) = stage();
     let multi = "--subnet=192.168.0.0/16 --subnet=192.170.0.0/16 --gateway=192.168.0.100 --gateway=192.170.0.100 \
                  --ip-range=192.168.1.0/24 --aux-address=my-router=192.168.1.5 --aux-address=my-switch=192.168.1.6 \
@@ -329,15 +329,21 @@ fn s45_s47_s51_p19_what_is_wrong_with_subnets_is_told_at_once() {
             "invalid subnet 2001:db8::1/64: it should be 2001:db8::/64",
         ]
     );
-    // MOBY-IPAM-023: given as asked for.
+}
+
+#[test]
+fn s9_s15_s49_s59_moby_ipam_023_moby_api_024_subnets_are_shown_and_kept_to_as_asked_for() {
+    let (_net, agent) = stage();
     agent.network("n", "--subnet 172.28.0.0/16 --ip-range 172.28.5.0/24 --gateway 172.28.5.254 --aux-address r=172.28.5.0 --subnet 2001:db8:abcd::/64");
-    let config = &agent.inspect("network", "n")["IPAM"]["Config"];
+    let ipam = &agent.inspect("network", "n")["IPAM"];
+    assert_eq!(ipam["Driver"], "default");
+    let config = &ipam["Config"];
     assert_eq!(
         config[0],
         json!({"Subnet": "172.28.0.0/16", "IPRange": "172.28.5.0/24",
         "Gateway": "172.28.5.254", "AuxiliaryAddresses": {"r": "172.28.5.0"}})
     );
-    assert_eq!(config[1]["Gateway"], "2001:db8:abcd::1", "S15, MOBY-API-024");
+    assert_eq!(config[1]["Gateway"], "2001:db8:abcd::1", "without a mask");
     let c1 = agent.container("c1", "n", "");
-    assert!(c1.ns.sh("ip -4 -o addr show dev eth0").contains("172.28.5.1/16"), "S49, S59");
+    assert!(c1.ns.sh("ip -4 -o addr show dev eth0").contains("172.28.5.1/16"));
 }

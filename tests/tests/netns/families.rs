@@ -43,7 +43,7 @@ fn s173_lines_that_appear_later_go_by_advertisements_too() {
 }
 
 #[test]
-fn moby_icc_006_ipv6_switched_off_for_a_whole_container_is_off() {
+fn moby_icc_006_moby_icc_010_ipv6_switched_off_for_a_whole_container_is_off() {
     let stage = Stage::dual();
     stage.agent.network("n4", "");
     stage.agent.network("n6", &format!("--subnet {SUBNET}"));

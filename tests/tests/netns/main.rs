@@ -32,6 +32,7 @@ mod moves;
 mod mtu;
 mod networks;
 mod out;
+mod plain;
 mod plumbing;
 mod prometheus;
 mod proxied;

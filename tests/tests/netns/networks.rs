@@ -140,18 +140,33 @@ fn s38_loopback_is_up() {
 }
 
 #[test]
-fn s74_mtu_is_set_per_network() {
+fn s74_s75_mtu_is_set_per_network_and_differs_between_interfaces_of_a_container() {
     let stage = Stage::new();
+    stage.agent.network("large", "--subnet 10.75.1.0/24 -o com.docker.network.driver.mtu=9001");
+    stage.agent.network("plain", "--subnet 10.75.2.0/24");
     stage.agent.network("small", "-o com.docker.network.driver.mtu=1280");
-    stage.agent.network("plain", "");
-    let c1 = stage.agent.container("c1", "small", "");
-    stage.agent.ok("network connect plain c1");
-    for (interface, mtu) in [("eth0", 1280), ("eth1", 1500)] {
-        let shown = c1.ns.sh(&format!("ip link show dev {interface}"));
-        assert!(shown.contains(&format!("mtu {mtu} ")), "{shown}");
+    let c1 = stage.agent.container("c1", "large", "");
+    let c2 = stage.agent.container("c2", "large", "");
+    for network in ["plain", "small"] {
+        stage.agent.ok(&format!("network connect {network} c1"));
     }
-    let shown = stage.net.host.sh(&format!("ip link show dev {}", bridge(&stage, "small")));
-    assert!(shown.contains("mtu 1280 "), "{shown}");
+    stage.agent.ok("network connect plain c2");
+    let all = [("eth0", "large", 9001), ("eth1", "plain", 1500), ("eth2", "small", 1280)];
+    for (interface, network, mtu) in all {
+        let inside = c1.ns.sh(&format!("ip link show dev {interface}"));
+        let bridge = stage.net.host.sh(&format!("ip link show dev {}", bridge(&stage, network)));
+        for shown in [inside, bridge] {
+            assert!(shown.contains(&format!("mtu {mtu} ")), "{shown}");
+        }
+    }
+    // Each carries what it says, and no more.
+    for (interface, fits) in [("eth0", 9001), ("eth1", 1500)] {
+        let to = c2.address_on(interface);
+        let whole = traffic::ping_with(&c1.ns, to, 2, &format!("-W 1 -M do -s {}", fits - 28));
+        assert_eq!(whole.received, 2, "{interface}: {whole:?}");
+        let over = traffic::ping_with(&c1.ns, to, 1, &format!("-W 1 -M do -s {}", fits - 27));
+        assert_eq!(over.received, 0, "{interface}: {over:?}");
+    }
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn s26_s27_s28_s29_s30_create_connect_start_has_every_interface_at_once() {
 }
 
 #[test]
-fn moby_icc_018_s23_every_interface_is_there_before_the_first_process() {
+fn s23_p18_moby_icc_018_every_interface_is_there_before_the_first_process() {
     let stage = Stage::new();
     stage.agent.network("n1", "");
     stage.agent.network("n2", "");
@@ -284,7 +284,8 @@ fn s35_s36_s54_inspect_has_dockers_shape() {
 }
 
 #[test]
-fn moby_icc_026_moby_icc_027_moby_lc_023_interfaces_have_names_and_sysctls_that_were_asked_for() {
+fn p10_p11_p10_p11_moby_icc_026_moby_icc_027_moby_lc_023_interfaces_have_names_and_sysctls_that_were_asked_for()
+ {
     let mut stage = Stage::new();
     stage.agent.network("n1", "-o com.docker.network.container_iface_prefix=net");
     stage.agent.network("n2", "");
@@ -337,7 +338,7 @@ fn moby_icc_026_moby_icc_027_moby_lc_023_interfaces_have_names_and_sysctls_that_
 }
 
 #[test]
-fn moby_icc_030_the_highest_priority_gives_the_default_route() {
+fn p9_p9_moby_icc_030_the_highest_priority_gives_the_default_route() {
     let stage = Stage::new();
     for n in 1..=5 {
         stage.agent.network(
@@ -576,7 +577,7 @@ fn said(frames: &[Vec<u8>], address: IpAddr) -> usize {
 }
 
 #[test]
-fn p64_moby_icc_011_moby_lc_016_new_addresses_are_announced() {
+fn s66_p64_moby_icc_011_moby_lc_016_new_addresses_are_announced() {
     use bascule_tests::capture::Capture;
     let mut stage = Stage::new();
     let options =

@@ -145,7 +145,7 @@ fn s97_a_link_ends_with_its_target_and_comes_back_with_it() {
 }
 
 #[test]
-fn s107_an_internal_network_has_no_way_out() {
+fn s107_moby_int_001_an_internal_network_has_no_way_out() {
     let stage = Stage::new();
     stage.agent.network("inside", "--internal");
     stage.agent.network("n2", "");

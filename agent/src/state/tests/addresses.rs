@@ -35,7 +35,7 @@ impl World {
 }
 
 #[test]
-fn moby_ipam_001_and_003_families_and_places_must_match_and_p19_all_is_told() {
+fn moby_ipam_001_moby_ipam_003_families_and_places_must_match_and_p19_all_is_told() {
     let mut world = World::new();
     let aux = [("DefaultGatewayIPv4", "2001:db8::1")];
     world.refuses_network(
@@ -131,7 +131,7 @@ fn p31_a_network_may_ask_for_a_size() {
 }
 
 #[test]
-fn moby_ipam_021_the_operators_pools_serve_the_default_network_first() {
+fn moby_ipam_021_moby_lc_024_the_operators_pools_serve_the_default_network_first() {
     let mut world = World::new();
     world.facts.pools.pools = ["base=175.30.0.0/16,size=16", "base=175.33.0.0/16,size=24"]
         .map(|pool| pool.parse().unwrap())
@@ -189,7 +189,7 @@ fn s44_the_operator_is_told_what_may_collide() {
 }
 
 #[test]
-fn s50_moby_ipam_030_auxiliary_addresses_are_nobodys() {
+fn s49_s50_moby_ipam_027_moby_ipam_030_auxiliary_addresses_are_nobodys() {
     let mut world = World::new();
     let aux = [("router", "10.42.0.5"), ("switch", "10.42.128.3")];
     world.warned(spec("n", wishes("10.42.0.0/16", "10.42.128.0/24", "10.42.0.1", &aux)));
@@ -215,7 +215,7 @@ fn s50_moby_ipam_030_auxiliary_addresses_are_nobodys() {
 }
 
 #[test]
-fn p33_moby_ipam_013_small_subnets_give_all_that_they_have() {
+fn p33_moby_ipam_013_moby_ipam_028_small_subnets_give_all_that_they_have() {
     let mut world = World::new();
     // A point to point network: gateway and one container.
     world.network("two", "192.168.0.2/31");
@@ -333,7 +333,8 @@ fn n44_a_name_keeps_the_address_of_a_container_that_was_removed_for_a_while() {
 }
 
 #[test]
-fn p34_n43_what_resting_containers_had_comes_last_and_what_they_asked_for_never() {
+fn p34_n43_moby_ipam_015_cni_ipam_004_what_resting_containers_had_comes_last_and_what_they_asked_for_never()
+ {
     let mut world = World::new();
     world.network("n", "10.9.0.0/29");
     world.run(container("c1", &["n"]));

@@ -52,7 +52,7 @@ fn s60_s62_s97_s103_s104_s108_s114_s117_the_document_of_advanced_configuration()
 }
 
 #[test]
-fn s55_s56_s57_s72_s118_the_document_of_the_default_bridge() {
+fn s55_s56_s57_s59_s72_s73_s118_the_document_of_the_default_bridge() {
     let options =
         ["--bip=192.168.1.5/24", "--fixed-cidr=192.168.1.0/25", "--mtu=1400", "--ip=198.51.100.1"];
     let reader = Reader::with(&options);
@@ -66,6 +66,11 @@ fn s55_s56_s57_s72_s118_the_document_of_the_default_bridge() {
     assert!(routes.contains("default via 192.168.1.5 dev eth0"), "{routes}");
     assert!(routes.contains(&format!("src {address}")), "{routes}");
     assert!(inside.ns.sh("ip -o link show eth0").contains("mtu 1400"));
+    assert!(host.sh("ip -o link show bascule0").contains("mtu 1400"));
+    let files = reader.docker("docker exec c1 mount");
+    for file in ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"] {
+        assert!(files.contains(&format!(" on {file} type ")), "{file} is not in {files}");
+    }
     reader.docker("docker run -d -p 80:80 --name p1 busybox");
     assert_eq!(reader.docker("docker port p1 80"), format!("{HOST}:80"));
 }
@@ -94,7 +99,7 @@ fn s165_s166_s174_the_document_of_ipv6() {
 }
 
 #[test]
-fn s77_s87_s89_the_document_of_bridges_and_links_by_hand() {
+fn s77_s78_s79_s87_s89_the_document_of_bridges_and_links_by_hand() {
     let net = Topology::new();
     net.host.sh("ip link add bridge0 type bridge");
     net.host.sh("ip addr add 192.168.5.1/24 dev bridge0");
@@ -105,13 +110,24 @@ fn s77_s87_s89_the_document_of_bridges_and_links_by_hand() {
     reader.docker("docker run -d --name c1 base");
     let c1 = reader.attach("c1");
     assert_eq!(c1.ns.addresses("eth0"), [(Ipv4Addr::new(192, 168, 5, 2), 24)]);
-    assert!(host.sh("ip -o link show master bridge0").contains("bsc"), "its end is on it");
+    assert!(c1.ns.sh("ip route show default").contains("via 192.168.5.1 dev eth0"));
+    // `brctl show`, as containers start and stop.
+    let ports = || host.sh("ip -o link show master bridge0").matches("bsc").count();
+    assert_eq!(ports(), 1, "its end is on it");
+    reader.docker("docker run -d --name brief base");
+    assert_eq!(ports(), 2);
+    reader.docker("docker stop -t 0 brief");
+    assert_eq!(ports(), 1);
     let _world = TcpServer::start(outside, 80);
     assert_eq!(*traffic::reaches(&c1.ns, at(OUTSIDE, 80)).ip(), HOST, "masqueraded");
 
     // An interface by hand, in a container without any.
-    reader.docker("$ sudo docker run -i -t --name hand --net=none base /bin/bash");
+    reader.docker("$ sudo docker run -d --name hand --net=none base sleep 600");
     let hand = reader.attach("hand").ns;
+    let pid = reader.docker("$ sudo docker inspect -f '{{.State.Pid}}' hand");
+    let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).expect("its namespace");
+    assert_eq!(link.to_string_lossy(), format!("net:[{}]", hand.inode()), "by its process");
+    assert_eq!(hand.interfaces(), ["lo"]);
     host.sh("ip link add A type veth peer name B");
     host.sh("ip link set A master bridge0");
     host.sh("ip link set A up");
@@ -126,6 +142,9 @@ fn s77_s87_s89_the_document_of_bridges_and_links_by_hand() {
     traffic::answers(&hand, Ipv4Addr::new(192, 168, 5, 1));
     traffic::answers(&hand, c1.address());
     assert_eq!(*traffic::reaches(&hand, at(OUTSIDE, 80)).ip(), HOST);
+    // From inside, the same commands are not allowed.
+    let error = reader.refused("docker exec hand ip link set dev eth0 down");
+    assert!(error.contains("Operation not permitted"), "{error}");
 
     // A link of two containers, beside what they have.
     reader.docker("$ sudo docker run -i -t --name two --net=none base /bin/bash");

@@ -10,7 +10,7 @@ const CONTAINER1: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
 const CONTAINER3: Ipv4Addr = Ipv4Addr::new(172, 25, 3, 3);
 
 #[test]
-fn s1_s8_s13_s17_s34_s52_s97_the_document_of_network_commands() {
+fn s1_s8_s9_s12_s13_s17_s33_s34_s35_s36_s43_s52_s97_the_document_of_network_commands() {
     let reader = Reader::new();
     creating(&reader);
     basic(&reader);
@@ -55,7 +55,11 @@ fn creating(reader: &Reader) {
         "Driver": "default", "Options": {},
         "Config": [{"Subnet": "172.23.0.0/16", "Gateway": "172.23.0.1"}]
     });
-    assert_shows(&found[0], &json!({"Options": options, "IPAM": ipam}));
+    let wanted = json!({
+        "Name": "my-network", "Scope": "local", "Driver": "bridge", "IPAM": ipam,
+        "Containers": {}, "Options": options, "Labels": {}
+    });
+    assert_shows(&found[0], &wanted);
     assert_id(&reader.docker("$ docker run -d -P --name redis --network my-network redis"));
     let listed = reader.docker("$ docker ps");
     assert!(listed.contains("172.23.0.1:49153->6379/tcp"), "{listed}");
@@ -73,7 +77,18 @@ fn basic(reader: &Reader) {
         "Name": "container2", "MacAddress": "02:42:ac:19:00:02",
         "IPv4Address": "172.25.0.2/16", "IPv6Address": ""
     }});
-    assert_shows(&found[0], &json!({"Id": network, "Containers": containers}));
+    // The gateway without a mask, as later engines have it.
+    let ipam = json!({
+        "Driver": "default", "Config": [{"Subnet": "172.25.0.0/16", "Gateway": "172.25.0.1"}]
+    });
+    let wanted = json!({
+        "Name": "isolated_nw", "Id": network, "Scope": "local", "Driver": "bridge", "IPAM": ipam,
+        "Containers": containers
+    });
+    assert_shows(&found[0], &wanted);
+    // The one option that nobody gave: what carries a subnet of this size.
+    assert_eq!(found[0]["Options"], json!({"bascule.l2": "bpf"}));
+    assert_id(found[0]["Containers"][&second]["EndpointID"].as_str().expect("an id"));
 
     let third = "$ docker run --network=isolated_nw --ip=172.25.3.3 -itd --name=container3 busybox";
     assert_id(&reader.docker(third));
@@ -89,22 +104,24 @@ fn basic(reader: &Reader) {
     assert_id(found["isolated_nw"]["EndpointID"].as_str().expect("an id"));
 
     let found = reader.inspect(&format!("$ docker inspect {format} container2"));
+    let bridge = reader.docker("docker network inspect -f {{.Id}} bridge");
     let wanted = json!({
         "bridge": {
-            "Gateway": "172.17.0.1", "IPAddress": "172.17.0.3", "IPPrefixLen": 16,
-            "IPAMConfig": null, "MacAddress": "02:42:ac:11:00:03"
+            "NetworkID": bridge, "Gateway": "172.17.0.1", "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0, "IPAMConfig": null, "IPAddress": "172.17.0.3",
+            "IPPrefixLen": 16, "IPv6Gateway": "", "MacAddress": "02:42:ac:11:00:03"
         },
         "isolated_nw": {
-            "Gateway": "172.25.0.1", "IPAddress": "172.25.0.2", "IPPrefixLen": 16,
-            "NetworkID": network, "MacAddress": "02:42:ac:19:00:02"
+            "NetworkID": network, "Gateway": "172.25.0.1", "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0, "IPAddress": "172.25.0.2", "IPPrefixLen": 16,
+            "IPv6Gateway": "", "MacAddress": "02:42:ac:19:00:02"
         }
     });
     assert_shows(&found, &wanted);
-    let inside = reader.attach("container2");
-    assert_eq!(inside.ns.addresses("eth0"), [(Ipv4Addr::new(172, 17, 0, 3), 16)]);
-    assert_eq!(inside.ns.addresses("eth1"), [(Ipv4Addr::new(172, 25, 0, 2), 16)]);
-    assert!(inside.ns.sh("ip -6 addr show eth0").contains("fe80::42:acff:fe11:3/64"));
-    assert!(inside.ns.sh("ip -6 addr show eth1").contains("fe80::42:acff:fe19:2/64"));
+    assert_eq!(reader.attach("container2").ns.interfaces(), ["lo", "eth0", "eth1"]);
+    reader.ifconfig("container2", "eth0", Ipv4Addr::new(172, 17, 0, 3), 16);
+    reader.ifconfig("container2", "eth1", Ipv4Addr::new(172, 25, 0, 2), 16);
+    reader.ifconfig_lo("container2");
 
     reader.ping("container2", CONTAINER3);
     reader.ping("container2", CONTAINER1);
@@ -155,6 +172,9 @@ fn aliases(reader: &Reader) {
     let seven = named("container7");
     reader.ping("container4", seven);
     reader.docker("$ docker stop -t 0 container6");
+    // It is still on the network, which shows those that run.
+    let shown = reader.docker("docker network inspect isolated_nw");
+    assert!(shown.contains("container7") && !shown.contains("container6"), "{shown}");
     reader.ping_is_lost("container4", six);
     reader.ping("container4", seven);
     reader.docker("$ docker start container6");
@@ -165,11 +185,24 @@ fn disconnecting(reader: &Reader) {
     reader.docker("$ docker network disconnect isolated_nw container2");
     let format = "--format='{{json .NetworkSettings.Networks}}'";
     let found = reader.inspect(&format!("$ docker inspect {format} container2"));
-    assert_shows(&found, &json!({"bridge": {"IPAddress": "172.17.0.3"}}));
+    let wanted = json!({
+        "Gateway": "172.17.0.1", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
+        "IPAddress": "172.17.0.3", "IPPrefixLen": 16, "IPv6Gateway": "",
+        "MacAddress": "02:42:ac:11:00:03"
+    });
+    assert_shows(&found, &json!({"bridge": wanted}));
     assert_eq!(found.as_object().map(|networks| networks.len()), Some(1), "{found}");
     let shown = reader.docker("$ docker network inspect isolated_nw");
     assert!(shown.contains("container3") && !shown.contains("container2"), "{shown}");
+    let third = reader.docker("docker inspect --format={{.Id}} container3");
+    let containers = json!({third: {
+        "Name": "container3", "MacAddress": "02:42:ac:19:03:03",
+        "IPv4Address": "172.25.3.3/16", "IPv6Address": ""
+    }});
+    let found = reader.inspect("$ docker network inspect isolated_nw");
+    assert_shows(&found[0], &json!({"Containers": containers}));
     assert_eq!(reader.attach("container2").ns.interfaces(), ["lo", "eth0"]);
+    reader.ifconfig("container2", "eth0", Ipv4Addr::new(172, 17, 0, 3), 16);
     reader.ping_is_lost("container2", CONTAINER3);
     reader.ping("container2", CONTAINER1);
     reader.docker("$ docker stop -t 0 container4 container5 container6 container7");

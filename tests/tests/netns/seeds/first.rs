@@ -24,17 +24,28 @@ fn s22_s23_s24_s30_s31_s32_the_document_of_several_networks() {
     for (interface, network) in [("eth0", "bluenet"), ("eth1", "rednet")] {
         let address = reader.address("c1", network);
         assert_eq!(inside.address_on(interface), address);
-        let [a, b, c, d] = address.octets();
-        assert_eq!(inside.ns.mac(interface), [0x02, 0x42, a, b, c, d], "from the address");
-        let link_local = format!("fe80::42:{a:x}ff:fe{b:02x}:{:x}/64", u16::from_be_bytes([c, d]));
-        let shown = inside.ns.sh(&format!("ip -6 -o addr show dev {interface} scope link"));
-        assert!(shown.contains(&link_local), "{link_local} is not in {shown}");
-        let routes = inside.ns.sh("ip route");
-        assert!(routes.contains(&format!("dev {interface}")), "{routes}");
-        assert!(routes.contains(&format!("src {address}")), "{routes}");
+        reader.ifconfig("c1", interface, address, 24);
     }
-    let routes = inside.ns.sh("ip route show default");
-    assert!(routes.contains("dev eth0") && routes.trim().lines().count() == 1, "{routes}");
+    reader.ifconfig_lo("c1");
+    // At a shell inside: the whole table, in the document's order.
+    let shown = reader.docker("$ docker exec -i c1 ip route");
+    let shown: Vec<_> = shown.lines().map(str::trim).collect();
+    let gateway = |network: &str| {
+        let found = reader.inspect(&format!("docker network inspect {network}"));
+        let config = found[0]["IPAM"]["Config"][0].clone();
+        ["Subnet", "Gateway"].map(|key| config[key].as_str().expect("text").to_owned())
+    };
+    let ([blue, via], [red, _]) = (gateway("bluenet"), gateway("rednet"));
+    let connected = |subnet: &str, interface: &str, network: &str| {
+        let address = reader.address("c1", network);
+        format!("{subnet} dev {interface} proto kernel scope link src {address}")
+    };
+    let wanted = [
+        format!("default via {via} dev eth0"),
+        connected(&blue, "eth0", "bluenet"),
+        connected(&red, "eth1", "rednet"),
+    ];
+    assert_eq!(shown, wanted);
     // Detaching removes the interface.
     reader.docker("docker network disconnect rednet c1");
     assert_eq!(inside.ns.interfaces(), ["lo", "eth0"]);

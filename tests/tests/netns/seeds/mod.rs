@@ -90,6 +90,38 @@ impl Reader {
         })
     }
 
+    /// What the documents show by `ifconfig`: the address, the link-local address and the Ethernet address that belong
+    /// to it, that the interface is up, and its MTU.
+    #[track_caller]
+    fn ifconfig(&self, container: &str, interface: &str, address: Ipv4Addr, prefix: u8) {
+        let ns = self.attach(container).ns;
+        let [a, b, c, d] = address.octets();
+        assert_eq!(ns.addresses(interface), [(address, prefix)], "{container}");
+        assert_eq!(ns.mac(interface), [0x02, 0x42, a, b, c, d], "{container}: from the address");
+        let link_local = format!("fe80::42:{a:x}ff:fe{b:02x}:{:x}/64", u16::from_be_bytes([c, d]));
+        let shown = ns.sh(&format!("ip -6 -o addr show dev {interface} scope link"));
+        assert!(shown.contains(&link_local), "{container}: {link_local} is not in {shown}");
+        let shown = ns.sh(&format!("ip -o link show dev {interface}"));
+        assert!(shown.contains("<BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 "), "{shown}");
+    }
+
+    /// What they show by `ifconfig lo`.
+    #[track_caller]
+    fn ifconfig_lo(&self, container: &str) {
+        let ns = self.attach(container).ns;
+        let shown = ns.sh("ip -o addr show dev lo") + &ns.sh("ip -o link show dev lo");
+        for fact in ["inet 127.0.0.1/8 ", "inet6 ::1/128 ", "<LOOPBACK,UP,LOWER_UP> mtu 65536 "] {
+            assert!(shown.contains(fact), "{container}: {fact} is not in {shown}");
+        }
+    }
+
+    /// The lines of a container's `/etc/hosts`, words apart by one blank.
+    #[track_caller]
+    fn hosts(&self, container: &str) -> Vec<String> {
+        let text = self.docker(&format!("docker exec {container} cat /etc/hosts"));
+        text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    }
+
     /// Names of the networks, as `docker network ls` shows them.
     fn networks(&self) -> Vec<String> {
         let table = self.docker("docker network ls");

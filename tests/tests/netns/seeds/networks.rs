@@ -41,9 +41,27 @@ fn s5_s14_s16_s20_s25_the_document_of_the_first_networks() {
     assert_shows(&reader.legacy("bridge"), &json!({"containers": containers}));
     for (name, address) in [("container1", CONTAINER1), ("container2", CONTAINER2)] {
         let inside = reader.attach(name);
-        assert_eq!(inside.ns.addresses("eth0"), [(address, 16)]);
-        assert!(inside.ns.sh("ip -o link show eth0").contains("mtu 1500"));
-        assert_eq!(inside.ns.addresses("lo"), [(Ipv4Addr::LOCALHOST, 8)]);
+        assert_eq!(inside.ns.interfaces(), ["lo", "eth0"]);
+        reader.ifconfig(name, "eth0", address, 16);
+        reader.ifconfig_lo(name);
+    }
+    // Names of others on the default network are a matter of links (`features.md` 1.11); each has its own.
+    for (name, id, address) in
+        [("container1", &first, CONTAINER1), ("container2", &second, CONTAINER2)]
+    {
+        let hosts = reader.hosts(name);
+        let own = format!("{address} {}", &id[..12]);
+        for line in [
+            &own,
+            "127.0.0.1 localhost",
+            "::1 localhost ip6-localhost ip6-loopback",
+            "fe00::0 ip6-localnet",
+            "ff00::0 ip6-mcastprefix",
+            "ff02::1 ip6-allnodes",
+            "ff02::2 ip6-allrouters",
+        ] {
+            assert!(hosts.iter().any(|found| found == line), "{line} is not in {hosts:?}");
+        }
     }
     reader.ping("container1", CONTAINER2);
     reader.ping("container2", CONTAINER1);
@@ -51,6 +69,9 @@ fn s5_s14_s16_s20_s25_the_document_of_the_first_networks() {
     assert_id(
         &reader.docker("$ docker network create -d bridge --subnet 172.20.0.0/16 isolated_nw"),
     );
+    let empty = json!({"name": "isolated_nw", "driver": "bridge", "containers": {}});
+    assert_shows(&reader.legacy("isolated_nw"), &empty);
+    assert_eq!(reader.networks(), ["bridge", "host", "isolated_nw", "none"]);
     let third = reader.docker("$ docker run --net=isolated_nw -itd --name=container3 busybox");
     let alone = json!({&third: entry("02:42:ac:14:00:02", "172.20.0.2/16")});
     assert_eq!(reader.legacy("isolated_nw")["containers"].as_object().map(|c| c.len()), Some(1));
@@ -65,6 +86,11 @@ fn s5_s14_s16_s20_s25_the_document_of_the_first_networks() {
     let shown = reader.docker(networks);
     assert!(shown.contains("bridge") && shown.contains("isolated_nw"), "{shown}");
     assert_eq!(reader.attach("container2").ns.interfaces(), ["lo", "eth0", "eth1"]);
+    reader.ifconfig("container2", "eth0", CONTAINER2, 16);
+    reader.ifconfig("container2", "eth1", Ipv4Addr::new(172, 20, 0, 3), 16);
+    reader.ifconfig_lo("container2");
+    assert_eq!(reader.attach("container3").ns.interfaces(), ["lo", "eth0"]);
+    reader.ifconfig("container3", "eth0", Ipv4Addr::new(172, 20, 0, 2), 16);
 
     let (third, second) = (Ipv4Addr::new(172, 20, 0, 2), Ipv4Addr::new(172, 20, 0, 3));
     reader.ping("container3", second);
@@ -78,6 +104,7 @@ fn s5_s14_s16_s20_s25_the_document_of_the_first_networks() {
     assert!(shown.contains("bridge") && !shown.contains("isolated_nw"), "{shown}");
     assert_eq!(reader.legacy("isolated_nw")["containers"].as_object().map(|c| c.len()), Some(1));
     assert_eq!(reader.attach("container2").ns.interfaces(), ["lo", "eth0"]);
+    reader.ifconfig("container2", "eth0", CONTAINER2, 16);
     reader.ping_is_lost("container2", third);
     reader.ping("container2", CONTAINER1);
 

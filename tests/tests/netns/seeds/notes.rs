@@ -11,7 +11,7 @@ use super::{Reader, assert_id};
 use crate::at;
 
 #[test]
-fn s4_s6_s27_s28_s29_s112_s113_s115_s116_the_notes_on_docker_network() {
+fn s4_s6_s27_s28_s29_s68_s112_s113_s115_s116_the_notes_on_docker_network() {
     let reader = Reader::new();
     let (host, outside) = (&reader.stage.net.host, &reader.stage.net.outside);
     assert_eq!(host.addresses("bascule0"), [(Ipv4Addr::new(172, 17, 0, 1), 16)]);
@@ -20,12 +20,24 @@ fn s4_s6_s27_s28_s29_s112_s113_s115_s116_the_notes_on_docker_network() {
     // `brctl show`.
     let ports = host.sh("ip -o link show master bascule0");
     assert_eq!(ports.lines().count(), 2, "{ports}");
+    let shown = host.sh("ip -d link show bascule0");
+    assert!(shown.contains("stp_state 0 "), "STP enabled: no; {shown}");
     let _server = TcpServer::start(&reader.attach("base2").ns, 80);
     traffic::reaches(&reader.attach("base1").ns, at(Ipv4Addr::new(172, 17, 0, 3), 80));
 
-    let name =
-        "docker run --name mydocker1 --rm --network bridge -h mydocker1.rayx.me busybox hostname";
-    assert_eq!(reader.docker(name), "mydocker1.rayx.me");
+    let line = "docker run --name mydocker1 -itd --network bridge -h mydocker1.rayx.me --dns 8.8.8.8 \
+                --dns-search rayx.me --add-host www.rayx.me:54.12.17.68 --rm busybox:latest";
+    assert_id(&reader.docker(line));
+    assert_eq!(reader.docker("docker exec mydocker1 hostname"), "mydocker1.rayx.me");
+    let hosts = reader.hosts("mydocker1");
+    for line in ["54.12.17.68 www.rayx.me", "172.17.0.4 mydocker1.rayx.me mydocker1"] {
+        assert!(hosts.iter().any(|found| found == line), "{line} is not in {hosts:?}");
+    }
+    let resolv = reader.docker("docker exec mydocker1 cat /etc/resolv.conf");
+    for line in ["nameserver 8.8.8.8", "search rayx.me"] {
+        assert!(resolv.lines().any(|found| found == line), "{line} is not in {resolv}");
+    }
+    reader.docker("docker stop -t 0 mydocker1");
 
     // A free port, a given one, a free one of an address, a given one of an address.
     let web = |name: &str, publish: &str| {
