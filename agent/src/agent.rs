@@ -22,6 +22,7 @@ use crate::{
     kernel::{
         self,
         bpf::{self, BpfError, CgroupHook, Features, Hooks, Pins, Programs, Report, Sizes, Tables},
+        grace::Grace,
         heap,
         netlink::Netlink,
         netns,
@@ -185,6 +186,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let machine = Machine {
         places: places.clone(),
         netlink: Netlink::open()?,
+        grace: Grace::new(&config.run_dir, config.rcu_expedited),
         mark: Mark::of_run_dir(&config.run_dir),
         hooks: Arc::clone(&plane.hooks),
         programs: Arc::clone(&plane.programs),

@@ -13,6 +13,7 @@ use crate::{
     kernel::{
         self,
         bpf::{self, BpfError},
+        grace::Grace,
         netlink::{Link, Netlink},
         netns,
         owned::Mark,
@@ -69,12 +70,15 @@ pub fn cleanup(config: &Config, purge: bool) -> Result<Cleaned, CleanupError> {
         drop(PinsLock::take(&config.bpffs)?);
     }
     let mut cleaned = Cleaned::default();
+    let grace = Grace::new(&config.run_dir, config.rcu_expedited);
+    let shortened = grace.shorten();
     // Interfaces first: while programs are there, nothing gets past them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(links(&Mark::of_run_dir(&config.run_dir), &mut cleaned))?;
     sandboxes(&config.run_dir.join("netns"), &mut cleaned)?;
     let removed = bpf::cleanup(&config.bpffs)?;
     cleaned.pins = removed.links + removed.filters + removed.maps;
+    drop(shortened);
     sysctls(&config.state_dir, &mut cleaned);
     netns::release_directory(&config.run_dir.join("netns"))?;
     // Mounted by the agent where no cgroup2 was found.

@@ -64,6 +64,7 @@ fn given(global: &Global, options: AgentOptions) -> Given {
         metrics_listen: options.metrics_listen,
         metrics_compat: options.metrics_compat,
         max_connections: options.max_connections,
+        rcu_expedited: options.rcu_expedited,
         uplink: options.uplink,
         bridge: options.bridge,
         bip: options.bip,

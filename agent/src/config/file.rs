@@ -22,6 +22,7 @@ pub(super) struct File {
     pub(super) metrics_listen: Option<SocketAddr>,
     pub(super) metrics_compat: Option<bool>,
     pub(super) max_connections: Option<u32>,
+    pub(super) rcu_expedited: Option<bool>,
     pub(super) uplink: Option<Vec<String>>,
     pub(super) bridge: Option<String>,
     pub(super) bip: Option<String>,

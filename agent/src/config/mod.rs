@@ -52,6 +52,8 @@ pub struct Given {
     pub metrics_compat: Option<bool>,
     /// Connections that are tracked at most, of each family.
     pub max_connections: Option<u32>,
+    /// Whether the kernel's grace periods are expedited while interfaces change.
+    pub rcu_expedited: Option<bool>,
     /// Globs of interfaces that lead out; none leaves it open.
     pub uplink: Vec<String>,
     /// `none`, or a bridge that is there for the default network.
@@ -152,6 +154,8 @@ pub struct Config {
     pub metrics_compat: bool,
     /// Connections that are tracked at most; none goes by the host's memory.
     pub max_connections: Option<u32>,
+    /// Whether the kernel's grace periods are expedited while interfaces change.
+    pub rcu_expedited: bool,
     /// Globs of interfaces that lead out; none is every one.
     pub uplinks: Vec<String>,
     /// The default network.
@@ -267,6 +271,7 @@ impl Config {
             cgroup: given.cgroup.or(file.cgroup),
             metrics_listen: given.metrics_listen.or(file.metrics_listen).unwrap_or(METRICS),
             metrics_compat: given.metrics_compat.or(file.metrics_compat).unwrap_or(false),
+            rcu_expedited: given.rcu_expedited.or(file.rcu_expedited).unwrap_or(true),
             max_connections: values::connections(given.max_connections.or(file.max_connections))?,
             uplinks: either(given.uplink, file.uplink),
             fixed_cidr: values::fixed_cidr(given.fixed_cidr.or(file.fixed_cidr), &bridge)?,

@@ -12,6 +12,7 @@ pub mod announce;
 pub mod bpf;
 pub mod container;
 pub mod error;
+pub mod grace;
 pub mod heap;
 pub mod netlink;
 pub mod netns;

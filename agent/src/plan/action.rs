@@ -228,6 +228,11 @@ pub struct Planned {
 }
 
 impl Action {
+    /// Returns whether Linux waits for a grace period with the lock of all interfaces held.
+    pub const fn waits(&self) -> bool {
+        matches!(self, Self::Attach { .. } | Self::Detach(_) | Self::DeleteLink { .. })
+    }
+
     /// Returns the word that metrics and logs know the action by.
     pub const fn kind(&self) -> &'static str {
         match self {

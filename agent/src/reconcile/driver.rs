@@ -238,6 +238,7 @@ impl Driver {
         let (mut presence, mut full, mut turn) = (ticker(PRESENCE), ticker(FULL), ticker(TURN));
         full.reset();
         turn.reset();
+        let mut changed = false;
         tokio::pin!(stop);
         loop {
             let retry = self.retry.next();
@@ -246,6 +247,7 @@ impl Driver {
                 Some(command) = self.commands.recv() => {
                     // It tells, and keeps the files, before it answers.
                     self.command(command).await;
+                    changed = true;
                     continue;
                 }
                 change = heard.next() => self.heard(&change).await,
@@ -261,7 +263,13 @@ impl Driver {
                     }
                 },
                 _ = full.tick() => self.look_at_all().await,
-                _ = turn.tick() => self.look_inside_some().await,
+                _ = turn.tick() => {
+                    self.look_inside_some().await;
+                    // A change copies what is desired: the heap is left full of holes.
+                    if std::mem::take(&mut changed) {
+                        heap::give_back();
+                    }
+                }
                 () = sleep_until(retry) => self.look(Look::All).await,
             }
             self.journal.tell(&self.desired, false);

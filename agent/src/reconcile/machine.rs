@@ -9,6 +9,7 @@ use crate::{
     files,
     kernel::{
         bpf::{Hooks, Programs, Tables},
+        grace::Grace,
         netlink::Netlink,
         netns,
         owned::Mark,
@@ -60,6 +61,8 @@ pub struct Machine {
     pub places: Places,
     /// Its connection to rtnetlink.
     pub netlink: Netlink,
+    /// How long its grace periods are.
+    pub grace: Arc<Grace>,
     /// What marks links of its own.
     pub mark: Mark,
     /// Where programs are attached.

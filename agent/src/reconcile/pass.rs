@@ -118,6 +118,8 @@ impl Driver {
     ) -> (u64, bool) {
         let ends = Ends::of(plan, &self.known);
         let (mut done, mut followed) = (0, seen.is_some());
+        let _shortened =
+            plan.iter().any(|p| p.action.waits()).then(|| self.machine.grace.shorten());
         for planned in plan {
             if blocked(report, planned.subject) {
                 continue;

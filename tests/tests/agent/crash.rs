@@ -104,6 +104,7 @@ fn play(agent: &mut Agent) -> bool {
 fn check(net: &Topology, agent: &Agent, point: usize) {
     let status = agent.api("GET", "/bascule/v1/status", None);
     assert_eq!(status.body["Failures"], serde_json::json!([]), "after point {point}: {status:?}");
+    assert!(!agent.places.run().join("rcu-expedited").exists(), "after point {point}");
     let denied = agent.ok("policy deny ls -q");
     assert!(
         ["", "10.83.0.0/24\n2001:db8::/32"].contains(&denied.as_str()),

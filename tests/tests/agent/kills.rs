@@ -145,6 +145,10 @@ fn shape(agent: &Agent) -> Value {
 fn converged(net: &Topology, agent: &Agent, story: &str) {
     let status = agent.api("GET", "/bascule/v1/status", None).body;
     assert_eq!(status["Failures"], json!([]), "{story}: {status}");
+    assert!(
+        !agent.places.run().join("rcu-expedited").exists(),
+        "{story}: grace periods stay short"
+    );
     let veths = net.host.interfaces().into_iter().filter(|name| name.starts_with("bsc")).count();
     assert_eq!(status["Endpoints"].as_u64(), Some(veths as u64), "{story}: {status}");
     let running = status["ContainersRunning"].as_u64();

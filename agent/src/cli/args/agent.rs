@@ -53,6 +53,16 @@ pub struct AgentOptions {
     /// Connections that are tracked at most; the tables keep the size that they were made with [default: by memory]
     #[arg(long, env = "BASCULE_MAX_CONNECTIONS", value_name = "COUNT")]
     pub max_connections: Option<u32>,
+    /// Let the kernel interrupt all CPUs, instead of waiting for ticks, while interfaces change [default: true]
+    #[arg(
+        long,
+        env = "BASCULE_RCU_EXPEDITED",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub rcu_expedited: Option<bool>,
     /// Interfaces that lead out of the host, as globs; repeatable [default: every one that does]
     #[arg(long, env = "BASCULE_UPLINK", value_name = "GLOB", value_delimiter = ',')]
     pub uplink: Vec<String>,
