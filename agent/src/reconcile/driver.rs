@@ -2,44 +2,39 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval},
 };
 
 use super::{
-    facts,
     follow::{self, Follow},
+    heard::{self, Heard},
     journal::Journal,
     machine::Machine,
     observe::{Known, Look, ObserveError, known},
-    pass::{Report, Trigger},
+    pass::Trigger,
+    retry::Retry,
     seen::Seen,
-    status::{Failure, Shared, Snapshot},
+    status::{Shared, Snapshot},
     sysctls,
 };
 use crate::{
     files::Files,
-    kernel::{
-        self, heap,
-        netlink::{self, Watch},
-        process,
-    },
-    model::{AddressPools, Container, ContainerId, Desired, NetworkId, Predefined, PublishRange},
+    kernel::{self, heap, netlink, process},
+    model::{AddressPools, ContainerId, Desired, NetworkId, Predefined, PublishRange},
     plan::{Scope, Settings, Subject},
     state::{
-        Change, DefaultIpv6, DefaultNetwork, Outcome, Rejected, change,
+        Change, DefaultIpv6, DefaultNetwork, Outcome, Rejected,
         store::{Store, StoreError},
     },
     telemetry::{Metrics, ProgramName},
 };
 
-/// How long changes of the machine are gathered before it is looked at.
-const SETTLE: Duration = Duration::from_millis(20);
 /// How often it is made sure that namespaces are still there: half of what is promised.
 const PRESENCE: Duration = Duration::from_millis(500);
 /// How often everything is read again, whatever was heard.
@@ -47,8 +42,6 @@ const FULL: Duration = Duration::from_secs(30);
 /// How often some namespaces are looked into, and after how many times it is a container's turn again.
 const TURN: Duration = Duration::from_secs(1);
 const TURNS: usize = 30;
-/// Waiting before the first repetition of what failed; doubled each time, up to the second.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// Changes that may wait.
 const QUEUE: usize = 1024;
 
@@ -71,9 +64,9 @@ pub enum StartError {
 
 /// A change that somebody waits for.
 #[derive(Debug)]
-struct Command {
-    change: Change,
-    reply: oneshot::Sender<Result<Outcome, Rejected>>,
+pub(super) struct Command {
+    pub(super) change: Change,
+    pub(super) reply: oneshot::Sender<Result<Outcome, Rejected>>,
 }
 
 /// How others ask for changes.
@@ -135,7 +128,7 @@ pub struct Driver {
     /// Whose namespace was looked into last.
     turn: Option<ContainerId>,
     pub(super) shared: Shared,
-    journal: Journal,
+    pub(super) journal: Journal,
     pub(super) metrics: Arc<Metrics>,
     /// Names of the host's programs; those of endpoints follow from what is desired.
     pub(super) programs: Arc<Vec<ProgramName>>,
@@ -144,7 +137,7 @@ pub struct Driver {
     follow: Follow,
     files: Files,
     /// Where subnets come from that nobody names, and ports of the host.
-    choices: (AddressPools, PublishRange),
+    pub(super) choices: (AddressPools, PublishRange),
     /// Whether the host is to be made to route.
     pub(super) ip_forward: bool,
     /// Whether the host was made to route IPv6: once, what somebody changes after that stays.
@@ -229,7 +222,7 @@ impl Driver {
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         heap::give_back();
         let heard = Heard::default();
-        let watch = tokio::spawn(watch(heard.clone()));
+        let watch = tokio::spawn(heard::watch(heard.clone()));
         let ticker = |period| {
             let mut ticker = interval(period);
             ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -270,7 +263,7 @@ impl Driver {
                         heap::give_back();
                     }
                 }
-                () = sleep_until(retry) => self.look(Look::All).await,
+                () = Retry::wait(retry) => self.look(Look::All).await,
             }
             self.journal.tell(&self.desired, false);
             self.keep_files();
@@ -308,7 +301,7 @@ impl Driver {
         let next = all().skip_while(|id| self.turn.is_some_and(|last| *id <= last)).take(count);
         let containers: BTreeSet<_> = next.collect();
         self.turn = containers.last().copied();
-        let known = self.retry.failures.is_empty();
+        let known = self.retry.is_empty();
         let Some(mut seen) = self.seen.take_if(|_| known && !containers.is_empty()) else { return };
         for id in &containers {
             if let Some(sandbox) = seen.observed.sandboxes.get_mut(id) {
@@ -333,195 +326,26 @@ impl Driver {
         self.update_follow().await;
     }
 
-    async fn update_follow(&mut self) {
+    pub(super) async fn update_follow(&mut self) {
         let desired = Arc::clone(&self.desired);
         for id in self.follow.update(&desired) {
             self.stop(id).await;
         }
     }
 
-    async fn command(&mut self, command: Command) {
-        let begin = Instant::now();
-        let attaches = matches!(command.change, Change::Start(_) | Change::Connect { .. });
-        let result = self.carry_out(&command.change).await;
-        match &result {
-            Ok(outcome) => {
-                let seconds = begin.elapsed().as_secs_f64();
-                tracing::info!(change = command.change.kind(), ?outcome, seconds, "changed");
-                let (object, warnings) = match outcome {
-                    Outcome::Container(id, warnings) => (id.short(), warnings.as_slice()),
-                    Outcome::Network(id, warnings) => (id.short(), warnings.as_slice()),
-                    _ => (String::new(), &[][..]),
-                };
-                for warning in warnings {
-                    tracing::warn!(object, "{warning}");
-                }
-                let action = match command.change {
-                    Change::Start(_) => Some("allocate"),
-                    Change::Stop { .. } => Some("release"),
-                    Change::Connect { .. } => Some("connect"),
-                    Change::Disconnect { .. } => Some("disconnect"),
-                    _ => None,
-                };
-                if let Some(action) = action {
-                    self.metrics.acted(action, begin.elapsed());
-                }
-                if attaches {
-                    self.metrics.attach_seconds.observe(begin.elapsed().as_secs_f64());
-                }
-            }
-            Err(error) => tracing::info!(change = command.change.kind(), %error, "refused"),
-        }
-        // A request may be as long as a request may be, and hold what is nobody's business.
-        tracing::debug!(change = ?command.change);
-        // Who asks for events after the answer finds it among them.
-        let pruned = matches!(&command.change, Change::PruneNetworks(_)) && result.is_ok();
-        self.journal.tell(&self.desired, pruned);
-        // Who is told of a start finds the files.
-        self.keep_files();
-        // Whoever asked may have gone.
-        let _ = command.reply.send(result);
-    }
-
-    async fn carry_out(&mut self, change: &Change) -> Result<Outcome, Rejected> {
-        let before = Arc::clone(&self.desired);
-        let outcome = self.apply(change).await?;
-        if *before == *self.desired {
-            return Ok(outcome);
-        }
-        self.forward6().await;
-        let subjects = self.subjects(&outcome);
-        let result = self.effect(&before, &subjects).await;
-        let failure = match &result {
-            Ok(report) => subjects.iter().find_map(|subject| report.failures.get(subject).cloned()),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(error) = failure.filter(|_| makes(change)) {
-            self.undo(&before).await?;
-            return Err(Rejected::internal(error));
-        }
-        self.settle(change, &outcome, result.unwrap_or_default()).await?;
-        if publishes(&before, &self.desired) {
-            self.reserve_ports();
-        }
-        Ok(outcome)
-    }
-
-    /// Brings about what is different now, by as small a pass as will do.
-    async fn effect(
-        &mut self,
-        before: &Arc<Desired>,
-        subjects: &[Subject],
-    ) -> Result<Report, ObserveError> {
-        if self.retry.failures.is_empty()
-            && let Some(scope) = Scope::of(before, &self.desired)
-            && let Some(seen) = self.seen.take()
-        {
-            let report = self.narrow_pass(before, seen, &scope, Trigger::Change).await;
-            if self.seen.is_some() || !report.failures.is_empty() {
-                return Ok(report);
-            }
-        }
-        let look = subjects.iter().filter_map(|s| match s {
-            Subject::Container(id) => Some(*id),
-            _ => None,
-        });
-        self.pass(Trigger::Change, Look::Only(look.collect())).await
-    }
-
-    /// Notes what a change has come to.
-    async fn settle(
-        &mut self,
-        change: &Change,
-        outcome: &Outcome,
-        report: Report,
-    ) -> Result<(), Rejected> {
-        if let (Change::Start(_), Outcome::Container(container, _)) = (change, outcome)
-            && let Some(&namespace) = report.namespaces.get(container)
-        {
-            self.apply(&Change::BroughtUp { container: *container, namespace }).await?;
-        }
-        self.update_follow().await;
-        Ok(())
-    }
-
-    /// Takes back what could not be carried out.
-    async fn undo(&mut self, before: &Desired) -> Result<(), Rejected> {
-        let reverted = change::revert(before, &self.desired);
-        self.commit(reverted)?;
-        if let Err(error) = self.pass(Trigger::Change, Look::Only(BTreeSet::new())).await {
-            tracing::error!(%error, "cannot take back what failed; it is tried again");
-            self.retry.update(&BTreeMap::from([(Subject::Host, error.to_string())]));
-        }
-        Ok(())
-    }
-
-    /// Returns the objects whose state decides whether a change has worked.
-    fn subjects(&self, outcome: &Outcome) -> Vec<Subject> {
-        match outcome {
-            Outcome::Network(id, _) => vec![Subject::Network(*id)],
-            Outcome::Container(id, _) => {
-                let container = self.desired.containers.get(id).into_iter();
-                let networks =
-                    container.flat_map(|c| c.endpoints().map(|(n, _)| Subject::Network(n)));
-                networks.chain([Subject::Container(*id)]).collect()
-            }
-            Outcome::Denials(_) => vec![Subject::DenyList],
-            Outcome::Pruned(_) | Outcome::Nothing => Vec::new(),
-        }
-    }
-
-    /// Judges a change and commits it, without a pass.
-    pub(super) async fn apply(&mut self, change: &Change) -> Result<Outcome, Rejected> {
-        let (seen, store) = (self.seen.as_ref(), &self.store);
-        let mut facts =
-            facts::gather(&self.machine, &self.choices, &self.desired, seen, change, store)
-                .await
-                .map_err(Rejected::internal)?;
-        let (next, outcome) = change::apply(&self.desired, change, &mut facts)?;
-        if next != *self.desired {
-            self.commit(next)?;
-        }
-        Ok(outcome)
-    }
-
-    fn commit(&mut self, next: Desired) -> Result<(), Rejected> {
-        self.store.commit(Some(&self.desired), &next).map_err(Rejected::internal)?;
-        for gone in self.desired.containers.keys().filter(|id| !next.containers.contains_key(id)) {
-            std::fs::remove_dir_all(self.machine.places.files(*gone)).ok();
-        }
-        self.desired = Arc::new(next);
-        let desired = Arc::clone(&self.desired);
-        self.shared.update(|s| s.desired = desired);
-        Ok(())
-    }
-
     /// Brings the containers' files up to date, where something has changed that they tell of.
-    fn keep_files(&mut self) {
+    pub(super) fn keep_files(&mut self) {
         let settings = self.shared.get().configured.names.clone();
         for error in self.files.keep(&self.desired, &settings) {
             tracing::warn!("{error}; it is tried again");
         }
     }
 
-    fn reserve_ports(&self) {
+    pub(super) fn reserve_ports(&self) {
         if let Err(error) = sysctls::reserve(&self.store, &self.desired, &self.settings.config) {
             tracing::warn!(%error, "published ports are not reserved from the host's choice");
         }
     }
-}
-
-/// Returns whether a change makes something, and is undone if it cannot be carried out. What takes away is
-/// carried out sooner or later.
-const fn makes(change: &Change) -> bool {
-    matches!(
-        change,
-        Change::CreateNetwork(_)
-            | Change::Connect { .. }
-            | Change::CreateContainer(_)
-            | Change::Start(_)
-            | Change::Deny { .. }
-    )
 }
 
 fn load(store: &Store) -> Result<Desired, StoreError> {
@@ -536,102 +360,4 @@ fn load(store: &Store) -> Result<Desired, StoreError> {
     let desired = Desired::new(predefined, rand::random());
     store.commit(None, &desired)?;
     Ok(desired)
-}
-
-/// Tells whether a change is about published ports.
-fn publishes(before: &Desired, after: &Desired) -> bool {
-    let rules = |desired: &Desired, id: &ContainerId| {
-        let running = desired.containers.get(id).and_then(Container::running);
-        running.is_some_and(|running| !running.rules.is_empty())
-    };
-    before.containers.differences(&after.containers).any(|id| rules(before, id) || rules(after, id))
-}
-
-/// What was heard of the machine and not looked at yet.
-#[derive(Clone, Debug, Default)]
-struct Heard {
-    change: Arc<Mutex<netlink::Change>>,
-    told: Arc<Notify>,
-}
-
-impl Heard {
-    fn tell(&self, change: netlink::Change) {
-        self.change.lock().unwrap_or_else(PoisonError::into_inner).join(change);
-        self.told.notify_one();
-    }
-
-    /// Waits for something, and takes it.
-    async fn next(&self) -> netlink::Change {
-        self.told.notified().await;
-        std::mem::take(&mut *self.change.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Tells of changes of the machine.
-async fn watch(heard: Heard) {
-    let everything = || netlink::Change { resync: true, ..netlink::Change::default() };
-    loop {
-        let mut watch = match Watch::open() {
-            Ok(watch) => watch,
-            Err(error) => {
-                tracing::error!(%error, "cannot watch the machine");
-                tokio::time::sleep(RETRY.1).await;
-                continue;
-            }
-        };
-        loop {
-            match watch.changed(SETTLE).await {
-                Ok(change) => heard.tell(change),
-                Err(error) => {
-                    tracing::error!(%error, "cannot watch the machine");
-                    break;
-                }
-            }
-        }
-        // What was missed is looked for.
-        heard.tell(everything());
-        tokio::time::sleep(RETRY.0).await;
-    }
-}
-
-async fn sleep_until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// When to try again what failed.
-#[derive(Debug, Default)]
-pub(super) struct Retry {
-    failures: BTreeMap<Subject, Failure>,
-}
-
-impl Retry {
-    /// Takes in the failures of a pass; what is not among them has recovered.
-    pub(super) fn update(&mut self, failures: &BTreeMap<Subject, String>) {
-        self.failures.retain(|subject, _| failures.contains_key(subject));
-        let now = Instant::now();
-        for (subject, error) in failures {
-            let first = || Failure { error: String::new(), attempts: 0, next: now };
-            let failure = self.failures.entry(*subject).or_insert_with(first);
-            failure.error.clone_from(error);
-            // Passes for other reasons do not count.
-            if failure.next <= now {
-                let wait = RETRY.0.saturating_mul(1 << failure.attempts.min(16)).min(RETRY.1);
-                failure.attempts += 1;
-                failure.next = now + wait;
-            }
-        }
-    }
-
-    /// Returns when to try again.
-    fn next(&self) -> Option<Instant> {
-        self.failures.values().map(|failure| failure.next).min()
-    }
-
-    /// Returns the failures.
-    pub(super) fn failures(&self) -> BTreeMap<Subject, Failure> {
-        self.failures.clone()
-    }
 }

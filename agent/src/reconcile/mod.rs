@@ -4,6 +4,7 @@
 //! ask it to.
 
 mod announce;
+mod commands;
 mod driver;
 mod executor;
 mod facts;
@@ -11,6 +12,7 @@ mod flows;
 mod follow;
 mod forwarding;
 mod happened;
+mod heard;
 mod journal;
 mod machine;
 mod names;
@@ -18,6 +20,7 @@ mod narrow;
 mod observe;
 mod pass;
 mod resolvers;
+mod retry;
 mod seen;
 mod site;
 mod status;
