@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write},
     os::unix::net::UnixDatagram,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -229,6 +229,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let scraping =
         tokio::spawn(telemetry::serve(metrics_listener, Arc::clone(&metrics), stopped()));
     let watching = tokio::spawn(telemetry::watch(events.clone(), Arc::clone(&plane.tables)));
+    let logging = config.flow_log.clone().map(|path| tokio::spawn(log_flows(events.clone(), path)));
     let listening = tokio::spawn(listen(events, Arc::clone(&plane.tables)));
     let collecting = tokio::spawn(collect(plane.programs, plane.tables, metrics));
     let reloading = tokio::spawn(reload.run());
@@ -244,6 +245,9 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         tracing::warn!("requests that had begun were cut short");
     }
     watching.abort();
+    if let Some(logging) = logging {
+        logging.abort();
+    }
     listening.abort();
     reloading.abort();
     collecting.abort();
@@ -365,6 +369,13 @@ fn facts(
 async fn listen(events: Events, tables: Arc<Tables>) {
     if let Err(error) = events.run(&tables).await {
         tracing::error!(%error, "drops are not told any more; they are counted");
+    }
+}
+
+/// Writes the log of connections, where one is asked for.
+async fn log_flows(events: Events, path: PathBuf) {
+    if let Err(error) = telemetry::flowlog::log(events, path.clone()).await {
+        tracing::error!(path = %path.display(), %error, "connections are not logged");
     }
 }
 

@@ -63,6 +63,7 @@ fn given(global: &Global, options: AgentOptions) -> Given {
         cgroup: options.cgroup,
         metrics_listen: options.metrics_listen,
         metrics_compat: options.metrics_compat,
+        flow_log: options.flow_log,
         max_connections: options.max_connections,
         rcu_expedited: options.rcu_expedited,
         uplink: options.uplink,

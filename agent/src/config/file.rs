@@ -21,6 +21,7 @@ pub(super) struct File {
     pub(super) cgroup: Option<PathBuf>,
     pub(super) metrics_listen: Option<SocketAddr>,
     pub(super) metrics_compat: Option<bool>,
+    pub(super) flow_log: Option<PathBuf>,
     pub(super) max_connections: Option<u32>,
     pub(super) rcu_expedited: Option<bool>,
     pub(super) uplink: Option<Vec<String>>,

@@ -50,6 +50,8 @@ pub struct Given {
     pub metrics_listen: Option<SocketAddr>,
     /// Whether metrics have Docker's and Podman's names, too.
     pub metrics_compat: Option<bool>,
+    /// File that connections and drops are logged into.
+    pub flow_log: Option<PathBuf>,
     /// Connections that are tracked at most, of each family.
     pub max_connections: Option<u32>,
     /// Whether the kernel's grace periods are expedited while interfaces change.
@@ -152,6 +154,8 @@ pub struct Config {
     pub metrics_listen: SocketAddr,
     /// Whether metrics have Docker's and Podman's names, too.
     pub metrics_compat: bool,
+    /// File that connections and drops are logged into; none logs them nowhere.
+    pub flow_log: Option<PathBuf>,
     /// Connections that are tracked at most; none goes by the host's memory.
     pub max_connections: Option<u32>,
     /// Whether the kernel's grace periods are expedited while interfaces change.
@@ -270,6 +274,7 @@ impl Config {
             bpffs: path(given.bpffs, file.bpffs, BPFFS),
             cgroup: given.cgroup.or(file.cgroup),
             metrics_listen: given.metrics_listen.or(file.metrics_listen).unwrap_or(METRICS),
+            flow_log: given.flow_log.or(file.flow_log),
             metrics_compat: given.metrics_compat.or(file.metrics_compat).unwrap_or(false),
             rcu_expedited: given.rcu_expedited.or(file.rcu_expedited).unwrap_or(true),
             max_connections: values::connections(given.max_connections.or(file.max_connections))?,

@@ -8,6 +8,7 @@ mod collector;
 mod connections;
 mod events;
 mod family;
+pub mod flowlog;
 pub mod log;
 mod metrics;
 mod names;

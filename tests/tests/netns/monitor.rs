@@ -7,6 +7,8 @@ use std::{
 };
 
 use bascule_tests::{
+    Agent, Topology,
+    agent::Settings,
     topology::HOST,
     traffic::{self, TcpServer},
     wait,
@@ -125,6 +127,28 @@ fn p80_d2_drops_connections_and_lifecycle_are_told_with_names() {
     ] {
         assert!(stage.agent.refused(wrong).contains(why), "{wrong}");
     }
+}
+
+#[test]
+fn n48_p81_connections_that_have_ended_are_in_a_log_on_disk() {
+    let net = Topology::new();
+    let probe = bascule_tests::places::Places::new();
+    let log = probe.root().join("flows.jsonl");
+    let settings = Settings::default().arg(&["--flow-log", &log.display().to_string()]);
+    let stage = Stage { agent: Agent::start_with(&net.host, settings), net };
+    stage.agent.network("n1", "");
+    let web = stage.agent.container("web", "n1", "-p 8080:80");
+    let _server = TcpServer::start(&web.ns, 80);
+    wait::wait_until("a line for a connection", wait::START, || {
+        traffic::reaches(&stage.net.outside, at(HOST, 8080));
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.any(|seen| {
+            is(&seen, &[("Type", "close"), ("From", "outside"), ("To", "web"), ("End", "closed")])
+                && seen["Opened"].is_string()
+        })
+    });
+    drop(stage);
 }
 
 #[test]

@@ -47,6 +47,9 @@ pub struct AgentOptions {
     /// Address that serves /metrics and /healthz [default: 127.0.0.1:9477]
     #[arg(long, env = "BASCULE_METRICS_LISTEN", value_name = "IP:PORT")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Log ended connections and drops into this file, a line of JSON each; at most 256 MiB, the oldest go
+    #[arg(long, env = "BASCULE_FLOW_LOG", value_name = "FILE")]
+    pub flow_log: Option<PathBuf>,
     /// Give metrics under the names of Docker's daemon and Podman's exporter, too [default: false]
     #[arg(long, env = "BASCULE_METRICS_COMPAT", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub metrics_compat: Option<bool>,
