@@ -13,6 +13,8 @@ use std::{
 use bascule_tests::{Agent, Netns, agent::Settings, api};
 use serde_json::json;
 
+use crate::peer;
+
 /// Sandboxes, and networks that each of them is attached to.
 const SANDBOXES: usize = 100;
 const NETWORKS: usize = 10;
@@ -50,7 +52,7 @@ fn places() -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// Median and 99th percentile, in milliseconds.
-fn percentiles(mut times: Vec<Duration>) -> (f64, f64) {
+pub fn percentiles(mut times: Vec<Duration>) -> (f64, f64) {
     times.sort();
     let at = |share: f64| {
         let index = (times.len() as f64 * share).ceil() as usize;
@@ -131,5 +133,7 @@ fn measure() {
     let (p50, p99) = percentiles(times);
     writeln!(text, "1,000 by 50 clients        {total:7.2} s   p50 {p50:6.2} ms  p99 {p99:6.2} ms")
         .ok();
+    let [first, second] = [NETWORKS, NETWORKS + 1].map(|n| format!("n{n}"));
+    peer::compare(&agent, [&first, &second], &mut text);
     say(&text);
 }

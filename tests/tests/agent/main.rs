@@ -9,6 +9,7 @@ mod ipam;
 mod kills;
 mod lifecycle;
 mod options;
+mod peer;
 mod places;
 mod refusals;
 mod restart;

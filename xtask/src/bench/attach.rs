@@ -1,5 +1,5 @@
-//! What attaching a running sandbox to a network costs, with a release build of the agent: the measurement is a test
-//! of the agent layer, which has the harness at hand.
+//! What attaching a running sandbox to a network costs, with a release build of the agent, and with a real dockerd in
+//! the same run: the measurement is a test of the agent layer, which has the harness at hand.
 
 use std::process::ExitCode;
 

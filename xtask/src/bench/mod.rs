@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: measurements that compare, in one run, what has to be compared.
 //!
-//! - `attach`: milliseconds from asking for an attachment to having it.
+//! - `attach`: milliseconds from asking for an attachment to having it, ours and Docker's.
 //! - `blast`: a sender that costs next to nothing a frame.
 //! - `datapath`: nanoseconds a packet in the programs, over a program that does nothing.
 //! - `deny`: the deny list against the same list in netfilter.
@@ -28,7 +28,7 @@ pub struct Options {
 /// What is measured.
 #[derive(clap::Subcommand)]
 enum What {
-    /// Milliseconds an attachment: one after the other, by 50 clients, and with 1,000 there; memory of the agent
+    /// Milliseconds an attachment: one after the other, by 50 clients, and with 1,000 there; memory of the agent; Docker's beside it
     Attach,
     /// Drops per second: the deny list in XDP, the same list in iptables' raw table and in an nft set
     Deny(deny::Options),
