@@ -256,6 +256,26 @@ mod tests {
         }
     }
 
+    /// Methods and path of a row of the table in `docs/api.md`, as "`GET`, `HEAD /_ping`".
+    fn documented(line: &str) -> Vec<(&str, &str)> {
+        let cell = line.strip_prefix("| `").and_then(|rest| rest.split(" | ").next());
+        let words: Vec<_> = cell.unwrap_or_default().split(['`', ' ', ',']).collect();
+        let path = words.iter().find(|word| word.starts_with('/'));
+        let is_method = |word: &&&str| TABLE.iter().any(|row| row.method == **word);
+        path.map_or(vec![], |path| {
+            words.iter().filter(is_method).map(|method| (*method, *path)).collect()
+        })
+    }
+
+    #[test]
+    fn the_documents_table_is_what_is_served_of_dockers() {
+        let document = include_str!("../../../docs/api.md");
+        let written: BTreeSet<_> = document.lines().flat_map(documented).collect();
+        let dockers = TABLE.iter().filter(|row| !row.path.starts_with("/bascule"));
+        let served: BTreeSet<_> = dockers.map(|row| (row.method, row.path)).collect();
+        assert_eq!(written, served);
+    }
+
     #[test]
     fn the_version_of_the_path_is_told() {
         let version = |path| find("GET", path).expect("known").version;

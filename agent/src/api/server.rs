@@ -30,7 +30,7 @@ use tokio_io_timeout::TimeoutStream;
 use super::{
     handlers, reply, request,
     route::{self, Lost},
-    socket::Seats,
+    socket::{Seats, gone},
 };
 pub use super::{
     handlers::{Context, Facts},
@@ -102,15 +102,19 @@ pub async fn serve(
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEADER);
-        http.max_headers(HEADERS).max_buf_size(HEAD);
+        http.max_headers(HEADERS).max_buf_size(HEAD).half_close(true);
+        let gone = gone(&stream);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE));
         let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             let _seat = seat;
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, uid = peer.uid, "a connection has ended badly");
+            tokio::select! {
+                result = connection => if let Err(error) = result {
+                    tracing::debug!(%error, uid = peer.uid, "a connection has ended badly");
+                },
+                () = gone => {}
             }
         });
     }

@@ -6,10 +6,14 @@ use std::{
     os::{fd::AsFd as _, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use nix::unistd::{Gid, Group, Uid, chown, geteuid};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    io::Interest,
+    net::{UnixListener, UnixStream},
+};
 
 use super::{paths, request::Peer};
 use crate::kernel::peer;
@@ -22,6 +26,9 @@ const SEATS: usize = 512;
 const RESERVED: usize = 128;
 /// Connections at once of one user that is not root.
 const SEATS_OF_USER: usize = 128;
+
+/// How often one looks whether a client that has said everything is still there.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +100,22 @@ impl Door {
             ),
         };
         (peer, Err(format!("permission denied: {why}")))
+    }
+}
+
+/// Completes when the client has closed its connection altogether. One that has only said everything still listens.
+pub(super) fn gone(stream: &UnixStream) -> impl Future<Output = ()> + Send + 'static {
+    let watched = stream.as_fd().try_clone_to_owned();
+    let watched = watched.and_then(|socket| UnixStream::from_std(socket.into()));
+    async move {
+        // Without it the next write finds out.
+        let Ok(watched) = watched else { return std::future::pending().await };
+        while watched.readable().await.is_ok() && !peer::has_hung_up(watched.as_fd()) {
+            // Waits for something new. Who says nothing more stays readable: one looks again, now and then.
+            let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+            drop(watched.try_io(Interest::READABLE, nothing));
+            tokio::time::sleep(GLANCE).await;
+        }
     }
 }
 

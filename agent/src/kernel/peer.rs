@@ -6,7 +6,10 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{getsockopt, sockopt::PeerCredentials},
+};
 
 /// Supplementary groups of one process that are looked at; the kernel lets it have 65,536.
 const GROUPS: usize = 65_536;
@@ -26,6 +29,13 @@ pub struct Credentials {
 pub fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
     let peer = getsockopt(&socket, PeerCredentials)?;
     Ok(Credentials { uid: peer.uid(), gid: peer.gid(), groups: groups(socket)? })
+}
+
+/// Tells whether the other end is closed altogether, and not only for sending.
+pub fn has_hung_up(socket: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::new(socket, PollFlags::empty())];
+    poll(&mut asked, PollTimeout::ZERO).is_ok()
+        && asked[0].revents().is_some_and(|seen| seen.intersects(PollFlags::POLLHUP))
 }
 
 fn groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {

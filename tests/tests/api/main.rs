@@ -8,6 +8,7 @@ mod docker;
 mod events;
 mod library;
 mod rights;
+mod storm;
 
 use std::process::Command;
 
