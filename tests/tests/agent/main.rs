@@ -16,6 +16,7 @@ mod restart;
 mod several;
 mod stream;
 mod survives;
+mod vanished;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 

@@ -3,7 +3,7 @@
 use bascule_tests::{Agent, Topology, agent::Settings};
 
 #[test]
-fn s191_s191_the_configuration_file_counts_where_nothing_else_is_said() {
+fn s191_the_configuration_file_counts_where_nothing_else_is_said() {
     let net = Topology::new();
     let mut agent = Agent::prepare(&net.host, Settings::default());
     let file = agent.places.root().join("bascule.toml");

@@ -11,7 +11,7 @@ use bascule_tests::{
 use crate::at;
 
 #[test]
-fn s19_s19_two_agents_know_nothing_of_each_other() {
+fn s19_two_agents_know_nothing_of_each_other() {
     let (one, two) = (Topology::new(), Topology::new());
     let (mut first, second) = (Agent::start(&one.host), Agent::start(&two.host));
     // The same names, subnets, addresses and ports.

@@ -9,7 +9,7 @@ use bascule_tests::{
 use crate::{Stage, at};
 
 #[test]
-fn moby_int_001_moby_int_001_moby_int_002_peers_of_an_internal_network_talk_and_hear_nobody_else() {
+fn moby_int_001_moby_int_002_peers_of_an_internal_network_talk_and_hear_nobody_else() {
     let stage = Stage::new();
     stage.agent.network("inner", "--internal --subnet 172.30.0.0/24");
     let c1 = stage.agent.container("c1", "inner", "");

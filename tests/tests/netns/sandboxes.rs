@@ -284,7 +284,7 @@ fn s35_s36_s54_inspect_has_dockers_shape() {
 }
 
 #[test]
-fn p10_p11_p10_p11_moby_icc_026_moby_icc_027_moby_lc_023_interfaces_have_names_and_sysctls_that_were_asked_for()
+fn p10_p11_moby_icc_026_moby_icc_027_moby_lc_023_interfaces_have_names_and_sysctls_that_were_asked_for()
  {
     let mut stage = Stage::new();
     stage.agent.network("n1", "-o com.docker.network.container_iface_prefix=net");
@@ -338,7 +338,7 @@ fn p10_p11_p10_p11_moby_icc_026_moby_icc_027_moby_lc_023_interfaces_have_names_a
 }
 
 #[test]
-fn p9_p9_moby_icc_030_the_highest_priority_gives_the_default_route() {
+fn p9_moby_icc_030_the_highest_priority_gives_the_default_route() {
     let stage = Stage::new();
     for n in 1..=5 {
         stage.agent.network(

@@ -102,7 +102,7 @@ fn s2_network_create_takes_dockers_flags() {
 }
 
 #[test]
-fn s18_s18_every_verb_of_dockers_has_its_spelling() {
+fn s18_every_verb_of_dockers_has_its_spelling() {
     for line in [
         "network ls -q --no-trunc --filter name=a -f driver=bridge",
         "network list --format {{.Name}}",
