@@ -208,7 +208,10 @@ pub(super) async fn start(context: &Context, id: String) -> Result<Reply, Reject
 pub(super) async fn stop(context: &Context, request: &Request) -> Result<Reply, Rejected> {
     let id = request.id.clone();
     let wishes: proto::ContainerStop = request.read_or_default()?;
-    let grace = request.value("t").and_then(|t| t.parse().ok()).map_or(GRACE, Duration::from_secs);
+    let grace = request.value("t").map_or(Ok(GRACE), |text| {
+        let wrong = || Rejected::invalid(format!("invalid t: {text:?} is no number of seconds"));
+        text.parse().map(Duration::from_secs).map_err(|_| wrong())
+    })?;
     let _expected = {
         let snapshot = context.handle.shared.get();
         let container = find::container(&snapshot.desired, &id)?.id;

@@ -48,8 +48,13 @@ fn n20_of_a_hundred_who_ask_for_the_same_name_one_gets_it() {
     let seen = at_once(&agent, "POST", "/networks/create", Some(&body));
     assert_eq!((count(&seen, 201), count(&seen, 409)), (1, CLIENTS - 1), "{seen:?}");
     assert_eq!(custom(&agent), ["n1"]);
-    agent.ok("container create --name c1 --network bridge");
-    agent.ok("container start c1");
+    let body = json!({"Name": "c1", "Networks": [{"Network": "bridge"}]});
+    let seen = at_once(&agent, "POST", "/bascule/v1/containers", Some(&body));
+    assert_eq!((count(&seen, 201), count(&seen, 409)), (1, CLIENTS - 1), "{seen:?}");
+    let seen = at_once(&agent, "POST", "/bascule/v1/containers/c1/start", None);
+    assert_eq!(count(&seen, 200), CLIENTS, "starting what runs is no error: {seen:?}");
+    let ends = agent.host.interfaces().iter().filter(|n| n.starts_with("bsc")).count();
+    assert_eq!(ends, 1);
     let body = json!({"Container": "c1"});
     let seen = at_once(&agent, "POST", "/networks/n1/connect", Some(&body));
     assert_eq!((count(&seen, 200), count(&seen, 403)), (1, CLIENTS - 1), "{seen:?}");
@@ -57,7 +62,12 @@ fn n20_of_a_hundred_who_ask_for_the_same_name_one_gets_it() {
     assert_eq!((count(&seen, 200), count(&seen, 500)), (1, CLIENTS - 1), "{seen:?}");
     let seen = at_once(&agent, "DELETE", "/networks/n1", None);
     assert_eq!((count(&seen, 204), count(&seen, 404)), (1, CLIENTS - 1), "{seen:?}");
-    agent.ok("rm -f c1");
+    for bad in ["x", "-1", "1.5"] {
+        let path = format!("/bascule/v1/containers/c1/stop?t={bad}");
+        assert_eq!(agent.api("POST", &path, None).status, 400, "{bad}");
+    }
+    let seen = at_once(&agent, "DELETE", "/bascule/v1/containers/c1?force=1", None);
+    assert_eq!((count(&seen, 204), count(&seen, 404)), (1, CLIENTS - 1), "{seen:?}");
     assert_eq!(agent.host.interfaces(), before);
 }
 
