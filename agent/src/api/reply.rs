@@ -60,6 +60,9 @@ fn ping(method: &Method) -> Response<Body> {
     headers.insert(header::CACHE_CONTROL, never);
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
     headers.insert("Swarm", HeaderValue::from_static("inactive"));
+    if method == Method::HEAD {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     response
 }
 

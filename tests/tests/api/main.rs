@@ -9,6 +9,7 @@ mod events;
 mod library;
 mod rights;
 mod storm;
+mod wire;
 
 use std::process::Command;
 
