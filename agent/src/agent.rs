@@ -19,6 +19,7 @@ pub use crate::cleanup::{Cleaned, CleanupError, cleanup};
 use crate::{
     api::{self, proto},
     config::{Bridge, Config, Given, Ipv6},
+    dns::{Engine, Names, Stub, Wish},
     kernel::{
         self,
         bpf::{self, BpfError, CgroupHook, Features, Hooks, Pins, Programs, Report, Sizes, Tables},
@@ -31,7 +32,7 @@ use crate::{
     lock::{LockError, Locks, NamespaceLock, PinsLock},
     plan::Settings,
     proxy::Proxy,
-    reconcile::{Driver, Machine, Options, Places, StartError},
+    reconcile::{Driver, Machine, Options, Places, Shared, StartError},
     reload::Reload,
     state::{
         DefaultIpv6, DefaultNetwork, DefaultPlace,
@@ -83,6 +84,14 @@ pub enum AgentError {
     /// What is stored cannot be brought about.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Names cannot be served.
+    #[error("cannot listen for questions about names at {address} (--dns-listen): {source}")]
+    Stub {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
     /// Metrics cannot be served.
     #[error(transparent)]
     Metrics(#[from] telemetry::ServeError),
@@ -175,6 +184,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let started_at = jiff::Timestamp::now();
     // Addresses are taken before anything is made or changed: a clash shows at once.
     let metrics_listener = telemetry::bind(config.metrics_listen).await?;
+    let stub = take_stub(config).await?;
     let plane = load(config)?;
     let places = Places {
         state: config.state_dir.clone(),
@@ -198,6 +208,8 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         Arc::new(Metrics::new(Arc::clone(&plane.tables), names.clone(), config.metrics_compat)?);
     let store = Store::open(&config.state_dir)?;
     let options = options(config, own.cookie()?);
+    // Before the first pass, which puts the programs on its veth.
+    let mut server_of_names = Names::prepare(machine.netlink.clone(), machine.mark.clone()).await;
     let (driver, handle) = Driver::start(machine, store, &options, Arc::clone(&metrics)).await?;
     let recent = filter.recent().clone();
     let reload = Reload::listen(given, config, filter, handle.shared.clone());
@@ -213,6 +225,8 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         async move { drop(stopping.wait_for(|stop| *stop).await) }
     };
     let events = Events::new(names.clone());
+    let engine = Arc::new(engine(config, handle.shared.clone(), &metrics));
+    server_of_names.serve(&engine).await;
     let context = api::server::Context {
         handle,
         places,
@@ -233,6 +247,8 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let listening = tokio::spawn(listen(events, Arc::clone(&plane.tables)));
     let collecting = tokio::spawn(collect(plane.programs, plane.tables, metrics));
     let reloading = tokio::spawn(reload.run());
+    let telling = stub.map(|stub| tokio::spawn(stub.run(Arc::clone(&engine))));
+    let naming = tokio::spawn(server_of_names.run(engine));
     let driving = tokio::spawn(driver.run(stopped()));
     ready(config);
     told_to_stop().await;
@@ -251,6 +267,8 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     listening.abort();
     reloading.abort();
     collecting.abort();
+    naming.abort();
+    telling.iter().for_each(tokio::task::JoinHandle::abort);
     drop(proxy);
     // Not there any more is as good.
     drop(std::fs::remove_file(config.run_dir.join(api::paths::SOCKET)));
@@ -281,6 +299,7 @@ fn options(config: &Config, netns_cookie: u64) -> Options {
         uplinks: config.uplinks.clone(),
         masquerade: config.ip_masq,
         direct_routing: config.allow_direct_routing,
+        default_bridge_dns: config.names.default_bridge,
     };
     let ipv6 = match config.ipv6 {
         Ipv6::Off => DefaultIpv6::Off,
@@ -327,6 +346,23 @@ fn start_proxy(plane: &Plane, metrics: &Arc<Metrics>, warnings: &mut Vec<String>
             None
         }
     }
+}
+
+/// Takes the address at which processes of the host ask for names, where there is to be one.
+async fn take_stub(config: &Config) -> Result<Option<Stub>, AgentError> {
+    let Some(address) = config.dns_listen else { return Ok(None) };
+    let failed = |source| AgentError::Stub { address, source };
+    Stub::bind(address).await.map(Some).map_err(failed)
+}
+
+/// What answers questions about names, from what holds now.
+fn engine(config: &Config, shared: Shared, metrics: &Arc<Metrics>) -> Engine {
+    let wishes = move || {
+        let snapshot = shared.get();
+        let names = snapshot.configured.names.clone();
+        Wish { desired: Arc::clone(&snapshot.desired), names }
+    };
+    Engine::new(Arc::new(wishes), config.names.default_bridge, Arc::clone(metrics))
 }
 
 fn facts(

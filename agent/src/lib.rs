@@ -5,6 +5,7 @@ pub mod api;
 mod cleanup;
 pub mod cli;
 pub mod config;
+pub mod dns;
 pub mod error;
 pub mod files;
 pub mod kernel;

@@ -59,6 +59,17 @@ mod programs {
         }
     }
 
+    /// What the server of names answers: ingress of the host end of its veth.
+    #[classifier]
+    pub fn from_names(ctx: TcContext) -> i32 {
+        let skb: *mut __sk_buff = ctx.as_ptr().cast();
+        match Skb::<L3>::new(skb).protocol() {
+            ethertype::IPV4 => parts::from_names4(skb),
+            ethertype::IPV6 => parts::from_names6(skb),
+            _ => TC_ACT_UNSPEC,
+        }
+    }
+
     /// What the kernel itself sends to a container: egress of the host end of its veth.
     #[classifier]
     pub fn to_container(ctx: TcContext) -> i32 {

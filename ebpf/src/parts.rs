@@ -8,7 +8,7 @@ use bascule_common::{
     abi::{Direction, DropReason, Ip4, Ip6},
     datapath::{
         End as _, Verdict, conntrack, deny, family, from_container, from_uplink, icmp, in_parts,
-        rewrite, to_container, to_uplink, unbridged, v6,
+        names, rewrite, to_container, to_uplink, unbridged, v6,
     },
     wire::L3,
 };
@@ -56,6 +56,8 @@ parts! {
     container_handed<Ip4, L3>(skb, _host) unbridged::handed(skb, &Maps);
     led4<Ip4, L3>(skb, _host) unbridged::led::<Ip4, _, _>(skb, &Maps);
     led6<Ip6, L3>(skb, _host) unbridged::led::<Ip6, _, _>(skb, &Maps);
+    named4<Ip4, L3>(skb, _host) names::answer::<Ip4, _, _>(skb, &Maps);
+    named6<Ip6, L3>(skb, _host) names::answer::<Ip6, _, _>(skb, &Maps);
     received4<Ip4, L3>(skb, _host) to_container::judged::<Ip4, _, _>(skb, &Maps);
     received6<Ip6, L3>(skb, _host) to_container::judged::<Ip6, _, _>(skb, &Maps);
     received_other<Ip4, L3>(skb, _host) to_container::other(skb, &Maps);
@@ -174,6 +176,10 @@ walks! {
     to_bridge4<L3, In>: led4, , ;
     /// IPv6 from the host to a network without a bridge.
     to_bridge6<L3, In>: led6, , ;
+    /// IPv4 from the server of names.
+    from_names4<L3, In>: named4, , ;
+    /// IPv6 from the server of names.
+    from_names6<L3, In>: named6, , ;
     /// IPv4 from the kernel to a container.
     to_container4<L3, In>: received4, , ;
     /// IPv6 from the kernel to a container.

@@ -83,12 +83,18 @@ const ROOMS: &[Room] = &[
             "kernel",
             "telemetry",
             "why",
+            "dns",
         ],
         never: &["clap", "rtnetlink", "aya"],
     },
     Room {
         at: "agent/src/proxy/",
         rooms: &["kernel", "telemetry", "proxy"],
+        never: &["aya", "axum", "clap", "redb", "rtnetlink"],
+    },
+    Room {
+        at: "agent/src/dns/",
+        rooms: &["model", "kernel", "telemetry", "dns"],
         never: &["aya", "axum", "clap", "redb", "rtnetlink"],
     },
     Room {

@@ -30,7 +30,7 @@ struct Tool {
 }
 
 /// What the tests and the demo run.
-const TOOLS: [Tool; 28] = [
+const TOOLS: [Tool; 30] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "bridge", package: "iproute2" },
     Tool { program: "tc", package: "iproute2" },
@@ -51,6 +51,8 @@ const TOOLS: [Tool; 28] = [
     Tool { program: "firewall-cmd", package: "firewalld" },
     Tool { program: "dbus-daemon", package: "dbus-daemon" },
     Tool { program: "promtool", package: "prometheus" },
+    Tool { program: "dig", package: "bind9-dnsutils" },
+    Tool { program: "dnsmasq", package: "dnsmasq-base" },
     Tool { program: "python3", package: "python3" },
     Tool { program: "jq", package: "jq" },
     Tool { program: "ps", package: "procps" },

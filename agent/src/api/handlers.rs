@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{
-    bugreport, containers, convert, engine, events, flows, maps, monitor, networks, openapi,
+    bugreport, containers, convert, engine, events, flows, maps, monitor, names, networks, openapi,
     policy, proto, reply::Reply, request::Request, route::Route, status, why,
 };
 use crate::{
@@ -93,6 +93,7 @@ pub(super) async fn answer(
         Route::ContainerProcess => containers::follow(context, request).await,
         Route::ContainerPorts => containers::ports(context, request),
         Route::Why => why::why(context, request).await,
+        Route::Name => names::resolve(context, id()),
         Route::Policy => policy::rules(context, request),
         Route::Connections => flows::list(context, request).await,
         Route::Maps => maps::read(context, maps::maps).await,

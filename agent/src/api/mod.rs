@@ -17,6 +17,7 @@ mod handlers;
 mod json;
 pub mod maps;
 pub mod monitor;
+pub mod names;
 mod networks;
 mod openapi;
 pub mod paths;

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    bugreport, flows, maps, monitor, policy, proto,
+    bugreport, flows, maps, monitor, names, policy, proto,
     route::{Route, Row, TABLE},
     why,
 };
@@ -189,6 +189,8 @@ fn described(route: Route, shapes: &mut SchemaGenerator) -> Option<Described> {
         Route::Why => new("Says what would become of a packet", 200)
             .takes(shape::<why::Question>(shapes))
             .gives(shape::<why::Answer>(shapes)),
+        Route::Name => new("Says what a name of a container leads to, as the host sees it", 200)
+            .gives(shape::<names::Resolved>(shapes)),
         Route::Status => new("Shows how the agent is", 200).gives(shape::<proto::Status>(shapes)),
         Route::OpenApi => new("Gives this description", 200).gives(json!({ "type": "object" })),
     })

@@ -47,6 +47,11 @@ pub const STATUS: &str = "/bascule/v1/status";
 /// `GET`: a description of what begins with `/bascule/v1`, in OpenAPI 3.1.
 pub const OPENAPI: &str = "/bascule/v1/openapi.json";
 
+/// Returns where to `GET` what a name leads to: [`super::names::Resolved`].
+pub fn name(name: &str) -> String {
+    format!("/bascule/v1/names/{}", segment(name))
+}
+
 /// Returns the path of a network: `GET` [`super::proto::Network`], `DELETE`.
 pub fn network(reference: &str) -> String {
     format!("/networks/{}", segment(reference))

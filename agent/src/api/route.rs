@@ -35,6 +35,7 @@ pub(super) enum Route {
     Bugreport,
     Monitor,
     Why,
+    Name,
     Status,
     OpenApi,
 }
@@ -87,6 +88,7 @@ pub(super) const TABLE: &[Row] = &[
     row(Route::Bugreport, "GET", paths::BUGREPORT),
     row(Route::Monitor, "GET", paths::MONITOR),
     row(Route::Why, "POST", paths::WHY),
+    row(Route::Name, "GET", "/bascule/v1/names/{id}"),
     row(Route::Status, "GET", paths::STATUS),
     row(Route::OpenApi, "GET", paths::OPENAPI),
 ];

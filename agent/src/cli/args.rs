@@ -108,6 +108,8 @@ pub enum Verb {
     Rm(ContainerRemove),
     /// Show containers or networks in full
     Inspect(Inspect),
+    /// Show the addresses of a name, or the names of an address
+    Resolve(Resolve),
     /// Explain what would become of a packet, and why
     Why(Why),
     /// Show how the agent and its data plane are
@@ -212,4 +214,12 @@ impl FromStr for KeyValue {
         }
         Ok(Self { key: key.trim().to_owned(), value: value.to_owned(), has_value })
     }
+}
+
+/// `resolve`.
+#[derive(Debug, clap::Args)]
+pub struct Resolve {
+    /// A name, NAME.NETWORK, or an address
+    #[arg(value_name = "NAME")]
+    pub name: String,
 }

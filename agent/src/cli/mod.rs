@@ -15,6 +15,7 @@ mod output;
 mod pcapng;
 mod policy;
 mod port;
+mod resolve;
 mod run;
 mod sandbox;
 mod serve;
@@ -62,6 +63,7 @@ pub fn main(args: Args) -> Result<u8, Failure> {
         Verb::Stop(which) => container::stop(&context, &which),
         Verb::Rm(which) => container::remove(&context, &which),
         Verb::Inspect(which) => container::inspect_any(&context, &which),
+        Verb::Resolve(args) => resolve::resolve(&context, &args),
         Verb::Why(args) => why::why(&context, args),
         Verb::Conntrack(args::Conntrack::Ls(list)) => inspection::connections(&context, &list),
         Verb::Nat(args::Nat::Ls(list)) => inspection::translations(&context, &list),

@@ -85,6 +85,7 @@ fn given(global: &Global, options: AgentOptions) -> Given {
         fixed_cidr_v6: options.fixed_cidr_v6,
         ip_masq: options.ip_masq,
         allow_direct_routing: options.allow_direct_routing,
+        dns_listen: options.dns_listen,
         bridge_accept_fwmark: options.bridge_accept_fwmark,
         default_address_pool: options.default_address_pool,
         publish_range: options.publish_range,

@@ -45,6 +45,7 @@ pub(super) struct File {
     pub(super) allow_direct_routing: Option<bool>,
     pub(super) bridge_accept_fwmark: Option<String>,
     pub(super) publish_range: Option<String>,
+    pub(super) dns_listen: Option<SocketAddr>,
     pub(super) log_format: Option<String>,
     pub(super) log_level: Option<String>,
     pub(super) ipam: Option<Ipam>,

@@ -96,6 +96,8 @@ pub struct Given {
     pub allow_direct_routing: Option<bool>,
     /// Mark, and mask, of packets that may address containers directly.
     pub bridge_accept_fwmark: Option<String>,
+    /// Address at which processes of the host ask for names of containers.
+    pub dns_listen: Option<SocketAddr>,
     /// Pools that subnets are chosen from; none leaves it open.
     pub default_address_pool: Vec<AddressPool>,
     /// Ports that are chosen from where a mapping names none: `auto`, or a range.
@@ -184,6 +186,8 @@ pub struct Config {
     pub allow_direct_routing: bool,
     /// Packets that may address containers directly.
     pub accept_mark: Option<Mark>,
+    /// Address at which processes of the host ask for names of containers.
+    pub dns_listen: Option<SocketAddr>,
     /// Where subnets come from that nobody names.
     pub pools: AddressPools,
     /// Ports that are chosen from where a mapping names none.
@@ -312,6 +316,7 @@ impl Config {
                 .or(file.allow_direct_routing)
                 .unwrap_or(false),
             accept_mark: values::mark(given.bridge_accept_fwmark.or(file.bridge_accept_fwmark))?,
+            dns_listen: given.dns_listen.or(file.dns_listen),
             pools: AddressPools { pools, exclude: ipam.exclude },
             publish_range: values::publish_range(given.publish_range.or(file.publish_range))?,
             log_format: values::log_format(given.log_format.or(file.log_format))?,

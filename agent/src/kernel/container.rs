@@ -1,7 +1,7 @@
 //! The container's side: its loopback device and its ends of veths, set up from inside.
 //! Which addresses and routes it gets is not decided here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bascule_common::abi::Mac;
 use ipnetwork::IpNetwork;
@@ -10,6 +10,9 @@ use super::{
     error::{Error, Outcome, Result},
     netlink::{Link, LinkKind, Netlink, Route},
 };
+
+/// Where the server of names is asked in a sandbox of ours.
+pub const NAMES: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
 /// What a container's interface shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct Interface {
     pub addresses: Vec<IpNetwork>,
     /// The gateways of the default routes by it; those that lead elsewhere are not among them.
     pub gateways: Vec<IpAddr>,
+    /// The gateway's Ethernet address, where the server of names is asked by it.
+    pub names: Option<Mac>,
 }
 
 /// What is inside a container.
@@ -111,6 +116,11 @@ pub async fn configure(inside: &Netlink, wanted: &Interface) -> Result<u32> {
     // A route by a gateway needs the link to be up.
     for gateway in &wanted.gateways {
         inside.replace_route(&Route::default_by(*gateway, index)).await?;
+    }
+    if let Some(gateway) = wanted.names {
+        inside.set_neighbour(index, NAMES.into(), gateway).await?;
+        // Of several the interface that was there first leads there; the others stand by.
+        inside.lead_out(NAMES, index, wanted.host_index).await?;
     }
     Ok(index)
 }

@@ -14,6 +14,7 @@ pub mod container;
 pub mod error;
 pub mod grace;
 pub mod heap;
+pub mod names;
 pub mod netlink;
 pub mod netns;
 pub mod owned;

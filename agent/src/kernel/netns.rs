@@ -76,6 +76,17 @@ impl Namespace {
         Self::open(Path::new(OWN))
     }
 
+    /// A new namespace that nothing pins: it goes with its last user.
+    pub fn anonymous() -> Result<Self> {
+        const ACTION: &str = "create network namespace";
+        let made = thread::Builder::new().name("netns".into()).spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).or_refuse(ACTION, "of no name")?;
+            Self::current()
+        });
+        let panicked = |_| Error::unexpected(ACTION, "of no name", "the thread panicked");
+        made.or_refuse(ACTION, "of no name")?.join().map_err(panicked)?
+    }
+
     /// The namespace of a process.
     pub fn of_process(pid: u32) -> Result<Self> {
         Self::open(Path::new(&format!("/proc/{pid}/ns/net")))

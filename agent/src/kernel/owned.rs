@@ -14,6 +14,9 @@ pub const VETH_PREFIX: &str = "bsc";
 /// The bridge of the default network.
 pub const DEFAULT_BRIDGE: &str = "bascule0";
 
+/// The host end of the veth of the server of names.
+pub const NAMES_VETH: &str = "bscnames";
+
 /// What makes links this agent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
@@ -27,6 +30,8 @@ pub enum Owned {
     Bridge(String),
     /// The host end of the veth of the endpoint of that id.
     Veth(String),
+    /// The host end of the veth of the server of names.
+    Names,
     /// A link made by an agent that ended before it could set the alias.
     HalfMade,
 }
@@ -49,6 +54,11 @@ impl Mark {
         format!("bascule:{}:endpoint:{endpoint}", self.agent)
     }
 
+    /// The alias of the host end of the veth of the server of names.
+    pub fn names_alias(&self) -> String {
+        format!("bascule:{}:names", self.agent)
+    }
+
     /// The address that a link of this name is born with.
     ///
     /// Locally administered, unicast. A veth's host end keeps it, a bridge gets its own with the alias.
@@ -63,9 +73,13 @@ impl Mark {
     /// A bridge may bear any name (it is an option of the network), a veth only its own.
     pub fn recognise(&self, name: &str, alias: Option<&str>, mac: Option<Mac>) -> Option<Owned> {
         let Some(alias) = alias.filter(|alias| !alias.is_empty()) else {
-            return (mac == Some(self.birth_mac(name))).then_some(Owned::HalfMade);
+            let owned = if name == NAMES_VETH { Owned::Names } else { Owned::HalfMade };
+            return (mac == Some(self.birth_mac(name))).then_some(owned);
         };
         let rest = alias.strip_prefix("bascule:")?.strip_prefix(self.agent.as_str())?;
+        if rest == ":names" && name == NAMES_VETH {
+            return Some(Owned::Names);
+        }
         let (kind, id) = rest.strip_prefix(':')?.split_once(':')?;
         if !is_id(id) {
             return None;
@@ -140,6 +154,9 @@ mod tests {
         assert_eq!(mark.recognise(DEFAULT_BRIDGE, Some(&bridge), None), ours);
         assert_eq!(mark.recognise("chosen0", Some(&bridge), None), ours);
         assert_eq!(mark.recognise(&veth_name(ID), Some(&veth), None), Some(Owned::Veth(ID.into())));
+        let names = mark.names_alias();
+        assert_eq!(mark.recognise(NAMES_VETH, Some(&names), None), Some(Owned::Names));
+        assert_eq!(mark.recognise("bsc01234567", Some(&names), None), None);
     }
 
     #[test]

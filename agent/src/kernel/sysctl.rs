@@ -95,6 +95,17 @@ pub fn ipv6_of(interface: &str, setting: &str) -> String {
     format!("net/ipv6/conf/{interface}/{setting}")
 }
 
+/// Lets addresses of the loopback device come and go by the first of these interfaces that exists. What containers
+/// send there beside questions about names the data plane drops.
+pub fn allow_loopback(interfaces: &[impl AsRef<str>]) -> Result<()> {
+    let key = |name: &str| format!("net/ipv4/conf/{name}/route_localnet");
+    let exists = |name: &&str| exists(&key(name));
+    match interfaces.iter().map(AsRef::as_ref).find(exists) {
+        Some(name) => write(&key(name), "1"),
+        None => Ok(()),
+    }
+}
+
 /// Makes the first of these interfaces that exists ready for IPv6: its address of the link follows from its
 /// Ethernet address and needs no probing, nobody is a router to it by his own word, and, where it is to have
 /// other addresses, IPv6 is not switched off. A kernel without IPv6 has nothing to make ready.

@@ -160,6 +160,8 @@ pub struct ConfigureInterface {
     pub gateways: Vec<IpAddr>,
     /// What is set for it.
     pub sysctls: Vec<InterfaceSysctl>,
+    /// The gateway's Ethernet address, where the server of names is asked at 127.0.0.11 by it.
+    pub names: Option<Mac>,
 }
 
 /// An entry of a map; no value erases it.

@@ -5,17 +5,22 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use bascule_common::abi::{Ip6, NeighbourKey, names::program};
+use bascule_common::abi::{Ip6, Mac, NeighbourKey, names::program};
 use ipnetwork::IpNetwork;
 
 use super::{
-    Action, FdbEntry, Hook, Inside, Link, Name, Neighbour, Owner, Planned, Sandbox, Side, Subject,
-    action::ConfigureInterface, diff::View, host,
+    Action, FdbEntry, Hook, Inside, Link, Name, Neighbour, Owner, Planned, Sandbox, Settings, Side,
+    Subject, action::ConfigureInterface, diff::View, host,
 };
 use crate::model::{self, Attachment, Container, Desired, Endpoint, Family, Network};
 
 /// Plans everything about containers that is not in a map.
-pub(super) fn containers(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
+pub(super) fn containers(
+    desired: &Desired,
+    observed: &View,
+    settings: &Settings,
+    plan: &mut Vec<Planned>,
+) {
     for container in desired.containers.values() {
         if container.running().is_none() || !container.has_namespace() {
             continue;
@@ -29,6 +34,7 @@ pub(super) fn containers(desired: &Desired, observed: &View, plan: &mut Vec<Plan
                     let place = Place {
                         desired,
                         observed,
+                        settings,
                         container,
                         network,
                         attachment,
@@ -67,6 +73,7 @@ fn ready(container: &Container, sandbox: &Sandbox, push: &mut impl FnMut(Action)
 struct Place<'a> {
     desired: &'a Desired,
     observed: &'a View<'a>,
+    settings: &'a Settings,
     container: &'a Container,
     network: &'a Network,
     attachment: &'a Attachment,
@@ -123,6 +130,14 @@ impl Place<'_> {
         }
     }
 
+    /// Where the server of names is asked at 127.0.0.11: in sandboxes of ours, by IPv4, on networks with names.
+    fn names(&self) -> Option<Mac> {
+        let named = !self.network.predefined || self.settings.default_bridge_dns;
+        let own = self.container.sandbox == model::Sandbox::Own;
+        let asks = named && own && self.endpoint.ip.is_some();
+        asks.then(|| self.observed.gateway_mac(self.network))
+    }
+
     /// Plans the container's end, where it is not what it shall be.
     fn interface(&self, inside: &Inside, link: &Link, push: &mut impl FnMut(Action)) {
         let endpoint = self.endpoint;
@@ -164,6 +179,7 @@ impl Place<'_> {
                 addresses,
                 gateways,
                 sysctls: self.attachment.interface.sysctls.clone(),
+                names: self.names(),
             })));
         }
     }
@@ -244,6 +260,8 @@ fn strays(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
             Owner::Foreign | Owner::Brought(_) => true,
             Owner::Network(id) => desired.networks.get(&id).is_some_and(|n| !n.brought),
             Owner::Endpoint(id) => endpoints.contains(&id),
+            // It goes with the agent that made it.
+            Owner::Names => true,
             Owner::HalfMade => false,
         };
         if !wanted {

@@ -74,6 +74,7 @@ impl Contents {
                 contents.trust(network, observed);
             }
         }
+        contents.server_of_names(observed);
         contents.locals = host::locals(desired, observed);
         contents.locals6 = host::locals6(desired, observed);
         contents.uplinks = host::uplinks(observed, settings)
@@ -139,6 +140,14 @@ impl Contents {
                 IpNetwork::V6(prefix) => drop(self.subnets6.insert(prefix, subnet)),
             }
         }
+    }
+
+    /// Enters where questions about names go: an address that nobody has, of no network.
+    fn server_of_names(&mut self, observed: &View) {
+        let Some(ifindex) = observed.names else { return };
+        let server = Neighbour { ifindex, ..Neighbour::default() };
+        self.neighbours.insert(NeighbourKey { network: 0, address: Ip4::UNSPECIFIED }, server);
+        self.neighbours6.insert(NeighbourKey { network: 0, address: Ip6::UNSPECIFIED }, server);
     }
 
     /// Enters the interfaces that may address the containers of a network directly, as far as they exist.
@@ -330,6 +339,7 @@ fn flags(network: &Network, settings: &Settings) -> u32 {
         (network.internal, N::INTERNAL),
         (options.l2_bpf, N::L2_BPF),
         (!options.trusted.is_empty(), N::HAS_TRUSTED),
+        (!network.predefined || settings.default_bridge_dns, N::NAMES),
     ];
     let families = [
         (Family::V4, N::MASQUERADE4, N::UNPROTECTED4, N::DIRECT4, N::ROUTED4),

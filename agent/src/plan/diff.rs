@@ -19,6 +19,8 @@ pub struct Settings {
     pub uplinks: Vec<String>,
     /// Whether networks are masqueraded unless they say otherwise.
     pub masquerade: bool,
+    /// Whether the default network has names.
+    pub default_bridge_dns: bool,
     /// Whether containers may be addressed directly from outside, as far as they publish ports.
     pub direct_routing: bool,
 }
@@ -55,7 +57,7 @@ pub fn diff(desired: &Desired, observed: &Observed, settings: &Settings) -> Vec<
     host::networks(desired, view, &mut plan);
     host::hooks(desired, view, settings, &mut plan);
     deny::programs(desired, view, settings, &mut plan);
-    containers::containers(desired, view, &mut plan);
+    containers::containers(desired, view, settings, &mut plan);
     order::sorted(plan)
 }
 
@@ -126,21 +128,25 @@ pub(super) struct View<'a> {
     pub(super) bridges: BTreeMap<NetworkId, u32>,
     /// Host ends of veths, by endpoint.
     pub(super) veths: BTreeMap<EndpointId, u32>,
+    /// The host end of the veth of the server of names, where there is one.
+    pub(super) names: Option<u32>,
 }
 
 impl<'a> View<'a> {
     pub(super) fn of(desired: &Desired, observed: &'a Observed) -> Self {
         let brought = |id: &NetworkId| desired.networks.get(id).is_some_and(|n| n.brought);
-        let (mut bridges, mut veths) = (BTreeMap::new(), BTreeMap::new());
+        let (mut bridges, mut veths, mut names) = (BTreeMap::new(), BTreeMap::new(), None);
         for link in observed.links.values() {
             match link.owner {
                 Owner::Network(id) if !brought(&id) => drop(bridges.insert(id, link.index)),
                 Owner::Brought(id) => drop(bridges.insert(id, link.index)),
                 Owner::Endpoint(id) => drop(veths.insert(id, link.index)),
+                // Of several the newest: an older one is going.
+                Owner::Names => names = Some(link.index),
                 Owner::Network(_) | Owner::Foreign | Owner::HalfMade => {}
             }
         }
-        Self { observed, bridges, veths }
+        Self { observed, bridges, veths, names }
     }
 
     /// The Ethernet address of a network's gateway: one that is brought keeps its own.

@@ -153,7 +153,7 @@ fn bridge(network: &Network, link: &Link, observed: &Observed, plan: &mut Vec<Pl
 /// Plans the programs of uplinks, and their removal where an interface leads out no more.
 pub(super) fn hooks(
     desired: &Desired,
-    observed: &Observed,
+    observed: &View,
     settings: &Settings,
     plan: &mut Vec<Planned>,
 ) {
@@ -168,10 +168,16 @@ pub(super) fn hooks(
             attach(observed, Hook { ifindex: link.index, side }, program, subject, plan);
         }
     }
+    if let Some(ifindex) = observed.names {
+        let hook = Hook { ifindex, side: Side::Ingress };
+        attach(observed, hook, program::FROM_NAMES, subject, plan);
+    }
     let leading_out: BTreeSet<_> = uplinks(observed, settings).map(|l| l.index).collect();
     let wanted = |hook: &Hook| {
         let link = observed.links.get(&hook.ifindex);
-        let ours = link.is_some_and(|l| matches!(l.owner, Owner::Endpoint(_) | Owner::HalfMade));
+        let ours = link.is_some_and(|l| {
+            matches!(l.owner, Owner::Endpoint(_) | Owner::Names | Owner::HalfMade)
+        });
         let network = link.and_then(|l| desired.networks.get(&l.owner.network()?));
         let stands_for = network.is_some_and(|n| n.without_bridge() && hook.side == Side::Egress);
         ours || stands_for || leading_out.contains(&hook.ifindex)

@@ -11,7 +11,8 @@ use std::{
 use bascule_common::abi::{Ip6, Mac};
 
 use super::{
-    Action, Contents, Hook, HookState, Link, Neighbour, Observed, Owner, Planned, Side, containers,
+    Action, Contents, Hook, HookState, Link, Neighbour, Observed, Owner, Planned, Settings, Side,
+    containers,
     diff::{Subjects, View},
     observed::FdbEntry,
     order,
@@ -126,7 +127,7 @@ impl Places {
         match link.owner {
             Owner::Network(id) | Owner::Brought(id) => drop(self.bridges.insert(id, link.index)),
             Owner::Endpoint(id) => drop(self.veths.insert(id, link.index)),
-            Owner::Foreign | Owner::HalfMade => {}
+            Owner::Foreign | Owner::Names | Owner::HalfMade => {}
         }
     }
 
@@ -135,7 +136,7 @@ impl Places {
         match link.owner {
             Owner::Network(id) | Owner::Brought(id) => drop(self.bridges.remove(&id)),
             Owner::Endpoint(id) => drop(self.veths.remove(&id)),
-            Owner::Foreign | Owner::HalfMade => {}
+            Owner::Foreign | Owner::Names | Owner::HalfMade => {}
         }
     }
 }
@@ -154,7 +155,13 @@ pub struct Seen<'a> {
 }
 
 /// Returns what leads these containers from what is there to what is desired, in order.
-pub fn narrow(before: &Desired, desired: &Desired, seen: Seen<'_>, scope: &Scope) -> Vec<Planned> {
+pub fn narrow(
+    before: &Desired,
+    desired: &Desired,
+    seen: Seen<'_>,
+    scope: &Scope,
+    settings: &Settings,
+) -> Vec<Planned> {
     let networks = scope.networks(before, desired);
     let (before, desired) = (scope.cut(before, &networks), scope.cut(desired, &networks));
     let mut observed = seen.cut(&[&before, &desired], scope);
@@ -179,7 +186,7 @@ pub fn narrow(before: &Desired, desired: &Desired, seen: Seen<'_>, scope: &Scope
             action: Action::Map(entry),
         }),
     );
-    containers::containers(&desired, view, &mut plan);
+    containers::containers(&desired, view, settings, &mut plan);
     order::sorted(plan)
 }
 

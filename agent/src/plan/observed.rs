@@ -78,6 +78,8 @@ pub enum Owner {
     Brought(NetworkId),
     /// The host end of an endpoint of ours.
     Endpoint(EndpointId),
+    /// The host end of the veth of the server of names.
+    Names,
     /// Ours, but its making was cut short.
     HalfMade,
 }
@@ -87,7 +89,7 @@ impl Owner {
     pub const fn network(self) -> Option<NetworkId> {
         match self {
             Self::Network(id) | Self::Brought(id) => Some(id),
-            Self::Foreign | Self::Endpoint(_) | Self::HalfMade => None,
+            Self::Foreign | Self::Endpoint(_) | Self::Names | Self::HalfMade => None,
         }
     }
 }

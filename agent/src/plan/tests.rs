@@ -37,6 +37,7 @@ impl World {
                 uplinks: Vec::new(),
                 masquerade: true,
                 direct_routing: false,
+                default_bridge_dns: false,
             },
         }
     }
@@ -153,6 +154,7 @@ fn a_network_of_both_families_fills_the_maps_of_both() {
         | abi::Network::DIRECT6
         | abi::Network::ROUTED6
         | abi::Network::HAS_TRUSTED
+        | abi::Network::NAMES
         | abi::Network::PRESENT
         | abi::Network::ICC;
     assert_eq!(network.flags, flags, "P39, P40");

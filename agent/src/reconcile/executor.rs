@@ -216,9 +216,13 @@ async fn configure(
     let with_ipv6 = wanted.addresses.iter().any(|address| address.is_ipv6());
     // Before it is up: then its address of the link is there at once.
     let sysctls = wanted.sysctls.clone();
+    let has_names = wanted.names.is_some();
     namespace
         .run(move || {
             sysctl::prepare_ipv6(&names, with_ipv6)?;
+            if has_names {
+                sysctl::allow_loopback(&names)?;
+            }
             sysctls.iter().try_for_each(|one| set_sysctl(&names, one))
         })
         .await??;
@@ -230,6 +234,7 @@ async fn configure(
         mtu: wanted.mtu,
         addresses: wanted.addresses.clone(),
         gateways: wanted.gateways.clone(),
+        names: wanted.names,
     };
     container::configure(&inside, &interface).await?;
     Ok(())

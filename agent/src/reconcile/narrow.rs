@@ -39,6 +39,7 @@ impl Driver {
                     hooks: &self.known.hooks,
                 },
                 scope,
+                &self.settings,
             );
             plan.retain(|planned| !blocked(&report, planned.subject));
             if plan.is_empty() {

@@ -131,6 +131,7 @@ pub(super) fn link_of(machine: &Machine, desired: &Desired, link: &netlink::Link
         }
         None => Owner::Foreign,
         Some(Owned::HalfMade) => Owner::HalfMade,
+        Some(Owned::Names) => Owner::Names,
         // An id that does not read is no id of ours.
         Some(Owned::Bridge(id)) => id.parse().map_or(Owner::Foreign, Owner::Network),
         Some(Owned::Veth(id)) => id.parse().map_or(Owner::Foreign, Owner::Endpoint),

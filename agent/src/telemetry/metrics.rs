@@ -11,7 +11,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
 };
 
-use super::{collector::MapCollector, names::SharedNames, proxy::ProxyMetrics};
+use super::{collector::MapCollector, dns::DnsMetrics, names::SharedNames, proxy::ProxyMetrics};
 use crate::kernel::bpf::{Collected, Table as _, Tables};
 
 /// All metrics of one agent.
@@ -33,6 +33,8 @@ pub struct Metrics {
     pub reconcile_repairs: IntCounterVec,
     /// What the proxy carries.
     pub proxy: ProxyMetrics,
+    /// What the server of names is asked.
+    pub dns: DnsMetrics,
     health: Mutex<Result<(), String>>,
 }
 
@@ -100,6 +102,7 @@ impl Metrics {
                 &["kind"],
             )?,
             proxy: ProxyMetrics::new()?,
+            dns: DnsMetrics::new()?,
             health: Mutex::new(Err("the agent is starting".into())),
         };
         metrics.register_own()?;
@@ -115,6 +118,7 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), &abi]).set(1);
         self.registry.register(Box::new(build))?;
         self.proxy.register(&self.registry)?;
+        self.dns.register(&self.registry)?;
         self.started.set(jiff::Timestamp::now().as_second() as f64);
         self.registry.register(Box::new(self.started.clone()))?;
         self.registry.register(Box::new(self.healthy.clone()))?;

@@ -6,6 +6,7 @@
 mod census;
 mod collector;
 mod connections;
+mod dns;
 mod events;
 mod family;
 pub mod flowlog;
@@ -18,6 +19,7 @@ mod serve;
 mod watch;
 
 pub use connections::{Connection, connections};
+pub use dns::DnsMetrics;
 pub use events::{Events, EventsError, Watcher};
 pub use metrics::Metrics;
 pub use names::{EndpointName, Names, NetworkName, ProgramName, RuleName, SharedNames};

@@ -301,6 +301,7 @@ impl Walker<'_> {
             Walk::FromUplink => "from_uplink",
             Walk::ToUplink => "to_uplink",
             Walk::ToBridge => "to_bridge",
+            Walk::FromNames => "from_names",
         };
         let part = Part {
             way: leg.way.to_owned(),

@@ -135,6 +135,8 @@ impl Network {
     pub const L2_BPF: u32 = 1 << 11;
     /// `TRUSTED` may name interfaces for this network.
     pub const HAS_TRUSTED: u32 = 1 << 12;
+    /// Port 53 of the gateway's addresses is the agent's server of names.
+    pub const NAMES: u32 = 1 << 13;
 
     /// Whether there is a bridge that carries frames for all, and the containers may send some.
     #[inline(always)]

@@ -8,6 +8,8 @@ pub mod program {
     pub const TO_CONTAINER: &str = "to_container";
     /// Egress of the device that holds the gateway's addresses of a network without a bridge.
     pub const TO_BRIDGE: &str = "to_bridge";
+    /// Ingress of the host end of the veth of the server of names.
+    pub const FROM_NAMES: &str = "from_names";
     /// Ingress of an uplink.
     pub const FROM_UPLINK: &str = "from_uplink";
     /// Egress of an uplink.

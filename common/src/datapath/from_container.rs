@@ -7,6 +7,7 @@ use crate::{
         family::{self, BothKernels, BothTables, Family},
         icmp,
         masquerade::{self, Way},
+        names,
         parse::{self, Kind, View},
         policy::{self, Party},
         rewrite::{self, Ttl},
@@ -107,7 +108,7 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
         sent(packet, tables, endpoint.endpoint);
         return deliver(packet, tables, to.endpoint, to.ifindex);
     }
-    if dst.is_loopback() {
+    if dst.is_loopback() && !(names::is_inside(dst) && frame.dst == endpoint.gateway_mac) {
         return Err(DropReason::MartianLoopback);
     }
     let mut view = A::view(packet, &header)?;
@@ -405,6 +406,13 @@ fn judge<A: Family, T: Tables<A>, K: Kernel<A>>(
     endpoint: &Endpoint,
     network: &Network,
 ) -> Result<Opened, DropReason> {
+    // A server of names that is published on the host's port is no way around the network's own.
+    if names::is_question(view, network) {
+        return Ok(Opened::Kernel(Stat::ToHost));
+    }
+    if view.key.dst.is_loopback() {
+        return Err(DropReason::MartianLoopback);
+    }
     if let Some(local) = tables.local(view.key.dst) {
         host_allowed(view, network)?;
         // Only a SYN opens a connection here: the answers of a container to a host process whose port is

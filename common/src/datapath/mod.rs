@@ -9,6 +9,7 @@
 //! | [`from_uplink()`] | ingress of an uplink | published ports, answers |
 //! | [`to_uplink()`] | its egress | what the kernel forwarded out |
 //! | [`to_bridge()`] | egress of the gateway's device, where there is no bridge | what the host sends to the network |
+//! | [`from_names()`] | ingress of the host end of the veth of the server of names | its answers |
 //!
 //! Traffic within a network has no state. Translated flows have two entries, one a direction
 //! ([`conntrack`]); one lookup a packet finds what becomes of it.
@@ -25,6 +26,7 @@ pub mod from_container;
 pub mod from_uplink;
 pub mod icmp;
 mod masquerade;
+pub mod names;
 pub mod parse;
 mod policy;
 pub mod rewrite;
@@ -40,6 +42,7 @@ mod verdict;
 pub use family::{BothKernels, BothTables, Family};
 pub use from_container::from_container;
 pub use from_uplink::from_uplink;
+pub use names::from_names;
 pub use to_container::to_container;
 pub use to_uplink::to_uplink;
 pub use unbridged::to_bridge;

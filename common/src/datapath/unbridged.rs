@@ -7,7 +7,7 @@ use crate::{
     abi::{Direction, DropReason, Endpoint, Ip4, Ip6, Local, Mac, Network},
     datapath::{
         family::{self, BothTables, Family},
-        rewrite,
+        names, rewrite,
         verdict::{Outcome, Verdict},
     },
     io::{Packet, Tables},
@@ -33,7 +33,8 @@ const FROM_THE_LINK: u8 = 255;
 const ALL_NODES: Ip6 = Ip6([0xff02_0000_u32.to_be(), 0, 0, 1u32.to_be()]);
 const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 1];
 
-/// What the walk of a container's frame left to the kernel: where there is a bridge, it goes there. A part of its own,
+/// What the walk of a container's frame left to the kernel: where there is a bridge, it goes there, unless it is a
+/// question about names. A part of its own,
 /// where redirected packets never come.
 #[inline(always)]
 pub fn handed<P: Packet, T: BothTables>(packet: &mut P, tables: &T) -> Outcome {
@@ -41,6 +42,9 @@ pub fn handed<P: Packet, T: BothTables>(packet: &mut P, tables: &T) -> Outcome {
     let endpoint = endpoint.ok_or(DropReason::AgentNotReady)?;
     let network = Tables::<Ip4>::network(tables, endpoint.network);
     let network = network.ok_or(DropReason::AgentNotReady)?;
+    if let Some(verdict) = names::question(packet, tables, &network) {
+        return Ok(verdict);
+    }
     if network.flags & Network::L2_BPF == 0 {
         return Ok(Verdict::PASS);
     }

@@ -21,6 +21,8 @@ pub enum Walk {
     ToUplink,
     /// [`datapath::to_bridge()`].
     ToBridge,
+    /// [`datapath::from_names()`].
+    FromNames,
 }
 
 /// How a frame ended on the host.
@@ -45,6 +47,7 @@ pub fn run<const NETWORK: u32, T: BothTables, K: BothKernels>(
         Walk::FromUplink => datapath::from_uplink(packet, tables, kernel),
         Walk::ToUplink => datapath::to_uplink(packet, tables, kernel),
         Walk::ToBridge => datapath::to_bridge(packet, tables),
+        Walk::FromNames => datapath::from_names(packet, tables),
     };
     let Ok(verdict) = outcome else { return Ended { outcome, answered: None } };
     if packet.protocol() == ethertype::IPV6 {

@@ -5,12 +5,13 @@ use std::fmt;
 
 use bascule_common::testing::Walk;
 
-const WALKS: [(Walk, &str); 5] = [
+const WALKS: [(Walk, &str); 6] = [
     (Walk::FromContainer, "from_container"),
     (Walk::ToContainer, "to_container"),
     (Walk::FromUplink, "from_uplink"),
     (Walk::ToUplink, "to_uplink"),
     (Walk::ToBridge, "to_bridge"),
+    (Walk::FromNames, "from_names"),
 ];
 
 /// A frame and the program that it meets.

@@ -73,6 +73,8 @@ fn judge_step(world: &World, step: &Step) -> Feature {
         Walk::FromUplink | Walk::ToUplink => UPLINK,
         Walk::FromContainer | Walk::ToContainer => veth(step.endpoint),
         Walk::ToBridge => bridge(2),
+        // Whatever it comes by.
+        Walk::FromNames => veth(9),
     };
     let (end, bytes) = if step.bare && interface == UPLINK {
         let mut packet = FramePacket::bare(step.bytes.clone(), interface);

@@ -118,7 +118,8 @@ fn spoil(step: &mut Step, random: &mut Random) {
                 Walk::FromUplink,
                 Walk::ToUplink,
                 Walk::ToBridge,
-            ][random.below(5)];
+                Walk::FromNames,
+            ][random.below(6)];
         }
         7 | 8 => {
             if let Some(byte) = step.bytes.get_mut(at) {

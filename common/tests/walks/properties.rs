@@ -11,8 +11,14 @@ use bascule_common::{
 };
 use proptest::prelude::*;
 
-const WALKS: [Walk; 5] =
-    [Walk::FromContainer, Walk::ToContainer, Walk::FromUplink, Walk::ToUplink, Walk::ToBridge];
+const WALKS: [Walk; 6] = [
+    Walk::FromContainer,
+    Walk::ToContainer,
+    Walk::FromUplink,
+    Walk::ToUplink,
+    Walk::ToBridge,
+    Walk::FromNames,
+];
 
 /// What a frame carries.
 #[derive(Clone, Copy, Debug)]

@@ -23,6 +23,7 @@ fn interface(host_index: u32) -> Interface {
         mtu: 1400,
         addresses: vec!["10.200.0.2/24".parse().unwrap()],
         gateways: vec!["10.200.0.1".parse().unwrap()],
+        names: None,
     }
 }
 

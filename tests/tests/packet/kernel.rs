@@ -299,6 +299,7 @@ impl Kernel {
             Walk::FromUplink => program::FROM_UPLINK,
             Walk::ToUplink => program::TO_UPLINK,
             Walk::ToBridge => program::TO_BRIDGE,
+            Walk::FromNames => program::FROM_NAMES,
         };
         let program = self
             .ebpf

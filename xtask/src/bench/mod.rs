@@ -4,6 +4,7 @@
 //! - `blast`: a sender that costs next to nothing a frame.
 //! - `datapath`: nanoseconds a packet in the programs, over a program that does nothing.
 //! - `deny`: the deny list against the same list in netfilter.
+//! - `dns`: answers about names, beside dnsmasq and aardvark-dns.
 //! - `metrics`: what a scrape costs.
 //! - `hosts`: namespaces to measure in, and their removal.
 
@@ -34,6 +35,8 @@ enum What {
     Deny(deny::Options),
     /// Nanoseconds a packet by BPF_PROG_TEST_RUN, over an empty program, with 10 and 100,000 published ports
     Datapath,
+    /// Answers about names a second and a core, and how late the latest are, beside dnsmasq and aardvark-dns
+    Dns,
     /// CPU time of a scrape with 0 to 1,000 endpoints and published ports
     Metrics,
 }
@@ -50,6 +53,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         What::Attach => attach::run(),
         What::Deny(options) => deny::run(options),
         What::Datapath => measure(&mut test("packet", "bench::datapath", &[])),
+        What::Dns => dns(),
         What::Metrics => measure(&mut test("bpf", "telemetry::bench_scrape", &["--release"])),
     }
 }
@@ -78,6 +82,13 @@ fn test(layer: &str, name: &str, options: &[&str]) -> Command {
     command.args(["test", "--package", "bascule-tests", "--test", layer]).args(options);
     command.args(["--", "--ignored", "--nocapture", "--exact", name]);
     command
+}
+
+/// With the agent as it is released.
+fn dns() -> Result<ExitCode> {
+    sh::run(sh::command("cargo").args(["build", "--release", "--package", "bascule"]))?;
+    let agent = sh::target_dir().join("release/bascule");
+    measure(test("netns", "resolving::measure", &[]).env("BASCULE_BIN", agent))
 }
 
 fn measure(test: &mut Command) -> Result<ExitCode> {

@@ -174,6 +174,9 @@ pub struct AgentOptions {
     /// Let packets with this mark reach containers directly
     #[arg(long, env = "BASCULE_BRIDGE_ACCEPT_FWMARK", value_name = "MARK[/MASK]")]
     pub bridge_accept_fwmark: Option<String>,
+    /// Address at which processes of the host ask for names of containers [default: none]
+    #[arg(long, env = "BASCULE_DNS_LISTEN", value_name = "IP:PORT")]
+    pub dns_listen: Option<SocketAddr>,
     /// Pool that subnets are chosen from, base=CIDR,size=PREFIX; repeatable [default: many /24]
     #[arg(long, env = "BASCULE_DEFAULT_ADDRESS_POOL", value_name = "POOL", value_delimiter = ';')]
     pub default_address_pool: Vec<AddressPool>,

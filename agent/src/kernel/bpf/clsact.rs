@@ -25,7 +25,7 @@ const PRIORITY: u16 = 50;
 const HANDLE: TcHandle = TcHandle { major: 0, minor: 1 };
 
 /// Names that our filters carry.
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 8] = [
     program::FROM_CONTAINER,
     program::TO_CONTAINER,
     program::FROM_UPLINK,
@@ -33,6 +33,7 @@ const PROGRAMS: [&str; 7] = [
     program::FROM_UPLINK_L3,
     program::TO_UPLINK_L3,
     program::TO_BRIDGE,
+    program::FROM_NAMES,
 ];
 
 /// A filter of ours.

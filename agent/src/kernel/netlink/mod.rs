@@ -4,6 +4,7 @@
 //! ([`Outcome`](super::Outcome)). Which links may be touched is not decided here.
 
 mod addresses;
+mod captive;
 mod choose;
 mod links;
 mod lookup;

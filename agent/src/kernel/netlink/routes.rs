@@ -92,7 +92,7 @@ fn by(route: &Route) -> String {
     route.gateway.map_or_else(String::new, |gateway| format!(" by {gateway}"))
 }
 
-fn message_of(route: &Route) -> RouteMessage {
+pub(super) fn message_of(route: &Route) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(route.destination.ip());
     message.header.destination_prefix_length = route.destination.prefix();

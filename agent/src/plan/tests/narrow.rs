@@ -27,7 +27,7 @@ impl World {
                 contents: &observed.contents,
                 hooks: &observed.hooks,
             };
-            let plan = narrow(before, &self.desired, seen, scope);
+            let plan = narrow(before, &self.desired, seen, scope, &self.settings);
             if plan.is_empty() {
                 return;
             }

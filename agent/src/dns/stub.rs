@@ -1,0 +1,122 @@
+//! An address at which processes of the host ask for names of containers, where the operator wants one. Any other name
+//! is refused, so that the host's resolver asks elsewhere, and no question can go round in circles.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hickory_proto::{op::Query, rr::RecordType};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, UdpSocket},
+    task::JoinSet,
+    time,
+};
+
+use super::{
+    answer::{self, Judged, Local},
+    directory::{Directory, Found},
+    engine::Engine,
+    forward::Transport,
+};
+
+/// Connections at once.
+const CONNECTIONS: usize = 64;
+/// How long a connection may say nothing.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The address, taken.
+#[derive(Debug)]
+pub struct Stub {
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+impl Stub {
+    /// Takes it.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let tcp = TcpListener::bind(address).await?;
+        Ok(Self { udp: UdpSocket::bind(tcp.local_addr()?).await?, tcp })
+    }
+
+    /// Answers, for as long as the agent runs.
+    pub async fn run(self, engine: Arc<Engine>) {
+        let turn = Arc::new(AtomicUsize::new(0));
+        let mut connections = JoinSet::new();
+        let mut question = vec![0; 4096];
+        loop {
+            tokio::select! {
+                received = self.udp.recv_from(&mut question) => {
+                    let Ok((length, client)) = received else { continue };
+                    let bytes = &question[..length];
+                    if let Some(answer) = judge(&engine, bytes, Transport::Udp, &turn) {
+                        // Who cannot be told asks again.
+                        self.udp.send_to(&answer, client).await.ok();
+                    }
+                }
+                accepted = self.tcp.accept(), if connections.len() < CONNECTIONS => {
+                    match accepted {
+                        Ok((stream, _)) => {
+                            let (engine, turn) = (Arc::clone(&engine), Arc::clone(&turn));
+                            connections.spawn(async move {
+                                // Whoever breaks off has gone.
+                                connection(&engine, stream, &turn).await.ok();
+                            });
+                        }
+                        Err(_) => time::sleep(Duration::from_millis(100)).await,
+                    }
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+}
+
+async fn connection(engine: &Engine, mut stream: TcpStream, turn: &AtomicUsize) -> io::Result<()> {
+    loop {
+        let length = time::timeout(IDLE, stream.read_u16()).await??;
+        let mut question = vec![0; length.into()];
+        time::timeout(IDLE, stream.read_exact(&mut question)).await??;
+        let Some(answer) = judge(engine, &question, Transport::Tcp, turn) else { return Ok(()) };
+        let mut framed = u16::try_from(answer.len()).unwrap_or(0).to_be_bytes().to_vec();
+        framed.extend(answer);
+        time::timeout(IDLE, stream.write_all(&framed)).await??;
+    }
+}
+
+fn judge(
+    engine: &Engine,
+    question: &[u8],
+    transport: Transport,
+    turn: &AtomicUsize,
+) -> Option<Vec<u8>> {
+    let view = engine.view();
+    let manner = Engine::manner(&view, transport, turn.fetch_add(1, Ordering::Relaxed));
+    match answer::judge_by(question, manner, |question| know(&view.directory, question)) {
+        Judged::Answer { bytes, code, .. } => {
+            engine.metrics().answered("host", "local", code.into());
+            Some(bytes)
+        }
+        Judged::Forward | Judged::Ignore => None,
+    }
+}
+
+fn know(directory: &Directory, question: &Query) -> Local {
+    if question.query_type == RecordType::PTR {
+        let address = answer::address_of(&question.name);
+        let names = address.and_then(|address| directory.names_for_host(address));
+        return names.map_or(Local::Refused, |names| Local::Names(names.to_vec()));
+    }
+    let Some(name) = answer::text_of(&question.name) else { return Local::Refused };
+    match directory.for_host(&name) {
+        Found::Addresses(addresses) => Local::Addresses(addresses),
+        Found::Nobody => Local::Nobody,
+        Found::Unknown => Local::Refused,
+    }
+}
