@@ -27,6 +27,8 @@ const TEST: [&str; 4] =
     ["test", "--package=bascule-common", "--test=fuzz", "--target-dir=target/fuzz"];
 /// The one test that fuzzes, by itself: whatever else runs counts too.
 const NAME: [&str; 3] = ["--nocapture", "--exact", "the_corpus_and_what_comes_of_it_end_well"];
+/// The test that fuzzes messages about names.
+const MESSAGES: &str = "dns::fuzz::moby_dns_022_no_message_is_too_strange";
 /// Has LLVM count how often every edge of the code is run: what `cargo fuzz --sanitizer none` asks of a stable
 /// compiler. One unit, or the linker drops counters with duplicate functions.
 const FLAGS: [&str; 4] = [
@@ -58,6 +60,12 @@ pub fn command(seconds: u64) -> Command {
     command.arg("--").args(NAME);
     command.env("BASCULE_FUZZ_SECONDS", seconds.to_string()).env("BASCULE_FUZZ_COVER", "1");
     command
+}
+
+/// Completes the command that tests the agent's own code by what fuzzes messages about names for some seconds.
+pub fn messages(command: &mut Command, seconds: u64) -> &mut Command {
+    command.args(["--lib", "--", "--nocapture", "--exact", MESSAGES]);
+    command.env("BASCULE_FUZZ_SECONDS", seconds.to_string())
 }
 
 /// Runs it.

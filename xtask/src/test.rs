@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every layer of the tests, with the time each takes.
 //!
-//! `unit` needs nothing but the compiler, and `fuzz` some time more. `budget` loads the programs, `harness` tests what the other
+//! `unit` needs nothing but the compiler, `fuzz` and `messages` some time more. `budget` loads the programs, `harness` tests what the other
 //! layers stand on: test binaries of the package in `tests/`, found by their directories. They need root.
 
 use std::{
@@ -43,15 +43,15 @@ impl Options {
 /// Tells the tests that they may take their time.
 const FULL: &str = "BASCULE_TEST_FULL";
 /// Layers that cheap ones come first in; any other comes after these.
-const ORDER: [&str; 12] = [
-    "unit", "fuzz", "abi", "budget", "verifier", "packet", "harness", "kernel", "bpf", "netns",
-    "agent", "docker",
+const ORDER: [&str; 13] = [
+    "unit", "fuzz", "messages", "abi", "budget", "verifier", "packet", "harness", "kernel", "bpf",
+    "netns", "agent", "docker",
 ];
 /// Layers that are not directories in `tests/tests`.
-const BUILT_IN: [&str; 4] = ["unit", "fuzz", "budget", "harness"];
+const BUILT_IN: [&str; 5] = ["unit", "fuzz", "messages", "budget", "harness"];
 /// Layers that need no root.
-const ROOTLESS: [&str; 2] = ["unit", "fuzz"];
-/// Seconds that the walks are fuzzed for, and in the long form.
+const ROOTLESS: [&str; 3] = ["unit", "fuzz", "messages"];
+/// Seconds that the walks are fuzzed for, and in the long form; messages about names half of it.
 const FUZZ: (u64, u64) = (20, 600);
 
 /// No layer takes longer, unless it hangs; four times that in the long form.
@@ -130,7 +130,7 @@ fn build(chosen: &[String]) -> Result<()> {
     ui::step("build (some minutes the first time)");
     let since = Instant::now();
     sh::run(sh::command("cargo").args(["build", "--package", "bascule"]))?;
-    if chosen.iter().any(|layer| layer == "unit") {
+    if chosen.iter().any(|layer| layer == "unit" || layer == "messages") {
         sh::run(sh::command("cargo").args(unit()).arg("--no-run"))?;
     }
     if chosen.iter().any(|layer| layer == "fuzz") {
@@ -174,6 +174,7 @@ fn run_layer(layer: &str, full: bool) -> Result<(usize, usize)> {
             command = fuzz::command(if full { FUZZ.1 } else { FUZZ.0 });
             &mut command
         }
+        "messages" => fuzz::messages(command.args(unit()), if full { FUZZ.1 } else { FUZZ.0 / 2 }),
         "harness" => command.args(["test", "--package", "bascule-tests", "--lib"]),
         layer => command.args(["test", "--package", "bascule-tests", "--test", layer]),
     };

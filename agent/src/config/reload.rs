@@ -64,7 +64,7 @@ impl Config {
             ("dns-search", resolver.search != new.names.resolver.search, true),
             ("dns-option", resolver.options != new.names.resolver.options, true),
             ("dns-ttl", *ttl != new.names.ttl, true),
-            ("default-bridge-dns", *default_bridge != new.names.default_bridge, false),
+            ("default-bridge-dns", *default_bridge != new.names.default_bridge, true),
             ("resolv-conf", *resolv_conf != new.names.resolv_conf, true),
             ("host-gateway-ip", *host_gateway != new.names.host_gateway, true),
             ("ip-forward", *ip_forward != new.ip_forward, false),

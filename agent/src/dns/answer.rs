@@ -76,7 +76,7 @@ pub(super) fn judge_by(bytes: &[u8], manner: Manner, know: impl FnOnce(&Query) -
         Ok(request) => request,
         // Without a header there is nobody to answer; and answers get none.
         Err(_) if bytes.len() < HEADER || bytes[2] & 0x80 != 0 => return Judged::Ignore,
-        Err(_) => return fault(bytes, ResponseCode::FormErr),
+        Err(_) => return fault(bytes, ResponseCode::ServFail),
     };
     if request.metadata.message_type != MessageType::Query {
         return Judged::Ignore;

@@ -56,7 +56,7 @@ impl Batch {
         };
         Self {
             slots: (0..SIZE).map(|_| slot()).collect(),
-            answers: vec![Vec::with_capacity(512); SIZE],
+            answers: (0..SIZE).map(|_| Vec::with_capacity(512)).collect(),
             headers: Vec::with_capacity(SIZE),
             vectors: Vec::with_capacity(SIZE),
         }

@@ -118,8 +118,9 @@ impl Directory {
             if addresses.is_empty() {
                 continue;
             }
-            for address in &addresses {
-                self.askers.insert(*address, (index, place.network));
+            let without_ipv4 = place.endpoint.as_ref().and_then(crate::model::Endpoint::asks_from);
+            for address in addresses.iter().copied().chain(without_ipv4.map(IpAddr::V4)) {
+                self.askers.insert(address, (index, place.network));
             }
             member.networks.push(place.network);
             if member.servers.is_empty() {
@@ -253,6 +254,11 @@ impl<'a> Asker<'a> {
     pub fn is_near(&self, address: IpAddr) -> bool {
         let subnets = self.networks().flat_map(|(_, zone)| &zone.subnets);
         subnets.into_iter().any(|subnet| subnet.contains(address))
+    }
+
+    /// Whether an address is its own: a server that asks is not asked in turn.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.directory.askers.get(&address).is_some_and(|(index, _)| *index == self.index)
     }
 
     /// Its networks, the one on which it asks first.

@@ -41,7 +41,6 @@ pub struct Wish {
 /// Answers questions.
 pub struct Engine {
     wishes: Wishes,
-    default_bridge: bool,
     view: RwLock<Arc<View>>,
     upstreams: Upstreams,
     forwarder: Forwarder,
@@ -80,11 +79,10 @@ pub(super) enum Fate {
 
 impl Engine {
     /// Makes it.
-    pub fn new(wishes: Wishes, default_bridge: bool, metrics: Arc<Metrics>) -> Self {
-        let view = RwLock::new(Arc::new(View::of(wishes(), default_bridge)));
+    pub fn new(wishes: Wishes, metrics: Arc<Metrics>) -> Self {
+        let view = RwLock::new(Arc::new(View::of(wishes())));
         Self {
             wishes,
-            default_bridge,
             view,
             upstreams: Upstreams::default(),
             forwarder: Forwarder::default(),
@@ -101,7 +99,7 @@ impl Engine {
         if Arc::ptr_eq(&view.wish.desired, &wish.desired) && view.wish.names == wish.names {
             return view;
         }
-        let new = Arc::new(View::of(wish, self.default_bridge));
+        let new = Arc::new(View::of(wish));
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
         new
     }
@@ -159,8 +157,13 @@ impl Engine {
             answer::without(request, ResponseCode::ServFail)
                 .map_or(Fate::None, |answer| Fate::Answer(answer, None))
         };
-        let servers = self.servers(view, asker);
+        let mut servers = self.servers(view, asker);
+        let told = servers.len();
+        servers.retain(|server| !asker.has(server.ip()));
         if servers.is_empty() {
+            if told > 0 {
+                self.metrics().refused("loop");
+            }
             return failed();
         }
         let own = wire::for_another(request);
@@ -191,7 +194,7 @@ impl Engine {
             return own.iter().filter(|ip| asker.is_near(**ip)).map(port).collect();
         }
         match (own, view.wish.names.resolver.servers.as_slice()) {
-            ([], []) => self.upstreams.get(),
+            ([], []) => self.upstreams.get(view.wish.names.resolv_conf.as_deref()),
             ([], all) => all.iter().map(port).collect(),
             (own, _) => own.iter().map(port).collect(),
         }
@@ -223,16 +226,14 @@ impl Witness for Engine {
 }
 
 impl View {
-    fn of(wish: Wish, default_bridge: bool) -> Self {
-        let directory = Directory::of(&wish.desired, default_bridge);
+    fn of(wish: Wish) -> Self {
+        let directory = Directory::of(&wish.desired, wish.names.default_bridge);
         Self { wish, directory }
     }
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine")
-            .field("default_bridge", &self.default_bridge)
-            .finish_non_exhaustive()
+        f.debug_struct("Engine").finish_non_exhaustive()
     }
 }

@@ -32,17 +32,16 @@ impl Limit {
         Arc::new(Self { all, each, taken: Mutex::default() })
     }
 
-    /// Takes a place; none where there is none left, for all or for this one.
+    /// Takes a place; none where this one has its share. Nobody's share is more than what is free, so that there is
+    /// always some left for the next, however many take all that they can.
     pub(super) fn take(self: &Arc<Self>, who: IpAddr) -> Option<Place> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.all >= self.all {
+        let free = self.all.saturating_sub(taken.all);
+        let own = taken.each.get(&who).copied().unwrap_or_default();
+        if own >= self.each.min(free) {
             return None;
         }
-        let own = taken.each.entry(who).or_default();
-        if *own >= self.each {
-            return None;
-        }
-        *own += 1;
+        taken.each.insert(who, own + 1);
         taken.all += 1;
         Some(Place { limit: Arc::clone(self), who })
     }
@@ -67,14 +66,16 @@ mod tests {
 
     #[test]
     fn p105_one_client_leaves_room_for_others() {
-        let limit = Limit::new(3, 2);
-        let [a, b, c]: [IpAddr; 3] = [1, 2, 3].map(|n| IpAddr::from([10, 0, 0, n]));
-        let first = limit.take(a).expect("room");
-        let _second = limit.take(a).expect("room");
-        assert!(limit.take(a).is_none(), "its share is taken");
-        let _third = limit.take(b).expect("room for another");
-        assert!(limit.take(c).is_none(), "all is taken");
+        let limit = Limit::new(8, 3);
+        let who = |n| IpAddr::from([10, 0, 0, n]);
+        let all = |n| std::iter::from_fn(|| limit.take(who(n))).collect::<Vec<_>>();
+        let first = all(1);
+        assert_eq!(first.len(), 3, "its share");
+        let others: Vec<_> = (2..5).map(all).collect();
+        assert_eq!(others.iter().map(Vec::len).collect::<Vec<_>>(), [3, 1, 1], "what is left");
+        assert!(limit.take(who(1)).is_none() && limit.take(who(2)).is_none());
         drop(first);
-        assert!(limit.take(a).is_some(), "what was given back");
+        assert_eq!(all(9).len(), 2, "what was given back");
+        assert_eq!(limit.taken.lock().expect("no panic").all, 5);
     }
 }

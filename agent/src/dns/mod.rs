@@ -10,7 +10,10 @@ mod cache;
 pub mod directory;
 mod engine;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod limits;
+mod pressure;
 mod server;
 mod sockets;
 mod stub;

@@ -28,6 +28,7 @@ use super::{
     engine::{Engine, Fate, View},
     forward::Transport,
     limits::Limit,
+    pressure::Pressure,
     sockets::{self, Sockets},
 };
 use crate::kernel::names::Place;
@@ -81,23 +82,35 @@ impl Server {
     }
 }
 
+/// An answer without its number, and what counts it.
+type Remembered = (Box<[u8]>, IntCounter);
+
 /// The datagrams of a family.
 struct Datagrams {
     engine: Arc<Engine>,
     socket: Arc<UdpSocket>,
     runtime: Handle,
     view: Arc<View>,
-    /// Answers without their number, and what counts them; by who asked, at which address, and all of the question but
-    /// its number.
-    remembered: HashMap<Box<[u8]>, (Box<[u8]>, IntCounter)>,
+    /// By who asked, at which address, and all of the question but its number.
+    remembered: HashMap<Box<[u8]>, Remembered>,
     key: Vec<u8>,
     turn: usize,
+    pressure: Pressure,
 }
 
 impl Datagrams {
     fn new(engine: Arc<Engine>, socket: Arc<UdpSocket>, runtime: Handle) -> Self {
         let view = engine.view();
-        Self { engine, socket, runtime, view, remembered: HashMap::new(), key: Vec::new(), turn: 0 }
+        Self {
+            engine,
+            socket,
+            runtime,
+            view,
+            remembered: HashMap::new(),
+            key: Vec::new(),
+            turn: 0,
+            pressure: Pressure::default(),
+        }
     }
 
     fn run(mut self, stop: &AtomicBool) {
@@ -109,8 +122,12 @@ impl Datagrams {
                 if !std::mem::replace(&mut fresh, true) {
                     self.look();
                 }
-                self.turn(turn);
+                if self.pressure.admits(turn.parties.client.ip()) {
+                    self.turn(turn);
+                }
             });
+            let floods = self.pressure.over(socket.as_fd(), *served.as_ref().unwrap_or(&0));
+            (0..floods).for_each(|_| self.engine.metrics().refused("flood"));
             match served {
                 Ok(_) => {}
                 Err(error)

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    os::fd::{AsRawFd as _, BorrowedFd},
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -11,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Where questions are asked.
 const PORT: u16 = 53;
 /// Room for what comes while one batch is answered.
-const BUFFER: usize = 4 << 20;
+pub(super) const BUFFER: usize = 4 << 20;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 256;
 
@@ -43,6 +44,29 @@ pub(super) fn open(is_v6: bool) -> io::Result<Sockets> {
     tcp.bind(&any.into())?;
     tcp.listen(BACKLOG)?;
     Ok(Sockets { udp: udp.into(), tcp: tcp.into() })
+}
+
+/// Bytes that wait to be received, as the kernel counts them.
+pub(super) fn waiting(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    /// `SK_MEMINFO_RMEM_ALLOC` comes first of what there is.
+    const VALUES: usize = 16;
+    let mut values = [0_u32; VALUES];
+    let mut length = size_of_val(&values) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `values`, which is as long, and nobody else uses either
+    // until the call returns.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    usize::try_from(values[0]).map_err(io::Error::other)
 }
 
 fn socket(is_v6: bool, kind: Type, protocol: Protocol) -> io::Result<Socket> {

@@ -5,7 +5,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6},
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -32,46 +32,58 @@ pub(super) struct Upstreams(Mutex<Option<Read>>);
 
 #[derive(Debug)]
 struct Read {
+    /// The file that the operator has named instead.
+    other: Option<PathBuf>,
     at: Instant,
     version: Version,
     servers: Vec<SocketAddr>,
 }
 
 impl Upstreams {
-    /// Returns them, read again where they may have changed.
-    pub(super) fn get(&self) -> Vec<SocketAddr> {
+    /// Returns them, read again where they may have changed; `other` is a file to read instead of the usual ones.
+    pub(super) fn get(&self, other: Option<&Path>) -> Vec<SocketAddr> {
         let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if let Some(read) = read.as_mut() {
+        if let Some(read) = read.as_mut().filter(|read| read.other.as_deref() == other) {
             if now.duration_since(read.at) < FRESH {
                 return read.servers.clone();
             }
-            if read.version == version() {
+            if read.version == version(other) {
                 read.at = now;
                 return read.servers.clone();
             }
         }
         // The version first: what changes while it is read is read again.
-        let (version, servers) = (version(), servers());
+        let (version, servers) = (version(other), servers(other));
         if read.as_ref().is_none_or(|read| read.servers != servers) {
             tracing::info!(?servers, "name servers of the host");
         }
-        *read = Some(Read { at: now, version, servers: servers.clone() });
+        let other = other.map(Path::to_owned);
+        *read = Some(Read { other, at: now, version, servers: servers.clone() });
         servers
     }
 }
 
-fn version() -> Version {
-    [HOST, RESOLVED].map(|path| {
+fn version(other: Option<&Path>) -> Version {
+    let files = match other {
+        Some(other) => [other, other],
+        None => [Path::new(HOST), Path::new(RESOLVED)],
+    };
+    files.map(|path| {
         let found = fs::metadata(path).ok()?;
         Some((found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.size()))
     })
 }
 
-fn servers() -> Vec<SocketAddr> {
+fn servers(other: Option<&Path>) -> Vec<SocketAddr> {
     // A file that is missing or cannot be read names none.
-    let text = |path: &str| fs::read_to_string(Path::new(path)).unwrap_or_default();
-    behind_the_stub(named(&text(HOST)), || named(&text(RESOLVED)))
+    let text = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    match other {
+        Some(other) => named(&text(other)),
+        None => {
+            behind_the_stub(named(&text(Path::new(HOST))), || named(&text(Path::new(RESOLVED))))
+        }
+    }
 }
 
 /// Puts systemd-resolved's own servers in the place of its stub, if it tells any.

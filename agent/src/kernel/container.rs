@@ -10,6 +10,7 @@ use super::{
     error::{Error, Outcome, Result},
     netlink::{Link, LinkKind, Netlink, Route},
 };
+use crate::plan::WayToNames;
 
 /// Where the server of names is asked in a sandbox of ours.
 pub const NAMES: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -31,8 +32,8 @@ pub struct Interface {
     pub addresses: Vec<IpNetwork>,
     /// The gateways of the default routes by it; those that lead elsewhere are not among them.
     pub gateways: Vec<IpAddr>,
-    /// The gateway's Ethernet address, where the server of names is asked by it.
-    pub names: Option<Mac>,
+    /// How the server of names is asked, where it is by it.
+    pub names: Option<WayToNames>,
 }
 
 /// What is inside a container.
@@ -117,10 +118,10 @@ pub async fn configure(inside: &Netlink, wanted: &Interface) -> Result<u32> {
     for gateway in &wanted.gateways {
         inside.replace_route(&Route::default_by(*gateway, index)).await?;
     }
-    if let Some(gateway) = wanted.names {
+    if let Some(WayToNames { gateway, from }) = wanted.names {
         inside.set_neighbour(index, NAMES.into(), gateway).await?;
         // Of several the interface that was there first leads there; the others stand by.
-        inside.lead_out(NAMES, index, wanted.host_index).await?;
+        inside.lead_out((NAMES, 32), index, wanted.host_index, from).await?;
     }
     Ok(index)
 }

@@ -28,6 +28,8 @@ const ROUTERS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 53, 1)),
     IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)),
 ];
+/// Where containers without IPv4 ask from.
+const WITHOUT_IPV4: (Ipv4Addr, u8) = (Ipv4Addr::new(127, 64, 0, 0), 10);
 /// How long what an agent before has left may take to go.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -71,6 +73,7 @@ pub async fn make(netlink: &Netlink, mark: &Mark) -> Result<Place> {
     inside.set_up(link.index, true).await?;
     let routers = if has_ipv6 { &ROUTERS[..] } else { &ROUTERS[..1] };
     inside.take_all(link.index, INSIDE, routers).await?;
+    inside.lead_out(WITHOUT_IPV4, link.index, 0, None).await?;
     netlink.set_up(index, true).await?;
     Ok(Place { namespace, has_ipv6, index })
 }

@@ -15,7 +15,7 @@ pub const VETH_PREFIX: &str = "bsc";
 pub const DEFAULT_BRIDGE: &str = "bascule0";
 
 /// The host end of the veth of the server of names.
-pub const NAMES_VETH: &str = "bscnames";
+pub const NAMES_VETH: &str = "bascule-names";
 
 /// What makes links this agent's.
 #[derive(Clone, Debug, PartialEq, Eq)]

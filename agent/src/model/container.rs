@@ -257,6 +257,15 @@ impl Endpoint {
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         Family::ALL.into_iter().filter_map(|family| self.address(family))
     }
+
+    /// Returns the loopback address that questions about names come from where there is no other of IPv4: only the
+    /// server of names ever sees it.
+    pub fn asks_from(&self) -> Option<Ipv4Addr> {
+        /// `127.64.0.0/10`, with the endpoint's number behind.
+        const FIRST: u32 = 0x7f40_0000;
+        const MOST: u32 = 1 << 22;
+        (self.ip.is_none() && self.index < MOST).then(|| Ipv4Addr::from(FIRST | self.index))
+    }
 }
 
 impl PublishedRule {

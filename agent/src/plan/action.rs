@@ -1,6 +1,9 @@
 //! The instruction set: everything that the executor can do, as data.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use bascule_common::abi::{
     Config, Denied, Endpoint, Ip4, Ip6, LinkKey, Local, Mac, Neighbour, NeighbourKey4,
@@ -139,6 +142,15 @@ pub enum Action {
     Configure(Box<ConfigureInterface>),
 }
 
+/// How the server of names is asked by an interface of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WayToNames {
+    /// The gateway's Ethernet address.
+    pub gateway: Mac,
+    /// The address of the loopback device that is asked from, where the interface has none of IPv4.
+    pub from: Option<Ipv4Addr>,
+}
+
 /// What a container's interface shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigureInterface {
@@ -160,8 +172,8 @@ pub struct ConfigureInterface {
     pub gateways: Vec<IpAddr>,
     /// What is set for it.
     pub sysctls: Vec<InterfaceSysctl>,
-    /// The gateway's Ethernet address, where the server of names is asked at 127.0.0.11 by it.
-    pub names: Option<Mac>,
+    /// How the server of names is asked at 127.0.0.11, where it is by it.
+    pub names: Option<WayToNames>,
 }
 
 /// An entry of a map; no value erases it.

@@ -5,12 +5,12 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use bascule_common::abi::{Ip6, Mac, NeighbourKey, names::program};
+use bascule_common::abi::{Ip6, NeighbourKey, names::program};
 use ipnetwork::IpNetwork;
 
 use super::{
     Action, FdbEntry, Hook, Inside, Link, Name, Neighbour, Owner, Planned, Sandbox, Settings, Side,
-    Subject, action::ConfigureInterface, diff::View, host,
+    Subject, WayToNames, action::ConfigureInterface, diff::View, host,
 };
 use crate::model::{self, Attachment, Container, Desired, Endpoint, Family, Network};
 
@@ -130,12 +130,13 @@ impl Place<'_> {
         }
     }
 
-    /// Where the server of names is asked at 127.0.0.11: in sandboxes of ours, by IPv4, on networks with names.
-    fn names(&self) -> Option<Mac> {
+    /// How the server of names is asked at 127.0.0.11: in sandboxes of ours, on networks with names.
+    fn names(&self) -> Option<WayToNames> {
         let named = !self.network.predefined || self.settings.default_bridge_dns;
         let own = self.container.sandbox == model::Sandbox::Own;
-        let asks = named && own && self.endpoint.ip.is_some();
-        asks.then(|| self.observed.gateway_mac(self.network))
+        let gateway = || self.observed.gateway_mac(self.network);
+        let from = self.endpoint.asks_from();
+        (named && own).then(|| WayToNames { gateway: gateway(), from })
     }
 
     /// Plans the container's end, where it is not what it shall be.

@@ -171,8 +171,9 @@ impl Contents {
             else {
                 continue;
             };
+            let asks_from = endpoint.asks_from();
             let value = Endpoint {
-                ip4: endpoint.ip.map_or(Ip4::UNSPECIFIED, Into::into),
+                ip4: endpoint.ip.or(asks_from).map_or(Ip4::UNSPECIFIED, Into::into),
                 ip6: endpoint.ip6.map_or(Ip6::UNSPECIFIED, Into::into),
                 network: network.index,
                 endpoint: endpoint.index,
@@ -195,6 +196,9 @@ impl Contents {
                 reserved: 0,
             };
             self.endpoints.insert(link, value);
+            if let Some(ip) = asks_from {
+                self.neighbours.insert(NeighbourKey { network: 0, address: ip.into() }, neighbour);
+            }
             // Every interface has an address of its link, on networks without IPv6 as well.
             let own = IpAddr::from(Ipv6Addr::from(Ip6::link_local(&value.mac)));
             let place = container.attachment(network.id);

@@ -18,7 +18,7 @@ mod order;
 #[cfg(test)]
 mod tests;
 
-pub use action::{Action, ConfigureInterface, Entry, Planned, Subject};
+pub use action::{Action, ConfigureInterface, Entry, Planned, Subject, WayToNames};
 pub use contents::Contents;
 pub use diff::{Settings, diff, vanished};
 pub use narrow::{Places, Scope, Seen, narrow};

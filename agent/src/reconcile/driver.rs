@@ -251,6 +251,7 @@ impl Driver {
                 }
                 _ = presence.tick() => {
                     self.note_forwarding();
+                    self.take_over_settings().await;
                     if !follow::all_present(&self.machine.places, &self.desired) {
                         self.look(Look::Only(BTreeSet::new())).await;
                     }
@@ -280,6 +281,15 @@ impl Driver {
         };
         if !explained {
             self.look(Look::Only(BTreeSet::new())).await;
+        }
+    }
+
+    /// Has the plan follow what was set while the agent runs: whether the default network has names.
+    async fn take_over_settings(&mut self) {
+        let named = self.shared.get().configured.names.default_bridge;
+        if self.settings.default_bridge_dns != named {
+            self.settings.default_bridge_dns = named;
+            self.look(Look::All).await;
         }
     }
 

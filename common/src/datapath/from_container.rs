@@ -108,7 +108,9 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
         sent(packet, tables, endpoint.endpoint);
         return deliver(packet, tables, to.endpoint, to.ifindex);
     }
-    if dst.is_loopback() && !(names::is_inside(dst) && frame.dst == endpoint.gateway_mac) {
+    if (dst.is_loopback() || src.is_loopback())
+        && !(names::is_inside(dst) && frame.dst == endpoint.gateway_mac)
+    {
         return Err(DropReason::MartianLoopback);
     }
     let mut view = A::view(packet, &header)?;

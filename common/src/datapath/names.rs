@@ -95,12 +95,18 @@ pub fn answer<A: Family, P: Packet, T: Tables<A>>(packet: &mut P, tables: &T) ->
     if view.kind != Kind::Ports || view.key.src_port != PORT {
         return Ok(Verdict::PASS);
     }
-    let subnet = tables.subnet(view.key.dst).ok_or(DropReason::NoEndpoint)?;
-    let network = tables.network(subnet.network).ok_or(DropReason::AgentNotReady)?;
+    // Without IPv4 containers ask from loopback addresses, each from one of its own.
+    let of = if view.key.dst.is_loopback() {
+        NOWHERE
+    } else {
+        tables.subnet(view.key.dst).ok_or(DropReason::NoEndpoint)?.network
+    };
+    let to = tables.neighbour(of, view.key.dst).ok_or(DropReason::NoEndpoint)?;
+    let endpoint = tables.endpoint(to.ifindex).ok_or(DropReason::NoEndpoint)?;
+    let network = tables.network(endpoint.network).ok_or(DropReason::AgentNotReady)?;
     if network.flags & Network::NAMES == 0 || !is_server(view.key.src, &network) {
         return Err(DropReason::SpoofedIp);
     }
-    let to = tables.neighbour(subnet.network, view.key.dst).ok_or(DropReason::NoEndpoint)?;
     rewrite::ethernet::<A, P>(packet, to.mac, to.gateway_mac)?;
     let bytes = packet.length().wrapping_sub(P::NETWORK);
     tables.count_endpoint(to.endpoint, Direction::In, packet.segments(), bytes);

@@ -130,5 +130,8 @@ fn snapshot(net: &Topology, agent: &Agent) -> (Vec<String>, usize, String, Strin
     let routes = net.host.sh("ip -4 route show");
     let pins = agent.places.pins();
     // Pins of interfaces carry indices; their number is what has to stay.
-    (net.host.interfaces(), pins.len(), routes, agent.ok("network ls -q"))
+    // That of the server of names is another one with each agent.
+    let mut interfaces = net.host.interfaces();
+    interfaces.sort();
+    (interfaces, pins.len(), routes, agent.ok("network ls -q"))
 }

@@ -159,6 +159,8 @@ fn converged(net: &Topology, agent: &Agent, story: &str) {
 /// Everything of ours that the kernel knows: interfaces, routes, pins, mounts, names, reserved ports, entries.
 fn everything(net: &Topology, agent: &Agent) -> Vec<String> {
     let mut all = net.host.interfaces();
+    // That of the server of names is another one with each agent.
+    all.sort();
     all.push(net.host.sh("ip -4 route show"));
     // Pins of interfaces carry indices; their number is what has to stay.
     all.push(format!("{} pins", agent.places.pins().len()));

@@ -3,6 +3,7 @@
 //!
 //! The agent's own life (crashes, restarts, refusals) is in `agent`; packets byte by byte are in `packet`.
 
+mod answers;
 mod brought;
 mod bulk;
 mod catalogue;

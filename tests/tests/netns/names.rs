@@ -19,7 +19,7 @@ use crate::{Stage, at};
 
 /// Asks a server, and gives what it says in short: lines of addresses or names.
 #[track_caller]
-fn dig(ns: &Netns, server: impl std::fmt::Display, question: &str) -> Vec<String> {
+pub fn dig(ns: &Netns, server: impl std::fmt::Display, question: &str) -> Vec<String> {
     let out = ns.sh(&format!("dig +short +time=5 +tries=2 @{server} {question}"));
     let mut lines: Vec<_> = out.lines().map(str::to_owned).collect();
     lines.sort();
@@ -28,7 +28,7 @@ fn dig(ns: &Netns, server: impl std::fmt::Display, question: &str) -> Vec<String
 
 /// The code of an answer, and how many records it has.
 #[track_caller]
-fn status(ns: &Netns, server: impl std::fmt::Display, question: &str) -> (String, usize) {
+pub fn status(ns: &Netns, server: impl std::fmt::Display, question: &str) -> (String, usize) {
     let out = ns.sh(&format!("dig +time=8 +tries=1 @{server} {question}"));
     let after = |key: &str| {
         let rest = out.split_once(key).unwrap_or_else(|| panic!("no {key} in {out}")).1;
@@ -42,22 +42,22 @@ fn is_silent(ns: &Netns, server: impl std::fmt::Display, question: &str) -> bool
     !ns.try_sh(&format!("dig +time=1 +tries=1 @{server} {question}")).ok()
 }
 
-fn gateway(stage: &Stage, network: &str) -> Vec<IpAddr> {
+pub fn gateway(stage: &Stage, network: &str) -> Vec<IpAddr> {
     let shown = stage.agent.inspect("network", network);
     let all = shown["IPAM"]["Config"].as_array().expect("a list").clone();
     let gateways = all.iter().map(|pool| pool["Gateway"].as_str().expect("an address"));
     gateways.map(|text| text.parse().expect("an address")).collect()
 }
 
-fn found(container: &Container) -> Vec<String> {
+pub fn found(container: &Container) -> Vec<String> {
     vec![container.address().to_string()]
 }
 
 /// A name server of others, in the outside.
-struct Upstream(Child);
+pub struct Upstream(Child);
 
 impl Upstream {
-    fn start(ns: &Netns, at: impl std::fmt::Display, more: &[&str]) -> Self {
+    pub fn start(ns: &Netns, at: impl std::fmt::Display, more: &[&str]) -> Self {
         let mut command = ns.command("dnsmasq");
         command.args(["--keep-in-foreground", "--no-resolv", "--no-hosts", "--user=root"]);
         command.args(["--conf-file=/dev/null", "--pid-file=", "--bind-interfaces"]);
@@ -86,7 +86,7 @@ fn with_upstream(more: &[&str]) -> (Stage, Upstream) {
 }
 
 #[test]
-fn s138_s141_s142_moby_dns_001_aard_dns_001_names_whoever_holds_port_53() {
+fn s138_s141_s142_moby_dns_001_aard_dns_001_netav_dns_003_names_whoever_holds_port_53() {
     let stage = Stage::dual();
     let host = &stage.net.host;
     // Somebody has the port, and the firewall lets nobody in.
@@ -294,11 +294,11 @@ fn n30_names_come_back_with_the_agent() {
     stage.agent.wait_ready();
     assert_eq!(dig(&c1.ns, server, "c1"), found(&c1));
     // Somebody takes the way away: it is made again.
-    stage.net.host.sh("ip link del bscnames");
+    stage.net.host.sh("ip link del bascule-names");
     wait::wait_until("there is a server again", wait::START, || !is_silent(&c1.ns, server, "c1"));
     stage.agent.stop();
     stage.agent.cleanup(&[]);
-    assert!(!stage.net.host.interfaces().contains(&"bscnames".to_owned()));
+    assert!(!stage.net.host.interfaces().contains(&"bascule-names".to_owned()));
 }
 
 #[test]

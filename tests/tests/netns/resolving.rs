@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bascule_tests::{Netns, wait};
+use bascule_tests::{Container, Netns, wait};
 
 use crate::Stage;
 
@@ -116,6 +116,26 @@ fn other(client: &Netns, name: &'static str, mut command: Command, at: IpAddr) -
     Server { name, pid, client, at, found: Vec::new(), _child: Some(child) }
 }
 
+/// Has aardvark-dns serve these names at an address of the host; none where it is not installed.
+fn aardvark(stage: &Stage, plain: &Container, at: IpAddr) -> Option<Server> {
+    const PROGRAM: &str = "/usr/lib/podman/aardvark-dns";
+    if !std::path::Path::new(PROGRAM).exists() {
+        return None;
+    }
+    stage.net.host.sh(&format!("ip addr add {at}/32 dev lo"));
+    let directory = stage.agent.places.root().join("bench-aardvark");
+    fs::create_dir(&directory).expect("a directory");
+    // Where it listens; then containers: an id, addresses of both families, and names.
+    let line = |id: usize, ip: &str, name: &str| format!("{id:064x} {ip}  {name}\n");
+    let names: String =
+        (0..NAMES).map(|n| line(n + 1, &format!("10.66.1.{}", n + 1), &format!("c{n}"))).collect();
+    let own = line(NAMES + 1, &plain.address().to_string(), "plain");
+    fs::write(directory.join("bench"), format!("{at}\n{names}{own}")).expect("a file of names");
+    let mut command = stage.net.host.command(PROGRAM);
+    command.arg("--config").arg(&directory).args(["--port", "53", "run"]);
+    Some(other(&plain.ns, "aardvark-dns", command, at))
+}
+
 #[test]
 #[ignore = "a measurement: cargo xtask bench dns"]
 #[expect(clippy::print_stdout, reason = "its output is the result")]
@@ -147,13 +167,14 @@ fn measure() {
     dnsmasq.arg(format!("--listen-address={gateway}"));
     dnsmasq.arg(format!("--addn-hosts={}", hosts.display()));
     let dnsmasq = other(&plain.ns, "dnsmasq", dnsmasq, gateway);
-    let mut servers = [ours, dnsmasq];
+    let mut servers = vec![ours, dnsmasq];
+    servers.extend(aardvark(&stage, &plain, IpAddr::from([10, 98, 0, 1])));
     for _ in 0..ROUNDS {
         servers.iter_mut().for_each(Server::round);
     }
-    println!("{:<10} {:>12} {:>16} {:>10}", "server", "answers/s", "answers/s/core", "p99 (µs)");
+    println!("{:<12} {:>12} {:>16} {:>10}", "server", "answers/s", "answers/s/core", "p99 (µs)");
     for server in &servers {
         let [all, each, late] = [0, 1, 2].map(|of| server.median(of));
-        println!("{:<10} {all:>12.0} {each:>16.0} {late:>10.0}", server.name);
+        println!("{:<12} {all:>12.0} {each:>16.0} {late:>10.0}", server.name);
     }
 }

@@ -52,12 +52,18 @@ impl Netlink {
         Ok(())
     }
 
-    /// Has packets for an address of the loopback device leave by a link instead; of several links the one with the
-    /// lowest metric.
-    pub async fn lead_out(&self, address: Ipv4Addr, link: u32, metric: u32) -> Result<()> {
+    /// Has packets for addresses of the loopback device leave by a link instead, and from one of them where the link
+    /// has none; of several links the one with the lowest metric.
+    pub async fn lead_out(
+        &self,
+        (address, length): (Ipv4Addr, u8),
+        link: u32,
+        metric: u32,
+        from: Option<Ipv4Addr>,
+    ) -> Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
-        message.header.destination_prefix_length = 32;
+        message.header.destination_prefix_length = length;
         // The loopback device's own routes are there, and less specific.
         message.header.table = LOCAL;
         message.header.protocol = RouteProtocol::Boot;
@@ -68,6 +74,7 @@ impl Netlink {
             RouteAttribute::Oif(link),
             RouteAttribute::Priority(metric),
         ];
+        message.attributes.extend(from.map(|from| RouteAttribute::PrefSource(from.into())));
         let message = RouteNetlinkMessage::NewRoute(message);
         let object = address.to_string();
         self.execute("add route", &object, message, NLM_F_CREATE | NLM_F_REPLACE).await
