@@ -50,6 +50,7 @@ pub fn directory(run_dir: &Path, id: &str) -> PathBuf {
 
 /// What was last written for a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 struct Written {
     /// The start that it was written for.
     started: Option<Timestamp>,
@@ -58,6 +59,8 @@ struct Written {
     resolv: Option<String>,
     /// Whom the file sends to: the agent's server, or nobody in particular.
     server: Option<IpAddr>,
+    /// The networks that it was written for.
+    networks: Vec<NetworkId>,
 }
 
 /// What the host has.
@@ -162,11 +165,15 @@ impl Files {
         let (server, text) = source.resolv(container);
         let own = &container.naming.resolver;
         let overridden = !own.servers.is_empty() || !own.search.is_empty();
-        let follows = server != written.server || !overridden && (is_new || !running);
+        let networks: Vec<_> = container.attachments.iter().map(|a| a.network).collect();
+        // A running one has the server of the networks that it comes to, and else what it was started with.
+        let may = is_new || !running || networks != written.networks;
+        let follows = may && (server != written.server || !overridden && (is_new || !running));
         keep_resolv(&dir.join(RESOLV_CONF), &text, &mut written, follows)?;
         if written.resolv.as_ref() == Some(&text) {
             written.server = server;
         }
+        written.networks = networks;
         if running {
             written.started = container.started_at;
         }
@@ -264,9 +271,6 @@ impl<'a> Source<'a> {
     /// Returns where the container asks the agent's server, if it does: on loopback in a namespace of ours, else at the
     /// gateway.
     fn server(&self, container: &Container) -> Option<IpAddr> {
-        if !SERVED {
-            return None;
-        }
         let networks = container.attachments.iter();
         let mut networks = networks.filter_map(|a| self.desired.networks.get(&a.network));
         let named = |network: &&Network| !network.predefined || self.settings.default_bridge;
@@ -290,9 +294,6 @@ impl<'a> Source<'a> {
         if servers.is_empty() { wanted.servers.clone() } else { servers }
     }
 }
-
-/// Whether the agent answers names.
-const SERVED: bool = false;
 
 /// Reads a file, if it is no larger than such files are.
 fn read(path: &Path) -> io::Result<String> {

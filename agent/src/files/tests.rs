@@ -4,10 +4,10 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{
-    model::{NetworkId, Predefined},
+    model::{NamespaceId, Predefined},
     state::{
-        Change, ContainerSpec, DefaultNetwork, DefaultPlace, EndpointSpec, Facts, NetworkSpec,
-        SubnetSpec, change, find,
+        Brought, Change, ContainerSpec, DefaultNetwork, DefaultPlace, EndpointSpec, Facts,
+        NetworkSpec, SubnetSpec, change, find,
     },
 };
 
@@ -188,6 +188,52 @@ fn s132_s133_s134_s135_resolv_conf_follows_the_host_where_nobody_has_a_say() {
     assert_eq!(world.text("runs", RESOLV_CONF), new, "S133");
     assert_eq!(world.text("edited", RESOLV_CONF), edited, "MOBY-DNS-016");
     assert_eq!(world.text("asked", RESOLV_CONF), asked);
+}
+
+#[test]
+fn moby_dns_013_decisions_8_29_who_is_on_a_network_with_names_asks_the_agent() {
+    let mut world = World::new();
+    let on = |network: &str| vec![(network.to_owned(), EndpointSpec::default())];
+    world.run("own", |spec| spec.networks = on("n1"));
+    let text = world.text("own", RESOLV_CONF);
+    assert!(text.contains("\nnameserver 127.0.0.11\nsearch lan\noptions ndots:0\n"), "{text}");
+    assert!(text.ends_with("# ExtServers: [host(192.0.2.53)]\n"), "{text}");
+    let subnets = vec![SubnetSpec { subnet: "2001:db8:7::/64".into(), ..Default::default() }];
+    world.change(&Change::CreateNetwork(NetworkSpec {
+        name: "six".into(),
+        subnets,
+        without_ipv4: true,
+        ..NetworkSpec::default()
+    }));
+    world.run("six", |spec| spec.networks = on("six"));
+    assert!(world.text("six", RESOLV_CONF).contains("nameserver 127.0.0.11\n"));
+    world.facts.brought = Some(Ok(Brought {
+        id: NamespaceId { device: 4, inode: 99 },
+        process: None,
+        is_agents: false,
+        interfaces: Default::default(),
+    }));
+    world.run("brought", |spec| {
+        (spec.networks, spec.sandbox) = (on("n1"), Sandbox::Path("/run/netns/x".into()));
+    });
+    world.facts.brought = None;
+    assert!(world.text("brought", RESOLV_CONF).contains("nameserver 10.1.0.1\n"));
+    // One that runs has it with its first network with names, unless its file was edited.
+    for (name, expected) in
+        [("moves", "nameserver 127.0.0.11\n"), ("edited", "nameserver 1.2.3.4\n")]
+    {
+        world.run(name, |_| {});
+        assert_eq!(world.text(name, RESOLV_CONF), HOST);
+        if name == "edited" {
+            fs::write(world.path(name, RESOLV_CONF), expected).unwrap();
+        }
+        let (network, container) = ("n1".to_owned(), name.to_owned());
+        world.change(&Change::Connect { network, container, endpoint: EndpointSpec::default() });
+        assert!(world.text(name, RESOLV_CONF).contains(expected), "{name}");
+    }
+    world.settings.default_bridge = true;
+    world.run("default", |_| {});
+    assert!(world.text("default", RESOLV_CONF).contains("nameserver 127.0.0.11\n"));
 }
 
 #[test]

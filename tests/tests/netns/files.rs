@@ -5,21 +5,22 @@ use std::{fs, path::Path};
 use bascule_tests::{
     Agent, Netns, Topology,
     agent::Settings,
+    container::attachment,
     wait::{SOON, wait_until},
 };
 
 use crate::Stage;
 
 /// A stage whose host has a resolv.conf of the test's own.
-struct Asking {
-    stage: Stage,
+pub(super) struct Asking {
+    pub(super) stage: Stage,
     directory: tempfile::TempDir,
 }
 
 const FIRST: &str = "nameserver 192.0.2.53\nsearch lan.example\n";
 
 impl Asking {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("resolv.conf");
         fs::write(&path, FIRST).expect("written");
@@ -29,12 +30,14 @@ impl Asking {
         Self { stage: Stage { agent, net }, directory }
     }
 
-    fn host_asks(&self, text: &str) {
+    pub(super) fn host_asks(&self, text: &str) {
         fs::write(self.directory.path().join("resolv.conf"), text).expect("written");
     }
 }
 
-fn inside(agent: &Agent, container: &str, script: &str) -> String {
+/// What a script prints that runs in a container.
+#[track_caller]
+pub(super) fn inside(agent: &Agent, container: &str, script: &str) -> String {
     let out = agent.cli(["exec", container, "sh", "-c", script]);
     assert_eq!(out.code, 0, "{script}: {out:?}");
     out.stdout.trim().to_owned()
@@ -237,4 +240,54 @@ fn s143_moby_dns_021_hosts_of_others_do_not_change_and_brought_namespaces_are_of
     assert!(text("ResolvConfPath").contains("nameserver"));
     agent.ok("rm -f c2");
     assert!(!Path::new(shown["HostsPath"].as_str().expect("a path")).exists());
+}
+
+#[test]
+fn s138_s142_s156_p108_moby_dns_012_moby_dns_013_moby_dns_024_programs_find_names_by_the_files_that_they_have()
+ {
+    let net = Topology::new();
+    // Other names than containers' are refused at once, by nobody.
+    let agent = Agent::start_with(&net.host, Settings::default().arg(&["--dns", "127.0.0.1"]));
+    let stage = Stage { agent, net };
+    let agent = &stage.agent;
+    agent.network("n1", "");
+    agent.network("n2", "");
+    agent.ok("run -d --name c1 --network n1");
+    agent.ok("run -d --name c2 --network n1 --network-alias app -h inner.example");
+    agent.ok("network connect n2 c2");
+    let two = attachment(agent, "c2", "n1")["IPAddress"].as_str().expect("an address").to_owned();
+    let resolv = inside(agent, "c1", "cat /etc/resolv.conf");
+    for line in ["nameserver 127.0.0.11", "options ", "# ExtServers: [127.0.0.1]"] {
+        assert!(resolv.contains(line), "{line}: {resolv}");
+    }
+    assert!(resolv.contains("ndots:0"), "{resolv}");
+    for name in ["c2", "C2", "c2.", "c2.n1", "app", "inner.example"] {
+        let found = inside(agent, "c1", &format!("getent ahostsv4 {name}"));
+        assert!(found.lines().all(|line| line.starts_with(&format!("{two} "))), "{name}: {found}");
+        // A resolver of another make, which knows nothing of hosts files.
+        let found = inside(agent, "c1", &format!("busybox nslookup {name}"));
+        assert!(found.contains("127.0.0.11") && found.contains(&two), "{name}: {found}");
+        let pinged = inside(agent, "c1", &format!("busybox ping -c 1 -W 10 {name}"));
+        assert!(pinged.starts_with(&format!("PING {name} ({two})")), "{pinged}");
+    }
+    let out = agent.cli("exec c1 getent hosts nobody".split(' '));
+    assert_eq!(out.code, 2, "{out:?}");
+    // Its own name is there without the hosts file (MOBY-DNS-024).
+    let own = inside(agent, "c2", "echo '127.0.0.1 localhost' > /etc/hosts; getent ahostsv4 c2");
+    assert!(own.contains(&two), "{own}");
+    // One of the default network has the names of the networks that it comes to.
+    agent.ok("run -d --name late");
+    assert!(!agent.cli("exec late getent hosts c2".split(' ')).ok(), "S139");
+    agent.ok("network connect n1 late");
+    assert!(inside(agent, "late", "getent ahostsv4 c2").contains(&two));
+    // A namespace that is brought asks the gateway.
+    let guest = Netns::new("guest");
+    agent.ok(&format!("run -d --name guest --network n1 --netns {}", guest.path().display()));
+    let path = agent.inspect("container", "guest")["ResolvConfPath"].clone();
+    let text = fs::read_to_string(path.as_str().expect("a path")).expect("offered");
+    let gateway = attachment(agent, "guest", "n1")["Gateway"].clone();
+    let gateway = gateway.as_str().expect("a gateway");
+    assert!(text.contains(&format!("nameserver {gateway}\n")), "{text}");
+    let found = guest.sh(&format!("busybox nslookup c2 {gateway}"));
+    assert!(found.contains(&two), "{found}");
 }

@@ -10,7 +10,8 @@ const CONTAINER1: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
 const CONTAINER3: Ipv4Addr = Ipv4Addr::new(172, 25, 3, 3);
 
 #[test]
-fn s1_s8_s9_s12_s13_s17_s33_s34_s35_s36_s43_s52_s97_the_document_of_network_commands() {
+fn s1_s8_s9_s12_s13_s17_s33_s34_s35_s36_s43_s52_s97_s140_s149_s154_s155_s158_s162_s163_the_document_of_network_commands()
+ {
     let reader = Reader::new();
     creating(&reader);
     basic(&reader);
@@ -123,7 +124,8 @@ fn basic(reader: &Reader) {
     reader.ifconfig("container2", "eth1", Ipv4Addr::new(172, 25, 0, 2), 16);
     reader.ifconfig_lo("container2");
 
-    reader.ping("container2", CONTAINER3);
+    reader.ping_name("container2", "container3", CONTAINER3);
+    reader.bad_address("container2", "container1");
     reader.ping("container2", CONTAINER1);
     reader.ping_is_lost("container3", CONTAINER1);
 }
@@ -132,24 +134,32 @@ fn links(reader: &Reader) {
     let fourth =
         "$ docker run --network=isolated_nw -itd --name=container4 --link container5:c5 busybox";
     assert_id(&reader.docker(fourth));
+    reader.bad_address("container4", "container5");
+    reader.bad_address("container4", "c5");
     let fifth =
         "$ docker run --network=isolated_nw -itd --name=container5 --link container4:c4 busybox";
     assert_id(&reader.docker(fifth));
     let four = reader.address("container4", "isolated_nw");
     let five = reader.address("container5", "isolated_nw");
-    reader.ping("container4", five);
-    reader.ping("container5", four);
+    for (from, name, to) in [
+        ("container4", "c5", five),
+        ("container4", "container5", five),
+        ("container5", "c4", four),
+        ("container5", "container4", four),
+    ] {
+        reader.ping_name(from, name, to);
+    }
 
     reader.docker("$ docker network create -d bridge --subnet 172.26.0.0/24 local_alias");
     reader.docker("$ docker network connect --link container5:foo local_alias container4");
     reader.docker("$ docker network connect --link container4:bar local_alias container5");
     let fifth = reader.address("container5", "local_alias");
     assert_eq!(fifth, Ipv4Addr::new(172, 26, 0, 3));
-    reader.ping("container4", fifth);
-    reader.ping("container4", five);
+    reader.ping_name("container4", "foo", fifth);
+    reader.ping_name("container4", "c5", five);
     reader.docker("$ docker network disconnect isolated_nw container5");
-    reader.ping_is_lost("container4", five);
-    reader.ping("container4", fifth);
+    reader.bad_address("container4", "c5");
+    reader.ping_name("container4", "foo", fifth);
 }
 
 fn aliases(reader: &Reader) {
@@ -159,10 +169,12 @@ fn aliases(reader: &Reader) {
         reader.address(name, "isolated_nw")
     };
     let six = named("container6");
-    reader.ping("container4", six);
+    reader.ping_name("container4", "app", six);
+    reader.ping_name("container4", "container6", six);
     reader.docker("$ docker network connect --alias scoped-app local_alias container6");
     let scoped = reader.address("container6", "local_alias");
-    reader.ping("container4", scoped);
+    reader.ping_name("container4", "scoped-app", scoped);
+    reader.bad_address("container3", "scoped-app");
     let format = "--format='{{json .NetworkSettings.Networks}}'";
     let found = reader.inspect(&format!("$ docker inspect {format} container6"));
     for (network, alias) in [("isolated_nw", "app"), ("local_alias", "scoped-app")] {
@@ -170,15 +182,20 @@ fn aliases(reader: &Reader) {
         assert!(aliases.contains(&json!(alias)), "{network}: {found}");
     }
     let seven = named("container7");
-    reader.ping("container4", seven);
     reader.docker("$ docker stop -t 0 container6");
     // It is still on the network, which shows those that run.
     let shown = reader.docker("docker network inspect isolated_nw");
     assert!(shown.contains("container7") && !shown.contains("container6"), "{shown}");
     reader.ping_is_lost("container4", six);
-    reader.ping("container4", seven);
+    reader.ping_name("container4", "app", seven);
     reader.docker("$ docker start container6");
-    reader.ping("container4", reader.address("container6", "isolated_nw"));
+    let both = [reader.address("container6", "isolated_nw"), seven];
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < both.len() {
+        let shown = reader.docker("docker exec container4 busybox ping -c 1 -w 10 app");
+        let to = both.iter().find(|to| shown.starts_with(&format!("PING app ({to}): ")));
+        seen.insert(to.unwrap_or_else(|| panic!("neither of {both:?}: {shown}")));
+    }
 }
 
 fn disconnecting(reader: &Reader) {

@@ -1,8 +1,5 @@
 //! The documents that the project was made from, each from top to bottom: their commands with `bascule` for
 //! `docker`, and the facts that they show. [`words`] says what is put in the place of what.
-//!
-//! Steps that resolve a name use the address that the document shows for it: names are the business of the tests
-//! of names.
 
 mod advanced;
 mod commands;
@@ -24,9 +21,9 @@ struct Reader {
 }
 
 impl Reader {
-    /// One whose agent runs as it comes.
+    /// One whose agent runs as it comes; but other names than containers' are refused at once, by nobody.
     fn new() -> Self {
-        Self { stage: Stage::new() }
+        Self::with(&["--dns=127.0.0.1"])
     }
 
     /// One whose agent is started with these options.
@@ -78,6 +75,21 @@ impl Reader {
     #[track_caller]
     fn ping_is_lost(&self, from: &str, to: Ipv4Addr) {
         traffic::does_not_answer(&self.attach(from).ns, to);
+    }
+
+    /// Pings by name from inside a container, as the documents do, and demands the address that they show.
+    #[track_caller]
+    fn ping_name(&self, from: &str, name: &str, to: Ipv4Addr) {
+        let shown = self.docker(&format!("docker exec {from} busybox ping -c 1 -w 10 {name}"));
+        let line = shown.lines().next().unwrap_or_default();
+        assert!(line.starts_with(&format!("PING {name} ({to}): ")), "{from}: {shown}");
+    }
+
+    /// Pings a name that there is not.
+    #[track_caller]
+    fn bad_address(&self, from: &str, name: &str) {
+        let error = self.refused(&format!("docker exec {from} busybox ping -c 1 -w 10 {name}"));
+        assert!(error.contains(&format!("ping: bad address '{name}'")), "{from}: {error}");
     }
 
     /// A container's address on a network.

@@ -21,7 +21,7 @@ fn entry(mac: &str, address: &str) -> Value {
 }
 
 #[test]
-fn s5_s14_s16_s20_s25_the_document_of_the_first_networks() {
+fn s5_s14_s16_s20_s25_s139_s141_s142_the_document_of_the_first_networks() {
     let reader = Reader::new();
     let table = reader.docker("$ sudo docker network ls");
     for (name, driver) in [("bridge", "bridge"), ("none", "null"), ("host", "host")] {
@@ -93,10 +93,14 @@ fn s5_s14_s16_s20_s25_the_document_of_the_first_networks() {
     reader.ifconfig("container3", "eth0", Ipv4Addr::new(172, 20, 0, 2), 16);
 
     let (third, second) = (Ipv4Addr::new(172, 20, 0, 2), Ipv4Addr::new(172, 20, 0, 3));
-    reader.ping("container3", second);
+    reader.ping_name("container3", "container2.isolated_nw", second);
+    reader.ping_name("container3", "container2", second);
+    reader.bad_address("container3", "container1");
     reader.ping_is_lost("container3", CONTAINER1);
     reader.ping_is_lost("container3", CONTAINER2);
-    reader.ping("container2", third);
+    reader.ping_name("container2", "container3", third);
+    // In the experiment names were known on the default network as well; the later documents have none there.
+    reader.bad_address("container2", "container1");
     reader.ping("container2", CONTAINER1);
 
     reader.docker("$ docker network disconnect isolated_nw container2");
