@@ -225,7 +225,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         async move { drop(stopping.wait_for(|stop| *stop).await) }
     };
     let events = Events::new(names.clone());
-    let engine = Arc::new(engine(handle.shared.clone(), &metrics));
+    let engine = Arc::new(engine(handle.shared.clone(), &metrics, &events));
     server_of_names.serve(&engine).await;
     let context = api::server::Context {
         handle,
@@ -356,13 +356,13 @@ async fn take_stub(config: &Config) -> Result<Option<Stub>, AgentError> {
 }
 
 /// What answers questions about names, from what holds now.
-fn engine(shared: Shared, metrics: &Arc<Metrics>) -> Engine {
+fn engine(shared: Shared, metrics: &Arc<Metrics>, events: &Events) -> Engine {
     let wishes = move || {
         let snapshot = shared.get();
         let names = snapshot.configured.names.clone();
         Wish { desired: Arc::clone(&snapshot.desired), names }
     };
-    Engine::new(Arc::new(wishes), Arc::clone(metrics))
+    Engine::new(Arc::new(wishes), Arc::clone(metrics), events.clone())
 }
 
 fn facts(

@@ -11,11 +11,13 @@ pub use crate::telemetry::Seen;
 use crate::{
     reconcile::{Event, Journal},
     state::Rejected,
-    telemetry::Watcher,
+    telemetry::{QuestionWatcher, Watcher},
 };
 
 /// Kinds of events.
-const TYPES: [&str; 4] = ["drop", "open", "close", "lifecycle"];
+const TYPES: [&str; 5] = ["drop", "open", "close", "lifecycle", DNS];
+/// The kind that is told to those alone who name it: there may be many, and what is asked for is its asker's.
+const DNS: &str = "dns";
 
 /// Which events are asked for: each list that is not empty has to have the event's.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +72,10 @@ impl Filter {
     }
 
     fn wants(&self, kind: &str) -> bool {
-        self.types.is_empty() || self.types.iter().any(|wanted| wanted == kind)
+        match self.types.as_slice() {
+            [] => kind != DNS,
+            types => types.iter().any(|wanted| wanted == kind),
+        }
     }
 
     fn takes(&self, seen: &Seen) -> bool {
@@ -120,6 +125,7 @@ pub(super) fn monitor(context: &Context, request: &Request) -> Result<Reply, Rej
     let listener = Listener {
         events: context.events.subscribe(),
         _watcher: connections.then(|| context.events.watch_connections()),
+        _questions: filter.wants(DNS).then(|| context.events.watch_questions()),
         journal,
         written,
         from,
@@ -137,6 +143,7 @@ pub(super) fn monitor(context: &Context, request: &Request) -> Result<Reply, Rej
 struct Listener {
     events: broadcast::Receiver<Arc<Seen>>,
     _watcher: Option<Watcher>,
+    _questions: Option<QuestionWatcher>,
     journal: Journal,
     written: watch::Receiver<u64>,
     /// Number of the next event of the journal.
@@ -242,5 +249,8 @@ mod tests {
             assert!(!filter.takes(&seen), "{filter:?}");
             assert!(filter.takes(&Seen { kind: "lost".into(), ..Seen::default() }), "{filter:?}");
         }
+        let asked = Seen { kind: "dns".into(), from: "c1".into(), ..Seen::default() };
+        assert!(!Filter::default().takes(&asked), "nobody asked for it");
+        assert!(Filter { types: list("dns"), from: list("c1"), ..Filter::default() }.takes(&asked));
     }
 }

@@ -172,7 +172,7 @@ fn described(route: Route, shapes: &mut SchemaGenerator) -> Option<Described> {
                 .asks(&[
                     (
                         "type",
-                        "drop, open, close, lifecycle; several with commas, as with the others",
+                        "drop, open, close, lifecycle, or dns, which is told where it is named alone; several with commas, as with the others",
                     ),
                     ("from", "Names or addresses that send"),
                     ("to", "Names or addresses that it is for"),

@@ -20,7 +20,10 @@ use crate::{
 };
 
 /// Prints what is asked for until the agent ends, or there was enough of it.
-pub fn monitor(context: &Context, args: args::Monitor) -> Result<u8, Failure> {
+pub fn monitor(context: &Context, mut args: args::Monitor) -> Result<u8, Failure> {
+    if args.dns {
+        args.types.push("dns".to_owned());
+    }
     let mut file = args.write.as_deref().map(create).transpose()?;
     let json = args.format.unwrap_or(context.global.output) == args::Format::Json;
     let frames = if file.is_some() { "1" } else { "" };
@@ -132,9 +135,23 @@ fn text(seen: &Seen) -> String {
             seen.explanation
         ),
         "close" => format!("{} {} {}", path(seen), proto(seen), seen.end),
+        "dns" => asked(seen),
         _ => format!("{} {}", path(seen), proto(seen)),
     };
     format!("{time} {kind:<9} {what}")
+}
+
+/// Writes who asked for what, and what was answered by whom.
+fn asked(seen: &Seen) -> String {
+    let Seen { from, source, query, query_type, code, answered_by, answers, .. } = seen;
+    let took = match seen.microseconds {
+        0 => String::new(),
+        took => format!(" after {}.{} ms", took / 1_000, took / 100 % 10),
+    };
+    let answers = answers.join(" ");
+    let text =
+        format!("{from} {source}: {query} {query_type}: {code} ({answered_by}{took}) {answers}");
+    text.trim().to_owned()
 }
 
 fn proto(seen: &Seen) -> &str {
@@ -157,6 +174,30 @@ fn path(seen: &Seen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn p110_a_line_says_who_asked_what_and_who_knew() {
+        let seen = Seen {
+            time: "2026-01-02T03:04:05.678Z".into(),
+            kind: "dns".into(),
+            from: "c1".into(),
+            source: "172.18.0.2".into(),
+            query: "www.example.com".into(),
+            query_type: "A".into(),
+            code: "NOERROR".into(),
+            answered_by: "upstream".into(),
+            answers: vec!["192.0.2.80".into(), "192.0.2.81".into()],
+            microseconds: 12_345,
+            ..Seen::default()
+        };
+        assert_eq!(
+            text(&seen),
+            "03:04:05.678 dns       c1 172.18.0.2: www.example.com A: NOERROR (upstream after 12.3 ms) 192.0.2.80 192.0.2.81"
+        );
+        let known =
+            Seen { microseconds: 0, answers: Vec::new(), answered_by: "local".into(), ..seen };
+        assert!(text(&known).ends_with("www.example.com A: NOERROR (local)"));
+    }
 
     #[test]
     fn p80_a_line_says_who_what_and_why() {

@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hickory_proto::op::ResponseCode;
@@ -15,12 +15,13 @@ use super::{
     directory::{Asker, Directory},
     forward::{Forwarder, Transport, Witness},
     limits::{Limit, Place},
+    told::{self, Exchange},
     upstreams::Upstreams,
     wire,
 };
 use crate::{
     model::{Desired, NameSettings},
-    telemetry::{DnsMetrics, Metrics},
+    telemetry::{DnsMetrics, Events, Metrics},
 };
 
 /// Questions that others are asked at once, for everybody and for one container.
@@ -47,6 +48,7 @@ pub struct Engine {
     cache: Cache,
     under_way: Arc<Limit>,
     metrics: Arc<Metrics>,
+    events: Events,
 }
 
 /// The directory of a moment.
@@ -59,6 +61,7 @@ pub(super) struct View {
 /// A question that others are to answer.
 #[derive(Debug)]
 pub(super) struct Errand {
+    exchange: Exchange,
     request: Vec<u8>,
     servers: Vec<SocketAddr>,
     network: String,
@@ -79,7 +82,7 @@ pub(super) enum Fate {
 
 impl Engine {
     /// Makes it.
-    pub fn new(wishes: Wishes, metrics: Arc<Metrics>) -> Self {
+    pub fn new(wishes: Wishes, metrics: Arc<Metrics>, events: Events) -> Self {
         let view = RwLock::new(Arc::new(View::of(wishes())));
         Self {
             wishes,
@@ -89,6 +92,7 @@ impl Engine {
             cache: Cache::default(),
             under_way: Limit::new(UNDER_WAY.0, UNDER_WAY.1),
             metrics,
+            events,
         }
     }
 
@@ -118,6 +122,13 @@ impl Engine {
         &self.metrics.dns
     }
 
+    /// Tells those who watch of an answer: by the agent, from its memory, or by another server after a while.
+    pub(super) fn tell(&self, exchange: Exchange, answer: &[u8], by: &str, took: Duration) {
+        if self.events.are_questions_watched() {
+            self.events.tell(told::seen(&self.view(), exchange, answer, by, took));
+        }
+    }
+
     /// Judges a question of a container's.
     pub(super) fn judge(
         &self,
@@ -130,13 +141,14 @@ impl Engine {
         let network = asker.as_ref().map_or("", Asker::network);
         match answer::judge(asker.as_ref(), request, manner) {
             Judged::Answer { bytes, code, lasts } => {
-                let counter = self.metrics().counter(network, "local", u16::from(code));
+                let counter = self.metrics().counter(network, told::LOCAL, u16::from(code));
                 counter.inc();
+                self.tell(Exchange::of(client, asked, manner), &bytes, told::LOCAL, Duration::ZERO);
                 Fate::Answer(bytes, lasts.then_some(counter))
             }
             Judged::Ignore => Fate::None,
             Judged::Forward => match asker {
-                Some(asker) => self.elsewhere(view, &asker, client, request, manner),
+                Some(asker) => self.elsewhere(view, &asker, (client, asked), request, manner),
                 None => Fate::None,
             },
         }
@@ -147,15 +159,19 @@ impl Engine {
         &self,
         view: &View,
         asker: &Asker<'_>,
-        client: IpAddr,
+        (client, asked): (IpAddr, IpAddr),
         request: &[u8],
         manner: Manner,
     ) -> Fate {
         let network = asker.network();
+        let exchange = Exchange::of(client, asked, manner);
         let failed = || {
-            self.metrics().answered(network, "local", ResponseCode::ServFail.into());
-            answer::without(request, ResponseCode::ServFail)
-                .map_or(Fate::None, |answer| Fate::Answer(answer, None))
+            self.metrics().answered(network, told::LOCAL, ResponseCode::ServFail.into());
+            let Some(answer) = answer::without(request, ResponseCode::ServFail) else {
+                return Fate::None;
+            };
+            self.tell(exchange, &answer, told::LOCAL, Duration::ZERO);
+            Fate::Answer(answer, None)
         };
         let mut servers = self.servers(view, asker);
         let told = servers.len();
@@ -169,7 +185,8 @@ impl Engine {
         let own = wire::for_another(request);
         let key = Key::of(&servers, &own);
         if let Some(mut found) = key.as_ref().and_then(|key| self.cache.get(key, request)) {
-            self.metrics().answered(network, "cache", wire::code(&found).into());
+            self.metrics().answered(network, told::CACHE, wire::code(&found).into());
+            self.tell(exchange, &found, told::CACHE, Duration::ZERO);
             wire::fit(&mut found, manner.longest.unwrap_or_else(|| answer::longest(request)));
             return Fate::Answer(found, None);
         }
@@ -178,6 +195,7 @@ impl Engine {
             return failed();
         };
         Fate::Errand(Box::new(Errand {
+            exchange,
             request: own,
             servers,
             network: network.to_owned(),
@@ -202,13 +220,17 @@ impl Engine {
 
     /// Has others answer a question.
     pub(super) async fn run(&self, errand: Errand, transport: Transport) -> Option<Vec<u8>> {
-        let Errand { request, servers, network, key, _place } = errand;
+        let Errand { exchange, request, servers, network, key, _place } = errand;
+        let begin = Instant::now();
         let answer = self.forwarder.ask(&request, transport, &servers, self).await;
         let Some(mut answer) = answer else {
-            self.metrics().answered(&network, "upstream", ResponseCode::ServFail.into());
-            return answer::without(&request, ResponseCode::ServFail);
+            self.metrics().answered(&network, told::UPSTREAM, ResponseCode::ServFail.into());
+            let answer = answer::without(&request, ResponseCode::ServFail)?;
+            self.tell(exchange, &answer, told::UPSTREAM, begin.elapsed());
+            return Some(answer);
         };
-        self.metrics().answered(&network, "upstream", wire::code(&answer).into());
+        self.metrics().answered(&network, told::UPSTREAM, wire::code(&answer).into());
+        self.tell(exchange, &answer, told::UPSTREAM, begin.elapsed());
         if let Some(key) = key {
             self.cache.put(key, &answer);
         }

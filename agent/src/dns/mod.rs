@@ -19,6 +19,7 @@ mod sockets;
 mod stub;
 #[cfg(test)]
 mod tests;
+mod told;
 mod upstreams;
 mod wire;
 

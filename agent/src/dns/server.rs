@@ -30,6 +30,7 @@ use super::{
     limits::Limit,
     pressure::Pressure,
     sockets::{self, Sockets},
+    told::{self, Exchange},
 };
 use crate::kernel::names::Place;
 
@@ -168,6 +169,13 @@ impl Datagrams {
             answer.extend_from_slice(number);
             answer.extend_from_slice(known);
             counter.inc();
+            let manner = Engine::manner(&self.view, Transport::Udp, 0);
+            self.engine.tell(
+                Exchange::of(client, asked, manner),
+                answer,
+                told::LOCAL,
+                Duration::ZERO,
+            );
             return;
         }
         self.turn = self.turn.wrapping_add(1);

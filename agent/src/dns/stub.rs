@@ -24,6 +24,7 @@ use super::{
     directory::{Directory, Found},
     engine::Engine,
     forward::Transport,
+    told::{self, Exchange},
 };
 
 /// Connections at once.
@@ -34,6 +35,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// The address, taken.
 #[derive(Debug)]
 pub struct Stub {
+    address: SocketAddr,
     udp: UdpSocket,
     tcp: TcpListener,
 }
@@ -42,7 +44,12 @@ impl Stub {
     /// Takes it.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
-        Ok(Self { udp: UdpSocket::bind(tcp.local_addr()?).await?, tcp })
+        let address = tcp.local_addr()?;
+        Ok(Self { address, udp: UdpSocket::bind(address).await?, tcp })
+    }
+
+    fn exchange(&self, client: SocketAddr, transport: Transport) -> Exchange {
+        Exchange { client: client.ip(), asked: self.address, transport }
     }
 
     /// Answers, for as long as the agent runs.
@@ -55,18 +62,19 @@ impl Stub {
                 received = self.udp.recv_from(&mut question) => {
                     let Ok((length, client)) = received else { continue };
                     let bytes = &question[..length];
-                    if let Some(answer) = judge(&engine, bytes, Transport::Udp, &turn) {
+                    if let Some(answer) = judge(&engine, bytes, self.exchange(client, Transport::Udp), &turn) {
                         // Who cannot be told asks again.
                         self.udp.send_to(&answer, client).await.ok();
                     }
                 }
                 accepted = self.tcp.accept(), if connections.len() < CONNECTIONS => {
                     match accepted {
-                        Ok((stream, _)) => {
+                        Ok((stream, client)) => {
+                            let exchange = self.exchange(client, Transport::Tcp);
                             let (engine, turn) = (Arc::clone(&engine), Arc::clone(&turn));
                             connections.spawn(async move {
                                 // Whoever breaks off has gone.
-                                connection(&engine, stream, &turn).await.ok();
+                                connection(&engine, stream, exchange, &turn).await.ok();
                             });
                         }
                         Err(_) => time::sleep(Duration::from_millis(100)).await,
@@ -78,12 +86,17 @@ impl Stub {
     }
 }
 
-async fn connection(engine: &Engine, mut stream: TcpStream, turn: &AtomicUsize) -> io::Result<()> {
+async fn connection(
+    engine: &Engine,
+    mut stream: TcpStream,
+    exchange: Exchange,
+    turn: &AtomicUsize,
+) -> io::Result<()> {
     loop {
         let length = time::timeout(IDLE, stream.read_u16()).await??;
         let mut question = vec![0; length.into()];
         time::timeout(IDLE, stream.read_exact(&mut question)).await??;
-        let Some(answer) = judge(engine, &question, Transport::Tcp, turn) else { return Ok(()) };
+        let Some(answer) = judge(engine, &question, exchange, turn) else { return Ok(()) };
         let mut framed = u16::try_from(answer.len()).unwrap_or(0).to_be_bytes().to_vec();
         framed.extend(answer);
         time::timeout(IDLE, stream.write_all(&framed)).await??;
@@ -93,14 +106,15 @@ async fn connection(engine: &Engine, mut stream: TcpStream, turn: &AtomicUsize) 
 fn judge(
     engine: &Engine,
     question: &[u8],
-    transport: Transport,
+    exchange: Exchange,
     turn: &AtomicUsize,
 ) -> Option<Vec<u8>> {
     let view = engine.view();
-    let manner = Engine::manner(&view, transport, turn.fetch_add(1, Ordering::Relaxed));
+    let manner = Engine::manner(&view, exchange.transport, turn.fetch_add(1, Ordering::Relaxed));
     match answer::judge_by(question, manner, |question| know(&view.directory, question)) {
         Judged::Answer { bytes, code, .. } => {
-            engine.metrics().answered("host", "local", code.into());
+            engine.metrics().answered("host", told::LOCAL, code.into());
+            engine.tell(exchange, &bytes, told::LOCAL, Duration::ZERO);
             Some(bytes)
         }
         Judged::Forward | Judged::Ignore => None,

@@ -57,7 +57,7 @@ impl DnsMetrics {
 
     /// The counter of a kind of answer, for those who count often.
     pub fn counter(&self, network: &str, source: &str, code: u16) -> IntCounter {
-        self.queries.with_label_values(&[network, source, &label(code)])
+        self.queries.with_label_values(&[network, source, &code_name(code)])
     }
 
     /// Counts an answer.
@@ -82,8 +82,8 @@ impl DnsMetrics {
     }
 }
 
-/// The usual name of a code.
-fn label(code: u16) -> String {
+/// Returns the usual name of an answer's code.
+pub fn code_name(code: u16) -> String {
     let name = match code {
         0 => "NOERROR",
         1 => "FORMERR",

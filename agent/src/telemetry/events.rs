@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -68,12 +71,15 @@ pub(super) fn both_clocks() -> (Timestamp, u64) {
     (Timestamp::now(), monotonic)
 }
 
-/// Where events go. Connections are looked at for as long as somebody watches them.
+/// Where events go. Connections are looked at, and questions about names are told, for as long as somebody watches
+/// them.
 #[derive(Clone, Debug)]
 pub struct Events {
     sender: broadcast::Sender<Arc<Seen>>,
     names: SharedNames,
     watchers: watch::Sender<usize>,
+    /// How many watch questions about names: looked at with every question.
+    curious: Arc<AtomicUsize>,
 }
 
 /// Somebody who watches connections, until this is dropped.
@@ -86,11 +92,21 @@ impl Drop for Watcher {
     }
 }
 
+/// Somebody who watches questions about names, until this is dropped.
+#[derive(Debug)]
+pub struct QuestionWatcher(Arc<AtomicUsize>);
+
+impl Drop for QuestionWatcher {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Events {
     /// Makes the channel.
     pub fn new(names: SharedNames) -> Self {
         let (sender, watchers) = (broadcast::Sender::new(BACKLOG), watch::Sender::new(0));
-        Self { sender, names, watchers }
+        Self { sender, names, watchers, curious: Arc::default() }
     }
 
     /// Listens to everything from now on; one that lags too far behind loses the oldest.
@@ -102,6 +118,17 @@ impl Events {
     pub fn watch_connections(&self) -> Watcher {
         self.watchers.send_modify(|watchers| *watchers += 1);
         Watcher(self.watchers.clone())
+    }
+
+    /// Has questions about names told.
+    pub fn watch_questions(&self) -> QuestionWatcher {
+        self.curious.fetch_add(1, Ordering::Relaxed);
+        QuestionWatcher(Arc::clone(&self.curious))
+    }
+
+    /// Whether somebody wants to hear of questions about names.
+    pub fn are_questions_watched(&self) -> bool {
+        self.curious.load(Ordering::Relaxed) > 0
     }
 
     /// Waits until somebody watches connections, or nobody does.
@@ -122,7 +149,7 @@ impl Events {
     }
 
     /// Tells everybody who listens.
-    pub(super) fn tell(&self, seen: Seen) {
+    pub fn tell(&self, seen: Seen) {
         // Nobody may be listening.
         let _ = self.sender.send(Arc::new(seen));
     }

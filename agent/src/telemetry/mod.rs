@@ -19,8 +19,8 @@ mod serve;
 mod watch;
 
 pub use connections::{Connection, connections};
-pub use dns::DnsMetrics;
-pub use events::{Events, EventsError, Watcher};
+pub use dns::{DnsMetrics, code_name};
+pub use events::{Events, EventsError, QuestionWatcher, Watcher};
 pub use metrics::Metrics;
 pub use names::{EndpointName, Names, NetworkName, ProgramName, RuleName, SharedNames};
 pub use proxy::{Carried, ProxyMetrics};

@@ -20,7 +20,7 @@ use crate::kernel::bpf::Tables;
 pub struct Seen {
     /// When, in RFC 3339.
     pub time: String,
-    /// `drop`, `open`, `close`, `lifecycle`, or `lost` for what could not be told.
+    /// `drop`, `open`, `close`, `lifecycle`, `dns`, or `lost` for what could not be told.
     #[serde(rename = "Type")]
     pub kind: String,
     /// `dropped`, or `allowed` for a connection that was opened.
@@ -74,6 +74,24 @@ pub struct Seen {
     /// Of `close`: `closed`, `reset`, or `idle` for what was forgotten.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub end: String,
+    /// Of `dns`: the name that was asked for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub query: String,
+    /// Of `dns`: what of it, as `A`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub query_type: String,
+    /// Of `dns`: the answer's code, as `NOERROR`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub code: String,
+    /// Of `dns`: `local` for what the agent knows, `cache` for what it was told before, `upstream` for another server.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub answered_by: String,
+    /// Of `dns`: the first sixteen records of the answer: addresses and names, and the types of others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<String>,
+    /// Of `dns`: how long another server took.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub microseconds: u64,
     /// Length of a dropped frame, in bytes.
     #[serde(skip_serializing_if = "is_zero")]
     pub length: u64,

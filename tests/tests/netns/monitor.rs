@@ -7,15 +7,15 @@ use std::{
 };
 
 use bascule_tests::{
-    Agent, Topology,
+    Agent, Container, Topology,
     agent::Settings,
-    topology::HOST,
+    topology::{HOST, OUTSIDE},
     traffic::{self, TcpServer},
     wait,
 };
 use serde_json::Value;
 
-use crate::{Stage, at};
+use crate::{Stage, at, names::Upstream};
 
 /// A monitor that writes into a file, until the end of the test.
 struct Monitor {
@@ -121,7 +121,7 @@ fn p80_d2_drops_connections_and_lifecycle_are_told_with_names() {
     assert!(text.lines().all(|line| line.contains("drop      other ")), "{text}");
     assert!(text.contains("policy_isolation: The destination is on another network."), "{text}");
     for (wrong, why) in [
-        ("monitor --type dns", "none of drop, open, close, lifecycle"),
+        ("monitor --type nosuch", "none of drop, open, close, lifecycle, dns"),
         ("monitor --reason nonsense", "none of policy_icc"),
         ("monitor --port http", "it is not a number"),
     ] {
@@ -149,6 +149,62 @@ fn n48_p81_connections_that_have_ended_are_in_a_log_on_disk() {
         })
     });
     drop(stage);
+}
+
+#[test]
+fn p110_p80_questions_about_names_are_told_to_those_who_want_them() {
+    let stage = Stage::new();
+    let server = OUTSIDE.to_string();
+    let knows = ["--address=/example.com/192.0.2.80", "--local-ttl=60"];
+    let _upstream = Upstream::start(&stage.net.outside, OUTSIDE, &knows);
+    stage.agent.network("n1", &format!("--dns {server}"));
+    let c1 = stage.agent.container("c1", "n1", "");
+    let c2 = stage.agent.container("c2", "n1", "");
+    let own = c2.address().to_string();
+    let dns = Monitor::start(&stage, "dns", "--dns -o json");
+    let other = Monitor::start(&stage, "other", "-o json");
+    let line = Monitor::start(&stage, "line", "--dns --from c1");
+    let asks = |from: &Container, question: &str| {
+        from.ns.sh(&format!("dig +tries=1 +time=8 @127.0.0.11 {question}"));
+    };
+    let known = dns.expect(
+        "a question about a container",
+        || asks(&c1, "C2.n1"),
+        |seen| is(seen, &[("Query", "C2.n1"), ("Code", "NOERROR")]),
+    );
+    let source = c1.address().to_string();
+    for (key, value) in [
+        ("Type", "dns"),
+        ("From", "c1"),
+        ("Network", "n1"),
+        ("Source", &source),
+        ("Destination", "127.0.0.11:53"),
+        ("Proto", "udp"),
+        ("QueryType", "A"),
+        ("AnsweredBy", "local"),
+    ] {
+        assert_eq!(known[key], value, "{known}");
+    }
+    assert_eq!(known["Answers"], serde_json::json!([own]), "{known}");
+    for (from, question, wanted) in [
+        (&c1, "+tcp c2", [("Query", "c2"), ("Proto", "tcp"), ("AnsweredBy", "local")]),
+        (&c2, "www.example.com", [("From", "c2"), ("AnsweredBy", "upstream"), ("Code", "NOERROR")]),
+        (&c1, "www.example.com", [("From", "c1"), ("AnsweredBy", "cache"), ("Code", "NOERROR")]),
+        (&c1, "who.test", [("Query", "who.test"), ("AnsweredBy", "upstream"), ("Code", "REFUSED")]),
+        (&c1, "c2 AAAA", [("Query", "c2"), ("QueryType", "AAAA"), ("Code", "NOERROR")]),
+    ] {
+        asks(from, question);
+        dns.expect(question, || (), |seen| is(seen, &wanted));
+    }
+    wait::wait_until("a line for people", wait::START, || {
+        asks(&c1, "c2");
+        line.text().contains(&format!(" dns       c1 {source}: c2 A: NOERROR (local) {own}\n"))
+    });
+    assert!(!line.text().contains("dns       c2 "), "{}", line.text());
+    // Whoever does not ask for it does not hear of it; it came before this.
+    stage.agent.network("later", "");
+    other.expect("a network", || (), |seen| is(seen, &[("Network", "later")]));
+    assert!(!other.text().contains("\"dns\""), "{}", other.text());
 }
 
 #[test]

@@ -9,19 +9,25 @@ Examples:
   bascule monitor
   bascule monitor --type drop --from web
   bascule monitor --related-to db --proto tcp --port 5432 -o json
+  bascule monitor --dns --from web
   bascule monitor --reason policy_icc,policy_isolation --write drops.pcapng
 
 Told are drops as they happen, at most 1,000 a second for each CPU, and connections that are
 translated or leave their network, as their table shows them once a second; what was lost is told as
 `lost`. Traffic within a network is not tracked: of it drops alone are told. A name is a container's,
-`host` or `outside`. Options may be given several times, or with commas: each names what may be.";
+`host` or `outside`. Options may be given several times, or with commas: each names what may be.
+Questions about names, who asked them and what was answered, by what the agent knows (`local`), by
+what it was told before (`cache`) or by another server (`upstream`), are told with --dns alone.";
 
 /// `monitor`.
 #[derive(Debug, clap::Args)]
 pub struct Monitor {
-    /// Only these: drop, open, close, lifecycle
+    /// Only these: drop, open, close, lifecycle, dns
     #[arg(short, long = "type", value_name = "TYPE", value_delimiter = ',')]
     pub types: Vec<String>,
+    /// Only questions about names and their answers, and what --type names
+    #[arg(long)]
+    pub dns: bool,
     /// Only what these send: names or addresses
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub from: Vec<String>,
