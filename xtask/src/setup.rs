@@ -30,7 +30,7 @@ struct Tool {
 }
 
 /// What the tests and the demo run.
-const TOOLS: [Tool; 30] = [
+const TOOLS: [Tool; 31] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "bridge", package: "iproute2" },
     Tool { program: "tc", package: "iproute2" },
@@ -59,6 +59,7 @@ const TOOLS: [Tool; 30] = [
     Tool { program: "nsenter", package: "util-linux" },
     Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" },
     Tool { program: "busybox", package: "busybox-static" },
+    Tool { program: "musl-gcc", package: "musl-tools" },
     Tool { program: "dockerd", package: "docker.io" },
     Tool { program: "docker", package: "docker.io" },
 ];

@@ -32,6 +32,7 @@ mod monitor;
 mod moves;
 mod mtu;
 mod names;
+mod naming;
 mod networks;
 mod out;
 mod plain;

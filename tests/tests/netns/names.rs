@@ -86,7 +86,7 @@ fn with_upstream(more: &[&str]) -> (Stage, Upstream) {
 }
 
 #[test]
-fn s138_s141_s142_moby_dns_001_aard_dns_001_netav_dns_003_names_whoever_holds_port_53() {
+fn s138_s141_s142_p104_moby_dns_001_aard_dns_001_netav_dns_003_names_whoever_holds_port_53() {
     let stage = Stage::dual();
     let host = &stage.net.host;
     // Somebody has the port, and the firewall lets nobody in.
@@ -127,7 +127,7 @@ fn s138_s141_s142_moby_dns_001_aard_dns_001_netav_dns_003_names_whoever_holds_po
 }
 
 #[test]
-fn s139_s140_s158_moby_dns_032_names_end_where_the_network_ends() {
+fn s139_s140_s158_moby_dns_032_aard_dns_009_names_end_where_the_network_ends() {
     let stage = Stage::new();
     stage.agent.network("n1", "");
     stage.agent.network("n2", "");
@@ -201,7 +201,7 @@ fn s146_s148_s153_s155_moby_dns_019_a_link_is_the_linking_containers_own() {
 }
 
 #[test]
-fn moby_dns_004_aard_dns_002_p107_other_names_are_asked_of_others() {
+fn moby_dns_004_aard_dns_002_aard_dns_007_p107_other_names_are_asked_of_others() {
     let (stage, upstream) = with_upstream(&[
         "--address=/example.com/192.0.2.80",
         "--local=/gone.test/",
