@@ -132,6 +132,9 @@ impl Teller<'_> {
         let ping = self.run("host", &format!("bascule exec c1 ping -c 3 -i 0.2 -W 1 {address}"))?;
         let all = ping.text.contains(" 3 received");
         self.show.check(all, "c1 reaches c2, on the same network, by address");
+        let ping = self.run("host", "bascule exec c1 ping -c 1 -W 2 c2")?;
+        let named = ping.fine && ping.text.contains(&format!("PING c2 ({address})"));
+        self.show.check(named, "and by name, which the agent resolves");
         Ok(())
     }
 
