@@ -86,7 +86,8 @@ fn with_upstream(more: &[&str]) -> (Stage, Upstream) {
 }
 
 #[test]
-fn s138_s141_s142_p104_moby_dns_001_aard_dns_001_netav_dns_003_names_whoever_holds_port_53() {
+fn s138_s141_s142_p104_moby_dns_001_aard_dns_001_aard_dns_003_netav_dns_003_names_whoever_holds_port_53()
+ {
     let stage = Stage::dual();
     let host = &stage.net.host;
     // Somebody has the port, and the firewall lets nobody in.
