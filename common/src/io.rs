@@ -11,7 +11,7 @@ use crate::{
         Config, Direction, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, LinkKey, Local,
         Mac, Neighbour, Network, Rule, ServedKey, Stat, Subnet, TrustKey, Uplink,
     },
-    datapath::{conntrack::Entries, family::Family},
+    datapath::{conntrack::Entries, family::Family, short::Recent},
     wire::Wire,
 };
 
@@ -58,6 +58,10 @@ pub trait Packet {
     fn is_for_host(&self) -> bool;
     /// The bytes at `offset` from the start of the frame, or none where the frame ends before.
     fn load<T: Wire>(&self, offset: u32) -> Option<T>;
+    /// The same, or none where they cannot be had at once.
+    fn near<T: Wire>(&self, offset: u32) -> Option<T> {
+        self.load(offset)
+    }
     /// Replaces the bytes at `offset`.
     fn store<T: Wire>(&mut self, offset: u32, value: T) -> Option<()>;
     /// Gives the frame these Ethernet addresses, and an Ethernet header if it has none; the offsets of
@@ -70,6 +74,18 @@ pub trait Packet {
     /// Adds `diff` ([`crate::wire::checksum`]) to the transport checksum at `offset`. A `udp` checksum of
     /// 0 means that there is none, and stays.
     fn adjust(&mut self, offset: u32, diff: u32, scope: Checksum, udp: bool) -> Option<()>;
+    /// Adds what other addresses make of it, and what other ports do, both folded.
+    fn adjust_both(
+        &mut self,
+        offset: u32,
+        addresses: u16,
+        scope: Checksum,
+        ports: u16,
+        udp: bool,
+    ) -> Option<()> {
+        self.adjust(offset, addresses.into(), scope, udp)?;
+        self.adjust(offset, ports.into(), Checksum::Segment, udp)
+    }
 }
 
 /// How an insertion ended.
@@ -92,8 +108,21 @@ pub trait Tables<A: Family> {
     type Ref<T: Copy + 'static>: Deref<Target = T>;
     /// Room for the two entries of a flow to be opened, zeroed.
     type Scratch: DerefMut<Target = Entries<A>>;
+    /// A slot for a flow that was judged.
+    type Recent: DerefMut<Target = Recent<A>>;
     /// That room: one for each CPU, since no two walks run on one at a time.
     fn scratch(&self) -> Option<Self::Scratch>;
+    /// One of this CPU's [`crate::datapath::short::SLOTS`]; none where nothing is kept.
+    fn recent(&self, place: u32) -> Option<Self::Recent>;
+    /// How often flows of a slot began anew, on any CPU.
+    fn restarts(&self, place: u32) -> u32 {
+        let _ = place;
+        0
+    }
+    /// Counts one more.
+    fn restart(&self, place: u32) {
+        let _ = place;
+    }
     /// The switches.
     fn config(&self) -> Option<Self::Ref<Config>>;
     /// The endpoint behind an interface.
@@ -102,7 +131,7 @@ pub trait Tables<A: Family> {
     fn neighbour(&self, network: u32, address: A) -> Option<Self::Ref<Neighbour>>;
     /// A network.
     fn network(&self, index: u32) -> Option<Self::Ref<Network>>;
-    /// The current generation of an endpoint index.
+    /// The current generation of an endpoint index, or of the tables ([`crate::abi::names::map::TABLES_GENERATION`]).
     fn generation(&self, endpoint: u32) -> u32;
     /// An address of the host.
     fn local(&self, address: A) -> Option<Local>;

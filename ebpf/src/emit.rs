@@ -1,5 +1,7 @@
 //! From the end of a walk to what the kernel wants, with the count and the event of a drop.
 
+use core::mem::{MaybeUninit, offset_of};
+
 use aya_ebpf::{
     bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh as NextHop},
     helpers::generated as bpf,
@@ -36,6 +38,7 @@ impl Code {
     /// Redirected already; and the MTU that the SYN shall fit.
     const CLAMP: i32 = 0x0600_0000;
     const STALE: Self = Self(0x0700_0000);
+    const VACANT: Self = Self(0x0900_0000);
     const KIND: i32 = 0x0f00_0000;
     const DETAIL: i32 = 0xffff;
 
@@ -48,13 +51,20 @@ impl Code {
 
 impl End for Code {
     const LOST: Self = Self(Self::DROP | DropReason::CtTableFull as i32);
+    const WHOLE: Self = Self(0x0800_0000);
 
     #[inline(always)]
     fn next(&self) -> Next {
+        // An action, nearly always.
+        if self.0 & Self::KIND == 0 {
+            return Next::Done;
+        }
         match *self {
             Self::FIRST => Next::First,
             Self::ERROR => Next::Error,
             Self::STALE => Next::Refresh,
+            Self::WHOLE => Next::Whole,
+            Self::VACANT => Next::Vacant,
             _ => Next::Done,
         }
     }
@@ -82,6 +92,8 @@ pub fn code<A: Helped, const NETWORK: u32>(skb: &mut Skb<NETWORK>, end: Outcome)
         Kind::First => return Code::FIRST.0,
         Kind::Error => return Code::ERROR.0,
         Kind::Stale => return Code::STALE.0,
+        Kind::Whole => return Code::WHOLE.0,
+        Kind::Vacant => return Code::VACANT.0,
         Kind::Expired => return Code::EXPIRED.0,
         Kind::TooBig => return Code::TOO_BIG | (verdict.ifindex as i32 & Code::DETAIL),
         // Unlike TC_ACT_OK, this lets the programs of others on the interface run.
@@ -103,8 +115,10 @@ pub fn finish<const NETWORK: u32>(
     answer: impl Fn(Verdict) -> Code,
     clamp: impl Fn(u32),
 ) -> i32 {
+    if end.0 & Code::KIND == 0 || end.0 < 0 {
+        return end.0;
+    }
     let (reason, verdict) = match end.0 & Code::KIND {
-        _ if end.0 < 0 => return end.0,
         Code::DROP => {
             dropped::<NETWORK>(skb, end.detail() as u8, direction as u8);
             return TC_ACT_SHOT;
@@ -139,13 +153,14 @@ const TC_ACT_REDIRECT: i32 = 7;
 #[inline(always)]
 fn deliver<const NETWORK: u32>(skb: &mut Skb<NETWORK>, ifindex: u32) -> i32 {
     skb.clear_marks();
-    // A frame between containers carries the other one's address and was taken for somebody else's.
-    // Linux 6.15 (c4327229948879) sets this itself; before it, ip_rcv would drop the packet.
-    // SAFETY: the context is the running program's. A failure leaves the type as it was.
-    unsafe {
-        bpf::bpf_skb_change_type(skb.as_ptr(), PACKET_HOST);
-        bpf::bpf_redirect_peer(ifindex, 0) as i32
+    if !skb.is_for_host() {
+        // A frame between containers carries the other one's address and was taken for somebody else's.
+        // Linux 6.15 (c4327229948879) sets this itself; before it, ip_rcv would drop the packet.
+        // SAFETY: the context is the running program's. A failure leaves the type as it was.
+        unsafe { bpf::bpf_skb_change_type(skb.as_ptr(), PACKET_HOST) };
     }
+    // SAFETY: no pointers.
+    unsafe { bpf::bpf_redirect_peer(ifindex, 0) as i32 }
 }
 
 #[inline(always)]
@@ -154,13 +169,34 @@ fn leave<A: Helped>(ifindex: u32, next_hop: AnyIp) -> i32 {
         // SAFETY: without parameters the kernel looks the next hop up.
         return unsafe { bpf::bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 };
     }
+    const LENGTH: i32 = size_of::<NextHop>() as i32;
+    if A::AF == Ip4::AF {
+        let mut words = MaybeUninit::<[u64; 3]>::uninit();
+        let at = words.as_mut_ptr().cast::<u64>();
+        // In words, as the kernel copies it: written field by field, it would be read before the processor has put the
+        // fields together, which costs 5 ns. IPv6 has no room for four more bytes on the stack.
+        // SAFETY: the three words are all there are, and aligned. Volatile, because LLVM would write halves. The
+        // parameters have the length that is passed, and are read before the call returns.
+        return unsafe {
+            at.write_volatile(u64::from(A::AF) | u64::from(next_hop.0[0]) << 32);
+            at.add(1).write_volatile(0);
+            at.add(2).write_volatile(0);
+            bpf::bpf_redirect_neigh(ifindex, at.cast(), LENGTH, 0) as i32
+        };
+    }
     // SAFETY: integers; zero is a value.
     let mut hop: NextHop = unsafe { core::mem::zeroed() };
     hop.nh_family = A::AF.into();
     hop.__bindgen_anon_1.ipv6_nh = next_hop.0;
-    // SAFETY: the parameters have the length that is passed, and are read before the call returns.
-    unsafe { bpf::bpf_redirect_neigh(ifindex, &raw mut hop, size_of::<NextHop>() as i32, 0) as i32 }
+    // SAFETY: as above.
+    unsafe { bpf::bpf_redirect_neigh(ifindex, &raw mut hop, LENGTH, 0) as i32 }
 }
+// The family, and then the address.
+const _: () = assert!(
+    size_of::<NextHop>() == 20
+        && offset_of!(NextHop, __bindgen_anon_1) == 4
+        && cfg!(target_endian = "little")
+);
 
 /// Counts a drop and reports it. A function of its own, for its stack.
 #[inline(never)]

@@ -14,7 +14,7 @@ use bascule_common::abi::{
     NeighbourKey6, Network, PortSlot, Record, Rule, RuleCounters, ServedKey, SocketKey,
     SocketOrigin, Stat, Subnet, TrustKey, Uplink, deny, names::map, service,
 };
-use bascule_common::datapath::conntrack::Entries;
+use bascule_common::datapath::{conntrack::Entries, short};
 
 // Written by the agent alone, and grown as needed: not allocated beforehand.
 const SPARSE: usize = BPF_F_NO_PREALLOC as usize;
@@ -100,6 +100,15 @@ pub static COLLECTED: Array<[u64; 2], 1> = Array::new();
 pub static SCRATCH4: PerCpuArray<Entries<Ip4>, 1> = PerCpuArray::new();
 #[btf_map]
 pub static SCRATCH6: PerCpuArray<Entries<Ip6>, 1> = PerCpuArray::new();
+/// What was judged a moment ago.
+#[btf_map]
+pub static RECENT4: PerCpuArray<short::Recent<Ip4>, { short::SLOTS as usize }> = PerCpuArray::new();
+#[btf_map]
+pub static RECENT6: PerCpuArray<short::Recent<Ip6>, { short::SLOTS as usize }> = PerCpuArray::new();
+
+/// How often flows of a slot of those began anew, for all CPUs.
+#[btf_map]
+pub static RESTARTS: Array<u32, { short::SLOTS as usize }> = Array::new();
 
 // The deny list: written by the agent alone, so that no peer can grow it.
 #[btf_map]

@@ -8,7 +8,7 @@ use bascule_common::{
     abi::{Direction, DropReason, Ip4, Ip6},
     datapath::{
         End as _, Verdict, conntrack, deny, family, from_container, from_uplink, icmp, in_parts,
-        names, rewrite, to_container, to_uplink, unbridged, v6,
+        names, rewrite, short, to_container, to_uplink, unbridged, v6,
     },
     wire::L3,
 };
@@ -34,11 +34,21 @@ macro_rules! parts {
 }
 
 parts! {
-    container_known4<Ip4, L3>(skb, host, fresh) from_container::known::<Ip4, _, _, _>(skb, &Maps, host, fresh != 0);
+    container_short4<Ip4, L3>(skb, host) short::from_container::<Ip4, _, _, _>(skb, &Maps, host);
+    container_short6<Ip6, L3>(skb, host) short::from_container::<Ip6, _, _, _>(skb, &Maps, host);
+    uplink_short4<Ip4, L3>(skb, host) short::from_uplink::<Ip4, _, _, _>(skb, &Maps, host);
+    uplink_short6<Ip6, L3>(skb, host) short::from_uplink::<Ip6, _, _, _>(skb, &Maps, host);
+    keep4<Ip4, L3>(skb, _host) short::keep::<Ip4, _, _>(skb, &Maps);
+    keep6<Ip6, L3>(skb, _host) short::keep::<Ip6, _, _>(skb, &Maps);
+    restarted4<Ip4, L3>(skb, _host) short::restarted::<Ip4, _, _>(skb, &Maps);
+    restarted6<Ip6, L3>(skb, _host) short::restarted::<Ip6, _, _>(skb, &Maps);
+    bare_restarted4<Ip4, 0>(skb, _host) short::restarted::<Ip4, _, _>(skb, &Maps);
+    bare_restarted6<Ip6, 0>(skb, _host) short::restarted::<Ip6, _, _>(skb, &Maps);
+    container_known4<Ip4, L3>(skb, host, told) from_container::known::<Ip4, _, _, _>(skb, &Maps, host, told.into());
     container_first4<Ip4, L3>(skb, host) from_container::first::<Ip4, _, _, _>(skb, &Maps, host);
     container_error4<Ip4, L3>(skb, _host) from_container::error::<Ip4, _, _>(skb, &Maps);
     container_answer4<Ip4, L3>(skb, _host, mtu) from_container::answered::<Ip4, _, _>(skb, &Maps, &about(mtu));
-    container_known6<Ip6, L3>(skb, host, fresh) from_container::known::<Ip6, _, _, _>(skb, &Maps, host, fresh != 0);
+    container_known6<Ip6, L3>(skb, host, told) from_container::known::<Ip6, _, _, _>(skb, &Maps, host, told.into());
     container_first6<Ip6, L3>(skb, host) from_container::first::<Ip6, _, _, _>(skb, &Maps, host);
     container_error6<Ip6, L3>(skb, _host) from_container::error::<Ip6, _, _>(skb, &Maps);
     container_answer6<Ip6, L3>(skb, _host, mtu) from_container::answered::<Ip6, _, _>(skb, &Maps, &about(mtu));
@@ -61,32 +71,32 @@ parts! {
     received4<Ip4, L3>(skb, _host) to_container::judged::<Ip4, _, _>(skb, &Maps);
     received6<Ip6, L3>(skb, _host) to_container::judged::<Ip6, _, _>(skb, &Maps);
     received_other<Ip4, L3>(skb, _host) to_container::other(skb, &Maps);
-    uplink_known4<Ip4, L3>(skb, host, fresh) from_uplink::known::<Ip4, _, _, _>(skb, &Maps, host, fresh != 0);
+    uplink_known4<Ip4, L3>(skb, host, told) from_uplink::known::<Ip4, _, _, _>(skb, &Maps, host, told.into());
     uplink_first4<Ip4, L3>(skb, host) from_uplink::first::<Ip4, _, _, _>(skb, &Maps, host);
     uplink_error4<Ip4, L3>(skb, _host) from_uplink::error::<Ip4, _, _>(skb, &Maps);
     uplink_answer4<Ip4, L3>(skb, _host, mtu) from_uplink::answered::<Ip4, _, _>(skb, &Maps, &about(mtu));
-    uplink_known6<Ip6, L3>(skb, host, fresh) from_uplink::known::<Ip6, _, _, _>(skb, &Maps, host, fresh != 0);
+    uplink_known6<Ip6, L3>(skb, host, told) from_uplink::known::<Ip6, _, _, _>(skb, &Maps, host, told.into());
     uplink_first6<Ip6, L3>(skb, host) from_uplink::first::<Ip6, _, _, _>(skb, &Maps, host);
     uplink_error6<Ip6, L3>(skb, _host) from_uplink::error::<Ip6, _, _>(skb, &Maps);
     uplink_answer6<Ip6, L3>(skb, _host, mtu) from_uplink::answered::<Ip6, _, _>(skb, &Maps, &about(mtu));
-    bare_known4<Ip4, 0>(skb, host, fresh) from_uplink::known::<Ip4, _, _, _>(skb, &Maps, host, fresh != 0);
+    bare_known4<Ip4, 0>(skb, host, told) from_uplink::known::<Ip4, _, _, _>(skb, &Maps, host, told.into());
     bare_first4<Ip4, 0>(skb, host) from_uplink::first::<Ip4, _, _, _>(skb, &Maps, host);
     bare_error4<Ip4, 0>(skb, _host) from_uplink::error::<Ip4, _, _>(skb, &Maps);
     bare_answer4<Ip4, 0>(skb, _host, mtu) from_uplink::answered::<Ip4, _, _>(skb, &Maps, &about(mtu));
-    bare_known6<Ip6, 0>(skb, host, fresh) from_uplink::known::<Ip6, _, _, _>(skb, &Maps, host, fresh != 0);
+    bare_known6<Ip6, 0>(skb, host, told) from_uplink::known::<Ip6, _, _, _>(skb, &Maps, host, told.into());
     bare_first6<Ip6, 0>(skb, host) from_uplink::first::<Ip6, _, _, _>(skb, &Maps, host);
     bare_error6<Ip6, 0>(skb, _host) from_uplink::error::<Ip6, _, _>(skb, &Maps);
     bare_answer6<Ip6, 0>(skb, _host, mtu) from_uplink::answered::<Ip6, _, _>(skb, &Maps, &about(mtu));
-    leaving_known4<Ip4, L3>(skb, host, fresh) to_uplink::known::<Ip4, _, _, _>(skb, &Maps, host, fresh != 0);
+    leaving_known4<Ip4, L3>(skb, host, told) to_uplink::known::<Ip4, _, _, _>(skb, &Maps, host, told.into());
     leaving_first4<Ip4, L3>(skb, host) to_uplink::first::<Ip4, _, _, _>(skb, &Maps, host);
     leaving_error4<Ip4, L3>(skb, _host) to_uplink::error::<Ip4, _, _>(skb, &Maps);
-    leaving_known6<Ip6, L3>(skb, host, fresh) to_uplink::known::<Ip6, _, _, _>(skb, &Maps, host, fresh != 0);
+    leaving_known6<Ip6, L3>(skb, host, told) to_uplink::known::<Ip6, _, _, _>(skb, &Maps, host, told.into());
     leaving_first6<Ip6, L3>(skb, host) to_uplink::first::<Ip6, _, _, _>(skb, &Maps, host);
     leaving_error6<Ip6, L3>(skb, _host) to_uplink::error::<Ip6, _, _>(skb, &Maps);
-    leaving_bare_known4<Ip4, 0>(skb, host, fresh) to_uplink::known::<Ip4, _, _, _>(skb, &Maps, host, fresh != 0);
+    leaving_bare_known4<Ip4, 0>(skb, host, told) to_uplink::known::<Ip4, _, _, _>(skb, &Maps, host, told.into());
     leaving_bare_first4<Ip4, 0>(skb, host) to_uplink::first::<Ip4, _, _, _>(skb, &Maps, host);
     leaving_bare_error4<Ip4, 0>(skb, _host) to_uplink::error::<Ip4, _, _>(skb, &Maps);
-    leaving_bare_known6<Ip6, 0>(skb, host, fresh) to_uplink::known::<Ip6, _, _, _>(skb, &Maps, host, fresh != 0);
+    leaving_bare_known6<Ip6, 0>(skb, host, told) to_uplink::known::<Ip6, _, _, _>(skb, &Maps, host, told.into());
     leaving_bare_first6<Ip6, 0>(skb, host) to_uplink::first::<Ip6, _, _, _>(skb, &Maps, host);
     leaving_bare_error6<Ip6, 0>(skb, _host) to_uplink::error::<Ip6, _, _>(skb, &Maps);
 }
@@ -131,11 +141,11 @@ fn clamp<A: family::Family>(context: *mut __sk_buff, mtu: u32) -> i32 {
 
 /// Defines walks over parts.
 macro_rules! walks {
-    ($($(#[$doc:meta])* $name:ident<$network:tt, $direction:ident>: $known:ident $($refresh:ident $first:ident $requoted:ident $error:ident)?, $($answer:ident)?, $($clamp:ident)?;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident<$network:tt, $direction:ident>: $([$short:ident])? $known:ident $($refresh:ident $keep:ident $first:ident $requoted:ident $error:ident)?, $($answer:ident)?, $($clamp:ident)?;)+) => {$(
         $(#[$doc])*
         #[inline(always)]
         pub fn $name(context: *mut __sk_buff) -> i32 {
-            let end = walks!(@parts context $known $($refresh $first $requoted $error)?);
+            let end = walks!(@parts context [$($short)?] $known $($refresh $keep $first $requoted $error)?);
             let skb = Skb::<{ $network }>::new(context);
             finish(
                 &skb,
@@ -146,17 +156,24 @@ macro_rules! walks {
             )
         }
     )+};
-    (@parts $context:ident $known:ident) => { Code($known($context)) };
-    (@parts $context:ident $known:ident $refresh:ident $first:ident $requoted:ident $error:ident) => {
+    (@parts $context:ident [] $known:ident) => { Code($known($context)) };
+    (@parts $context:ident [$($short:ident)?] $known:ident $refresh:ident $keep:ident $first:ident $requoted:ident $error:ident) => {
         in_parts(
             &mut { $context },
-            |context, fresh| Code($known(*context, u32::from(fresh))),
-            |context| Code($refresh(*context)),
+            |_context| walks!(@short _context $($short)?),
+            |context, told| Code($known(*context, told.into())),
+            |context| {
+                let end = Code($refresh(*context));
+                $keep(*context);
+                end
+            },
             |context| Code($first(*context)),
             |context| Code($requoted(*context)),
             |context| Code($error(*context)),
         )
     };
+    (@short $context:ident) => { Code::WHOLE };
+    (@short $context:ident $short:ident) => { Code($short(*$context)) };
     (@answer $context:ident $verdict:ident) => { Code::LOST };
     (@answer $context:ident $verdict:ident $answer:ident) => { Code($answer($context, $verdict.ifindex)) };
     (@clamp $context:ident $mtu:ident) => { () };
@@ -165,9 +182,9 @@ macro_rules! walks {
 
 walks! {
     /// IPv4 from a container.
-    from_container4<L3, Out>: container_known4 refresh4 container_first4 container_requoted4 container_error4, container_answer4, clamp4;
+    from_container4<L3, Out>: [container_short4] container_known4 refresh4 keep4 container_first4 container_requoted4 container_error4, container_answer4, clamp4;
     /// IPv6 from a container.
-    from_container6<L3, Out>: container_known6 refresh6 container_first6 container_requoted6 container_error6, container_answer6, clamp6;
+    from_container6<L3, Out>: [container_short6] container_known6 refresh6 keep6 container_first6 container_requoted6 container_error6, container_answer6, clamp6;
     /// Anything else from a container.
     from_container_other<L3, Out>: container_other, , ;
     /// What a container's walk left to the kernel.
@@ -187,21 +204,21 @@ walks! {
     /// Anything else from the kernel to a container.
     to_container_other<L3, In>: received_other, , ;
     /// IPv4 from outside.
-    from_uplink4<L3, In>: uplink_known4 refresh4 uplink_first4 requoted4 uplink_error4, uplink_answer4, clamp4;
+    from_uplink4<L3, In>: [uplink_short4] uplink_known4 refresh4 keep4 uplink_first4 requoted4 uplink_error4, uplink_answer4, clamp4;
     /// IPv6 from outside.
-    from_uplink6<L3, In>: uplink_known6 refresh6 uplink_first6 requoted6 uplink_error6, uplink_answer6, clamp6;
+    from_uplink6<L3, In>: [uplink_short6] uplink_known6 refresh6 keep6 uplink_first6 requoted6 uplink_error6, uplink_answer6, clamp6;
     /// IPv4 from outside, without an Ethernet header.
-    from_bare_uplink4<0, In>: bare_known4 bare_refresh4 bare_first4 bare_requoted4 bare_error4, bare_answer4, clamp4;
+    from_bare_uplink4<0, In>: bare_known4 bare_refresh4 bare_restarted4 bare_first4 bare_requoted4 bare_error4, bare_answer4, clamp4;
     /// IPv6 from outside, without an Ethernet header.
-    from_bare_uplink6<0, In>: bare_known6 bare_refresh6 bare_first6 bare_requoted6 bare_error6, bare_answer6, clamp6;
+    from_bare_uplink6<0, In>: bare_known6 bare_refresh6 bare_restarted6 bare_first6 bare_requoted6 bare_error6, bare_answer6, clamp6;
     /// IPv4 to the outside.
-    to_uplink4<L3, Out>: leaving_known4 refresh4 leaving_first4 requoted4 leaving_error4, , ;
+    to_uplink4<L3, Out>: leaving_known4 refresh4 restarted4 leaving_first4 requoted4 leaving_error4, , ;
     /// IPv6 to the outside.
-    to_uplink6<L3, Out>: leaving_known6 refresh6 leaving_first6 requoted6 leaving_error6, , ;
+    to_uplink6<L3, Out>: leaving_known6 refresh6 restarted6 leaving_first6 requoted6 leaving_error6, , ;
     /// IPv4 to the outside, without an Ethernet header.
-    to_bare_uplink4<0, Out>: leaving_bare_known4 bare_refresh4 leaving_bare_first4 bare_requoted4 leaving_bare_error4, , ;
+    to_bare_uplink4<0, Out>: leaving_bare_known4 bare_refresh4 bare_restarted4 leaving_bare_first4 bare_requoted4 leaving_bare_error4, , ;
     /// IPv6 to the outside, without an Ethernet header.
-    to_bare_uplink6<0, Out>: leaving_bare_known6 bare_refresh6 leaving_bare_first6 bare_requoted6 leaving_bare_error6, , ;
+    to_bare_uplink6<0, Out>: leaving_bare_known6 bare_refresh6 bare_restarted6 leaving_bare_first6 bare_requoted6 leaving_bare_error6, , ;
 }
 
 /// Anything else from the host to a network without a bridge: nobody there asks for it.

@@ -14,7 +14,7 @@ use bascule_common::{
     abi::{FlowKey, Ip4, Ip6, Mac, config::CLOCK_SHIFT},
     datapath::Family,
     io::{Checksum, Kernel, Packet, Route, Step},
-    wire::{Ethernet, L3, Macs, Wire, proto},
+    wire::{Ethernet, L3, Macs, Wire, checksum, proto},
 };
 
 /// Between the Ethernet and the IP header (linux/bpf.h).
@@ -25,7 +25,7 @@ const BPF_ADJ_ROOM_MAC: u32 = 1;
 const BPF_F_IPV6: u64 = 0x80;
 
 /// Offsets that are known when the program is compiled lie below this, in bytes: Ethernet and IP without options.
-const NEAR: u32 = 64;
+const NEAR: u32 = 80;
 
 /// A frame in the kernel, whose IP header is at this offset.
 pub struct Skb<const NETWORK: u32 = L3> {
@@ -79,7 +79,7 @@ impl<const NETWORK: u32> Packet for Skb<NETWORK> {
     #[inline(always)]
     fn address(&mut self, dst: Mac, src: Mac, ethertype: u16) -> Option<()> {
         if NETWORK != 0 {
-            return self.store(0, Macs { dst, src });
+            return self.store(0, Macs { dst, src }.words());
         }
         // SAFETY: the context is the running program's; the helper makes room or fails.
         let failed = unsafe { bpf::bpf_skb_change_head(self.skb, L3, 0) };
@@ -159,6 +159,21 @@ impl<const NETWORK: u32> Packet for Skb<NETWORK> {
     }
 
     #[inline(always)]
+    fn near<T: Wire>(&self, offset: u32) -> Option<T> {
+        // SAFETY: as above.
+        let start = self.field(|skb| unsafe { &raw mut (*skb).data }) as usize;
+        // SAFETY: as above.
+        let end = self.field(|skb| unsafe { &raw mut (*skb).data_end }) as usize;
+        let at = start + offset as usize;
+        // SAFETY: the bytes lie within the linear part of the frame, as is checked, and any bytes
+        // are a T (Wire). The read claims T's alignment so that it becomes one load; BPF on x86-64
+        // and arm64 has no alignment to honour for packet data (NET_IP_ALIGN, verifier's
+        // check_pkt_ptr_alignment), and the kernel refuses the program where it has.
+        (at + size_of::<T>() <= end).then(|| unsafe { (at as *const T).read() })
+    }
+
+    // Not by way of `near`, whose answer LLVM would keep on the stack beside the other one.
+    #[inline(always)]
     fn load<T: Wire>(&self, offset: u32) -> Option<T> {
         // SAFETY: as above.
         let start = self.field(|skb| unsafe { &raw mut (*skb).data }) as usize;
@@ -166,10 +181,7 @@ impl<const NETWORK: u32> Packet for Skb<NETWORK> {
         let end = self.field(|skb| unsafe { &raw mut (*skb).data_end }) as usize;
         let at = start + offset as usize;
         if at + size_of::<T>() <= end {
-            // SAFETY: the bytes lie within the linear part of the frame, as just checked, and any bytes
-            // are a T (Wire). The read claims T's alignment so that it becomes one load; BPF on x86-64
-            // and arm64 has no alignment to honour for packet data (NET_IP_ALIGN, verifier's
-            // check_pkt_ptr_alignment), and the kernel refuses the program where it has.
+            // SAFETY: see `near`.
             return Some(unsafe { (at as *const T).read() });
         }
         // Not in the linear part. It is not pulled there: a partial pull of an aggregated UDP frame
@@ -199,7 +211,7 @@ impl<const NETWORK: u32> Packet for Skb<NETWORK> {
         // gives a cloned frame a head of its own before it runs (tc_cls_act_prologue).
         if offset < NEAR && at + size_of::<T>() <= end {
             // SAFETY: the bytes lie within the linear part of the frame, as just checked; of the alignment, see
-            // `load`.
+            // `near`.
             unsafe { (at as *mut T).write(value) };
             return Some(());
         }
@@ -238,6 +250,45 @@ impl<const NETWORK: u32> Packet for Skb<NETWORK> {
         }
         (replace(flags) == 0).then_some(())
     }
+
+    #[inline(always)]
+    fn adjust_both(
+        &mut self,
+        offset: u32,
+        addresses: u16,
+        scope: Checksum,
+        ports: u16,
+        udp: bool,
+    ) -> Option<()> {
+        if offset < NEAR
+            && let Some(old) = self.near::<u16>(offset)
+        {
+            if udp && old == 0 {
+                return Some(());
+            }
+            self.adjust(offset, addresses.into(), scope, udp)?;
+            let new: u16 = self.near(offset)?;
+            // What the addresses made of it tells whether it is a whole checksum, or the one of the pseudo header that
+            // is left to the device to complete (CHECKSUM_PARTIAL) and does not cover the ports: the one gets the
+            // difference subtracted, the other gets it added. Zero is the same either way.
+            let changes = addresses != 0 && addresses != 0xffff;
+            if changes && new == ones(checksum::update_by(old, addresses), udp) {
+                return self.store(offset, ones(checksum::update_by(new, ports), udp));
+            }
+            if changes && new == !checksum::update_by(!old, addresses) {
+                return Some(());
+            }
+            return self.adjust(offset, ports.into(), Checksum::Segment, udp);
+        }
+        self.adjust(offset, addresses.into(), scope, udp)?;
+        self.adjust(offset, ports.into(), Checksum::Segment, udp)
+    }
+}
+
+/// A checksum as UDP sends it: a computed zero as all ones (RFC 768).
+#[inline(always)]
+const fn ones(checksum: u16, udp: bool) -> u16 {
+    if udp && checksum == 0 { 0xffff } else { checksum }
 }
 
 /// One round of `bpf_loop`; 1 ends it.

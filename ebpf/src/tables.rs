@@ -13,7 +13,7 @@ use bascule_common::{
         Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey, Network, Rule, ServedKey, Stat, Subnet,
         TrustKey, Uplink, config::CLOCK_SHIFT, names::map,
     },
-    datapath::{Family, conntrack::Entries},
+    datapath::{Family, conntrack::Entries, short::Recent},
     io::{Inserted, Tables},
 };
 
@@ -97,12 +97,14 @@ pub trait Stored: Family {
     fn local(address: Self) -> Option<*mut Local>;
     /// The subnet of an address.
     fn subnet(address: Self) -> Option<Subnet>;
+    /// A slot of this CPU's.
+    fn recent(place: u32) -> Option<*mut Recent<Self>>;
     /// This CPU's room for two entries.
     fn scratch() -> Option<*mut Entries<Self>>;
 }
 
 macro_rules! stored {
-    ($family:ty: $flows:ident by $key:expr, $fragments:ident, $neighbours:ident, $locals:ident, $subnets:ident, $scratch:ident) => {
+    ($family:ty: $flows:ident by $key:expr, $fragments:ident, $neighbours:ident, $locals:ident, $subnets:ident, $scratch:ident, $recent:ident) => {
         impl Stored for $family {
             #[inline(always)]
             fn flow(key: &FlowKey<Self>) -> Option<*mut Flow<Self>> {
@@ -146,14 +148,19 @@ macro_rules! stored {
             }
 
             #[inline(always)]
+            fn recent(place: u32) -> Option<*mut Recent<Self>> {
+                maps::$recent.get_ptr_mut(place)
+            }
+
+            #[inline(always)]
             fn scratch() -> Option<*mut Entries<Self>> {
                 maps::$scratch.get_ptr_mut(0)
             }
         }
     };
 }
-stored!(Ip4: FLOWS4 by (|key| Words::of(key).0), FRAGMENTS4, NEIGHBOURS4, LOCALS4, SUBNETS4, SCRATCH4);
-stored!(Ip6: FLOWS6 by core::convert::identity, FRAGMENTS6, NEIGHBOURS6, LOCALS6, SUBNETS6, SCRATCH6);
+stored!(Ip4: FLOWS4 by (|key| Words::of(key).0), FRAGMENTS4, NEIGHBOURS4, LOCALS4, SUBNETS4, SCRATCH4, RECENT4);
+stored!(Ip6: FLOWS6 by core::convert::identity, FRAGMENTS6, NEIGHBOURS6, LOCALS6, SUBNETS6, SCRATCH6, RECENT6);
 
 // Values that the agent writes are read in place: the memory stays valid until the program ends (RCU), and
 // nothing is cached by the compiler across the helper calls between the reads. The agent replaces array
@@ -163,6 +170,27 @@ stored!(Ip6: FLOWS6 by core::convert::identity, FRAGMENTS6, NEIGHBOURS6, LOCALS6
 impl<A: Stored> Tables<A> for Maps {
     type Ref<T: Copy + 'static> = &'static T;
     type Scratch = &'static mut Entries<A>;
+    type Recent = &'static mut Recent<A>;
+
+    #[inline(always)]
+    fn recent(&self, place: u32) -> Option<&'static mut Recent<A>> {
+        // SAFETY: this CPU's own slot, valid until the program ends; no two of these programs run on one CPU at a
+        // time, and a part of a walk asks for one slot once.
+        A::recent(place).map(|slot| unsafe { &mut *slot })
+    }
+
+    #[inline(always)]
+    fn restarts(&self, place: u32) -> u32 {
+        maps::RESTARTS.get(place).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn restart(&self, place: u32) {
+        if let Some(count) = maps::RESTARTS.get_ptr_mut(place) {
+            // SAFETY: valid until the program ends. Of two CPUs that count at once either one's value is another.
+            unsafe { count.write_volatile((*count).wrapping_add(1)) };
+        }
+    }
 
     #[inline(always)]
     fn scratch(&self) -> Option<&'static mut Entries<A>> {
@@ -183,12 +211,12 @@ impl<A: Stored> Tables<A> for Maps {
     #[inline(always)]
     fn endpoint(&self, ifindex: u32) -> Option<&'static Endpoint> {
         let endpoint = if ifindex < map::ENDPOINTS_LEN {
-            maps::ENDPOINTS.get(ifindex)?
+            aligned(maps::ENDPOINTS.get(ifindex)?)
         } else {
             // SAFETY: see above.
-            unsafe { maps::ENDPOINTS_HI.get(ifindex) }?
+            aligned(unsafe { maps::ENDPOINTS_HI.get(ifindex) }?)
         };
-        (endpoint.endpoint != 0).then_some(aligned(endpoint))
+        (endpoint.endpoint != 0).then_some(endpoint)
     }
 
     #[inline(always)]

@@ -64,6 +64,7 @@ pub async fn execute(
         Action::Map(entry) => {
             reset_counters(machine, known, entry)?;
             write(&machine.tables, entry)?;
+            machine.tables.changed()?;
             known.contents.apply(entry);
         }
         Action::CreateBridge { network, name, mac, mtu } => {

@@ -8,7 +8,7 @@ use bascule_common::{
         Local, Neighbour, NeighbourKey, Network, Rule, ServedKey, Stat, Subnet, TrustKey, Uplink,
         service,
     },
-    datapath::{conntrack, conntrack::Entries},
+    datapath::{conntrack, conntrack::Entries, short::Recent},
     io::{Inserted, Tables},
     memory::Own,
 };
@@ -119,6 +119,12 @@ fn switches(network: &Network) -> String {
 impl<A: Mapped> Tables<A> for Live<'_> {
     type Ref<T: Copy + 'static> = Own<T>;
     type Scratch = Own<Entries<A>>;
+    type Recent = Own<Recent<A>>;
+
+    fn recent(&self, _place: u32) -> Option<Own<Recent<A>>> {
+        // The whole walk alone is run, to which the short way has to come.
+        None
+    }
 
     fn scratch(&self) -> Option<Own<Entries<A>>> {
         Some(Own::default())

@@ -62,10 +62,13 @@ pub mod map {
     pub const NETWORKS: &str = "NETWORKS";
     /// Entries of [`NETWORKS`].
     pub const NETWORKS_LEN: u32 = 4_096;
-    /// Generation (`u64`) by endpoint index.
+    /// Generation (`u64`) by endpoint index; by [`TABLES_GENERATION`] that of the tables.
     pub const GENERATIONS: &str = "GENERATIONS";
     /// Endpoint indices: 1 up to this, exclusive.
     pub const ENDPOINT_INDICES: u32 = 65_536;
+    /// The slot of [`GENERATIONS`] that whoever writes a table raises afterwards: what packets found before counts no
+    /// longer ([`crate::datapath::short`]).
+    pub const TABLES_GENERATION: u32 = 0;
     /// [`crate::abi::Local`] by address.
     pub const LOCALS4: &str = "LOCALS4";
     /// [`crate::abi::Local`] by IPv6 address.

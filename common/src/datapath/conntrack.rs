@@ -9,7 +9,8 @@ use crate::{
     datapath::{
         family::{self, Family},
         parse::{self, Kind, View},
-        verdict::{Outcome, Verdict},
+        short,
+        verdict::{Outcome, Told, Verdict},
     },
     io::{Inserted, Kernel, Packet, Route, Step, Tables},
     wire::{proto, tcp},
@@ -84,9 +85,25 @@ fn is_finished<A>(flow: &Flow<A>) -> bool {
 /// Whether the entry has to be brought up to date before the packet goes on: at most once a second for each entry,
 /// and when the state changes.
 #[inline(always)]
-pub fn is_stale<A: Family, K: Kernel<A>>(kernel: &K, view: &View<A>, flow: &Flow<A>) -> bool {
+fn is_stale<A: Family, K: Kernel<A>>(kernel: &K, view: &View<A>, flow: &Flow<A>) -> bool {
     let (clear, set) = transition(view, flow.state);
     flow.last_seen != kernel.now() || flow.state & clear != 0 || flow.state & set != set
+}
+
+/// Whether the part that brings an entry up to date comes before its packet: because it has to, or to keep a settled
+/// one in a free slot.
+#[inline(always)]
+pub fn waits<A: Family, K: Kernel<A>>(
+    kernel: &K,
+    told: Told,
+    view: &View<A>,
+    flow: &Flow<A>,
+) -> bool {
+    match told {
+        Told::Fresh => false,
+        Told::Nothing => is_stale(kernel, view, flow),
+        Told::Room => short::is_settled(&view.key, flow) || is_stale(kernel, view, flow),
+    }
 }
 
 /// Brings the entry of a packet's flow up to date: its state, its age, its route. A flow whose masquerade address

@@ -5,9 +5,10 @@ use crate::{
     datapath::{
         parse::{Quote, View},
         rewrite::Ttl,
+        short::Straight,
     },
     io::{Packet, Tables},
-    wire::Wire,
+    wire::{Ports, Wire},
 };
 
 /// One of the two families. A walk is generic over its addresses.
@@ -34,7 +35,9 @@ pub trait Family: Address + Wire {
     const FRAGMENTS_ON_THE_WAY: bool;
 
     /// An IP header as loaded.
-    type Header: Copy;
+    type Header: Wire;
+    /// A tuple in words that are compared and mixed as they are.
+    type Words: Copy + Default + core::fmt::Debug;
 
     /// The endpoint's address of this family.
     fn own(endpoint: &Endpoint) -> Self;
@@ -51,8 +54,25 @@ pub trait Family: Address + Wire {
     /// Whether an endpoint's packet may have this source; an unspecified one is for discovery alone.
     fn may_send(src: Self, endpoint: &Endpoint) -> bool;
 
-    /// The IP header, if it does not contradict itself or the frame.
-    fn header<P: Packet>(packet: &P) -> Option<Self::Header>;
+    /// Whether an IP header contradicts neither itself nor the frame.
+    fn is_sound<P: Packet>(packet: &P, header: &Self::Header) -> bool;
+    /// The IP header, if it is sound.
+    #[inline(always)]
+    fn header<P: Packet>(packet: &P) -> Option<Self::Header> {
+        let header = packet.load(P::NETWORK)?;
+        if !Self::is_sound(packet, &header) {
+            return None;
+        }
+        Some(header)
+    }
+    /// What of a header is read on the short way; none, if it has options or extensions or is of a fragment.
+    fn straight(header: &Self::Header) -> Option<Straight>;
+    /// The tuple in words.
+    fn words(src: Self, dst: Self, ports: Ports, proto: u8) -> Self::Words;
+    /// Whether two tuples are the same.
+    fn same(a: &Self::Words, b: &Self::Words) -> bool;
+    /// A hash of a tuple, best in its upper bits.
+    fn mix(words: &Self::Words) -> u64;
     /// Source and destination.
     fn addresses(header: &Self::Header) -> (Self, Self);
     /// Whether the payload is of a protocol that needs no guard before it may be bridged.
@@ -82,10 +102,10 @@ pub trait Family: Address + Wire {
         addresses: u32,
         ttl: Ttl,
     ) -> Option<()>;
-    /// The same, with the ports behind the header.
+    /// The same, with the ports at `l4`.
     fn readdress_ports<P: Packet>(
         packet: &mut P,
-        view: &View<Self>,
+        l4: u32,
         to: &FlowKey<Self>,
         addresses: u32,
         ttl: Ttl,
@@ -104,6 +124,19 @@ pub trait Family: Address + Wire {
     const TOO_BIG: (u8, u8);
     /// Writes the IP header of an ICMP message of `length` bytes.
     fn write_header<P: Packet>(packet: &mut P, src: Self, dst: Self, length: u32) -> Option<()>;
+}
+
+/// Ports and protocol in one word.
+#[inline(always)]
+pub(super) const fn transport_word(ports: Ports, proto: u8) -> u64 {
+    ports.src.0 as u64 | (ports.dst.0 as u64) << 16 | (proto as u64) << 32
+}
+
+/// Mixes a word into a hash.
+#[inline(always)]
+pub(super) const fn mixed(hash: u64, word: u64) -> u64 {
+    // 2^64 by the golden ratio.
+    (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Reads a packet whole.

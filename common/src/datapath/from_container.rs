@@ -11,8 +11,8 @@ use crate::{
         parse::{self, Kind, View},
         policy::{self, Party},
         rewrite::{self, Ttl},
-        service, unbridged,
-        verdict::{Kind as Fate, Outcome, Verdict, in_parts},
+        service, short, unbridged,
+        verdict::{Kind as Fate, Outcome, Told, Verdict, in_parts},
     },
     io::{Kernel, Packet, Route, Tables},
     wire::{Ethernet, ethertype, proto},
@@ -40,8 +40,11 @@ fn walk<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
 ) -> Outcome {
     in_parts(
         packet,
-        |packet, fresh| known(packet, tables, kernel, fresh),
-        |packet| conntrack::refresh(packet, tables, kernel),
+        |packet| short::from_container(packet, tables, kernel),
+        |packet, told| known(packet, tables, kernel, told),
+        |packet| {
+            conntrack::refresh(packet, tables, kernel).and_then(|_| short::keep(packet, tables))
+        },
         |packet| first(packet, tables, kernel),
         |packet| requoted(packet, tables),
         |packet| error(packet, tables),
@@ -83,7 +86,7 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     packet: &mut P,
     tables: &T,
     kernel: &K,
-    fresh: bool,
+    told: Told,
 ) -> Outcome {
     let endpoint = tables.endpoint(packet.interface()).ok_or(DropReason::AgentNotReady)?;
     let network = tables.network(endpoint.network).ok_or(DropReason::AgentNotReady)?;
@@ -97,16 +100,6 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
             && (frame.dst != endpoint.gateway_mac || src.stays_on_link()))
     {
         return Err(DropReason::SpoofedIp);
-    }
-    // Most packets of an open network: nothing behind the addresses matters.
-    if network.flags & Network::ICC != 0
-        && A::is_plain(&header)
-        && frame.dst != endpoint.gateway_mac
-        && let Some(to) = tables.neighbour(endpoint.network, dst)
-        && to.mac == frame.dst
-    {
-        sent(packet, tables, endpoint.endpoint);
-        return deliver(packet, tables, to.endpoint, to.ifindex);
     }
     if (dst.is_loopback() || src.is_loopback())
         && !(names::is_inside(dst) && frame.dst == endpoint.gateway_mac)
@@ -126,7 +119,7 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     } else if frame.dst != endpoint.gateway_mac {
         bridged(packet, tables, &view, &frame, &endpoint, &network)
     } else {
-        routed(packet, tables, kernel, &mut view, fresh)
+        routed(packet, tables, kernel, &mut view, told)
     }?;
     if matches!(verdict.kind, Fate::Pass | Fate::Deliver | Fate::Leave) {
         sent(packet, tables, endpoint.endpoint);
@@ -136,7 +129,7 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
 
 /// Counts a packet for the endpoint that sent it.
 #[inline(always)]
-fn sent<A: Family, P: Packet, T: Tables<A>>(packet: &P, tables: &T, endpoint: u32) {
+pub(super) fn sent<A: Family, P: Packet, T: Tables<A>>(packet: &P, tables: &T, endpoint: u32) {
     let bytes = packet.length().wrapping_sub(P::NETWORK);
     tables.count_endpoint(endpoint, Direction::Out, packet.segments(), bytes);
 }
@@ -217,7 +210,7 @@ fn bridged<A: Family, P: Packet, T: Tables<A>>(
 
 /// Counts a packet for the endpoint that it is delivered to.
 #[inline(always)]
-fn deliver<A: Family, P: Packet, T: Tables<A>>(
+pub(super) fn deliver<A: Family, P: Packet, T: Tables<A>>(
     packet: &P,
     tables: &T,
     endpoint: u32,
@@ -235,14 +228,14 @@ fn routed<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     tables: &T,
     kernel: &K,
     view: &mut View<A>,
-    fresh: bool,
+    told: Told,
 ) -> Outcome {
     if view.key.dst.stays_on_link() {
         return to_kernel(tables, Stat::ToHost);
     }
     parse::reunite(tables, view).ok_or(DropReason::FragNotFound)?;
     let Some(flow) = conntrack::find(tables, &view.key) else { return Ok(Verdict::FIRST) };
-    if !fresh && conntrack::is_stale(kernel, view, &flow) {
+    if conntrack::waits(kernel, told, view, &flow) {
         return Ok(Verdict::STALE);
     }
     along(packet, tables, view, &flow)

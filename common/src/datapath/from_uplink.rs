@@ -9,8 +9,8 @@ use crate::{
         from_container, icmp,
         parse::{self, Kind, View},
         rewrite::{self, Ttl},
-        service,
-        verdict::{Outcome, Verdict, in_parts},
+        service, short,
+        verdict::{Outcome, Told, Verdict, in_parts},
     },
     io::{Kernel, Packet, Tables},
     wire::ethertype,
@@ -37,8 +37,11 @@ fn walk<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
 ) -> Outcome {
     in_parts(
         packet,
-        |packet, fresh| known(packet, tables, kernel, fresh),
-        |packet| conntrack::refresh(packet, tables, kernel),
+        |packet| short::from_uplink(packet, tables, kernel),
+        |packet, told| known(packet, tables, kernel, told),
+        |packet| {
+            conntrack::refresh(packet, tables, kernel).and_then(|_| short::keep(packet, tables))
+        },
         |packet| first(packet, tables, kernel),
         |packet| icmp::requoted(packet, tables),
         |packet| error(packet, tables),
@@ -51,7 +54,7 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     packet: &mut P,
     tables: &T,
     kernel: &K,
-    fresh: bool,
+    told: Told,
 ) -> Outcome {
     const NOT_OURS: Outcome = Ok(Verdict::PASS);
     if packet.is_tagged() || !packet.is_for_host() {
@@ -75,7 +78,7 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     };
     match found {
         Known::Flow(flow) => {
-            if !fresh && conntrack::is_stale(kernel, &view, &flow) {
+            if conntrack::waits(kernel, told, &view, &flow) {
                 return Ok(Verdict::STALE);
             }
             if view.first_fragment {

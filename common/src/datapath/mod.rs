@@ -12,7 +12,7 @@
 //! | [`from_names()`] | ingress of the host end of the veth of the server of names | its answers |
 //!
 //! Traffic within a network has no state. Translated flows have two entries, one a direction
-//! ([`conntrack`]); one lookup a packet finds what becomes of it.
+//! ([`conntrack`]); one lookup a packet finds what becomes of it, or none where it has just been found ([`short`]).
 
 mod answer;
 mod arp;
@@ -31,6 +31,7 @@ pub mod parse;
 mod policy;
 pub mod rewrite;
 mod service;
+pub mod short;
 pub mod socket;
 pub mod to_container;
 pub mod to_uplink;
@@ -46,4 +47,4 @@ pub use names::from_names;
 pub use to_container::to_container;
 pub use to_uplink::to_uplink;
 pub use unbridged::to_bridge;
-pub use verdict::{End, Kind, Next, Outcome, Verdict, in_parts};
+pub use verdict::{End, Kind, Next, Outcome, Told, Verdict, in_parts};

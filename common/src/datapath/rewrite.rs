@@ -52,7 +52,7 @@ fn try_translate<A: Family, P: Packet>(
                     checksum::port(from.dst_port, to.dst_port),
                 );
                 packet.adjust(field, ports, Checksum::Segment, is_udp)?;
-                return A::readdress_ports(packet, view, to, addresses, ttl);
+                return A::readdress_ports(packet, view.l4, to, addresses, ttl);
             }
         }
         Kind::Echo | Kind::Error | Kind::Icmp => {

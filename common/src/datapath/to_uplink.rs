@@ -11,7 +11,8 @@ use crate::{
         masquerade::{self, Way},
         parse::{self, Kind},
         rewrite::{self, Ttl},
-        verdict::{Outcome, Verdict, in_parts},
+        short,
+        verdict::{End as _, Outcome, Told, Verdict, in_parts},
     },
     io::{Kernel, Packet, Tables},
     wire::ethertype,
@@ -38,8 +39,12 @@ fn walk<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
 ) -> Outcome {
     in_parts(
         packet,
-        |packet, fresh| known(packet, tables, kernel, fresh),
-        |packet| conntrack::refresh(packet, tables, kernel),
+        |_| Outcome::WHOLE,
+        |packet, told| known(packet, tables, kernel, told),
+        |packet| {
+            conntrack::refresh(packet, tables, kernel)?;
+            short::restarted(packet, tables)
+        },
         |packet| first(packet, tables, kernel),
         |packet| icmp::requoted(packet, tables),
         |packet| error(packet, tables),
@@ -52,7 +57,7 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     packet: &mut P,
     tables: &T,
     kernel: &K,
-    fresh: bool,
+    told: Told,
 ) -> Outcome {
     const DONE: Outcome = Ok(Verdict::PASS);
     let Some(header) = A::header(packet) else { return DONE };
@@ -67,7 +72,7 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     }
     parse::reunite(tables, &mut view).ok_or(DropReason::FragNotFound)?;
     let Some(flow) = conntrack::find(tables, &view.key) else { return Ok(Verdict::FIRST) };
-    if !fresh && conntrack::is_stale(kernel, &view, &flow) {
+    if conntrack::waits(kernel, told, &view, &flow) {
         return Ok(Verdict::STALE);
     }
     let to = conntrack::rewritten(&view.key, &flow);

@@ -3,9 +3,10 @@
 use crate::{
     abi::{DropReason, Endpoint, FlowKey, Ip4, Network, Uplink},
     datapath::{
-        family::Family,
+        family::{self, Family},
         parse::{self, Kind, Quote, View},
         rewrite::Ttl,
+        short::Straight,
     },
     io::{Packet, Tables},
     wire::{Icmp, Ipv4, Ipv4Tail, Ipv4Translated, Ports, checksum, ethertype, proto},
@@ -29,6 +30,7 @@ impl Family for Ip4 {
     const FRAGMENTS_ON_THE_WAY: bool = true;
 
     type Header = Ipv4;
+    type Words = [u64; 2];
 
     #[inline(always)]
     fn own(endpoint: &Endpoint) -> Self {
@@ -67,17 +69,38 @@ impl Family for Ip4 {
     }
 
     #[inline(always)]
-    fn header<P: Packet>(packet: &P) -> Option<Ipv4> {
-        let header: Ipv4 = packet.load(P::NETWORK)?;
+    fn is_sound<P: Packet>(packet: &P, header: &Ipv4) -> bool {
         let header_length = header.header_length();
         if header.version_ihl >> 4 != 4 || header_length < Self::HEADER {
-            return None;
+            return false;
         }
         let available = packet.length().wrapping_sub(P::NETWORK);
         let stated = u32::from(u16::from_be(header.total_length));
         // A packet that stands for several segments may be too long for its length field (BIG TCP).
-        let sane = (stated >= header_length && stated <= available) || packet.segment_size() != 0;
-        sane.then_some(header)
+        (stated >= header_length && stated <= available) || packet.segment_size() != 0
+    }
+
+    #[inline(always)]
+    fn straight(header: &Ipv4) -> Option<Straight> {
+        let straight = header.version_ihl == 0x45
+            && header.fragment & (Ipv4::MORE_FRAGMENTS | Ipv4::OFFSET_MASK) == 0;
+        let length = u32::from(u16::from_be(header.total_length));
+        straight.then_some(Straight { proto: header.proto, ttl: header.ttl, length })
+    }
+
+    #[inline(always)]
+    fn words(src: Self, dst: Self, ports: Ports, proto: u8) -> [u64; 2] {
+        [u64::from(src.0) | u64::from(dst.0) << 32, family::transport_word(ports, proto)]
+    }
+
+    #[inline(always)]
+    fn same([a, b]: &[u64; 2], [c, d]: &[u64; 2]) -> bool {
+        a == c && b == d
+    }
+
+    #[inline(always)]
+    fn mix([a, b]: &[u64; 2]) -> u64 {
+        family::mixed(family::mixed(0, *a), *b)
     }
 
     #[inline(always)]
@@ -176,7 +199,7 @@ impl Family for Ip4 {
     #[inline(always)]
     fn readdress_ports<P: Packet>(
         packet: &mut P,
-        view: &View<Self>,
+        l4: u32,
         to: &FlowKey<Self>,
         addresses: u32,
         ttl: Ttl,
@@ -184,10 +207,11 @@ impl Family for Ip4 {
         let tail = tail(packet, to, addresses, ttl)?;
         let ports = Ports { src: to.src_port, dst: to.dst_port };
         // Nearly always: without options the ports follow, and one write does.
-        if view.l4 == P::NETWORK + Self::HEADER {
-            return packet.store(P::NETWORK + Ipv4::TAIL, Ipv4Translated { tail, ports });
+        if l4 == P::NETWORK + Self::HEADER {
+            return packet
+                .store(P::NETWORK + Ipv4::TAIL, Ipv4Translated { tail, ports: ports.word() });
         }
-        packet.store(view.l4, ports)?;
+        packet.store(parse::bounded(l4), ports)?;
         packet.store(P::NETWORK + Ipv4::TAIL, tail)
     }
 
@@ -241,14 +265,16 @@ impl Family for Ip4 {
 #[inline(always)]
 fn tail<P: Packet>(packet: &P, to: &FlowKey<Ip4>, addresses: u32, ttl: Ttl) -> Option<Ipv4Tail> {
     let mut tail: Ipv4Tail = packet.load(P::NETWORK + Ipv4::TAIL)?;
+    let [mut hops, proto, a, b] = tail.front.to_ne_bytes();
     let mut diff = addresses;
     if ttl == Ttl::Decrement {
-        let [old, proto] = tail.ttl_proto.to_ne_bytes();
-        let new = u16::from_ne_bytes([old.wrapping_sub(1), proto]);
-        diff = checksum::both(diff, checksum::word(tail.ttl_proto, new));
-        tail.ttl_proto = new;
+        let old = hops;
+        hops = old.wrapping_sub(1);
+        let word = |hops| u16::from_ne_bytes([hops, proto]);
+        diff = checksum::both(diff, checksum::word(word(old), word(hops)));
     }
-    tail.checksum = checksum::update(tail.checksum, diff);
+    let [a, b] = checksum::update(u16::from_ne_bytes([a, b]), diff).to_ne_bytes();
+    tail.front = u32::from_ne_bytes([hops, proto, a, b]);
     tail.src = to.src;
     tail.dst = to.dst;
     Some(tail)

@@ -4,9 +4,10 @@ use crate::{
     abi::{DropReason, Endpoint, FlowKey, Ip6, Network, Rule, Uplink},
     datapath::{
         discovery,
-        family::Family,
+        family::{self, Family},
         parse::{self, Kind, Quote, View},
         rewrite::Ttl,
+        short::Straight,
     },
     io::{Packet, Tables},
     wire::{
@@ -34,6 +35,7 @@ impl Family for Ip6 {
     const FRAGMENTS_ON_THE_WAY: bool = false;
 
     type Header = Ipv6;
+    type Words = [u64; 5];
 
     #[inline(always)]
     fn own(endpoint: &Endpoint) -> Self {
@@ -71,15 +73,39 @@ impl Family for Ip6 {
     }
 
     #[inline(always)]
-    fn header<P: Packet>(packet: &P) -> Option<Ipv6> {
-        let header: Ipv6 = packet.load(P::NETWORK)?;
+    fn is_sound<P: Packet>(packet: &P, header: &Ipv6) -> bool {
         if header.version[0] >> 4 != 6 {
-            return None;
+            return false;
         }
         let available = packet.length().wrapping_sub(P::NETWORK);
         let stated = u32::from(u16::from_be(header.payload_length)) + Self::HEADER;
         // A packet that stands for several segments may be too long for its length field (BIG TCP).
-        (stated <= available || packet.segment_size() != 0).then_some(header)
+        stated <= available || packet.segment_size() != 0
+    }
+
+    #[inline(always)]
+    fn straight(header: &Ipv6) -> Option<Straight> {
+        // An extension header is another protocol.
+        let length = u32::from(u16::from_be(header.payload_length)) + Self::HEADER;
+        Some(Straight { proto: header.next_header, ttl: header.hop_limit, length })
+    }
+
+    #[inline(always)]
+    fn words(src: Self, dst: Self, ports: Ports, proto: u8) -> [u64; 5] {
+        let pair = |a: u32, b: u32| u64::from(a) | u64::from(b) << 32;
+        let ([a, b, c, d], [e, f, g, h]) = (src.0, dst.0);
+        [pair(a, b), pair(c, d), pair(e, f), pair(g, h), family::transport_word(ports, proto)]
+    }
+
+    #[inline(always)]
+    fn same([a, b, c, d, e]: &[u64; 5], [f, g, h, i, j]: &[u64; 5]) -> bool {
+        (a ^ f) | (b ^ g) | (c ^ h) | (d ^ i) | (e ^ j) == 0
+    }
+
+    #[inline(always)]
+    fn mix([a, b, c, d, e]: &[u64; 5]) -> u64 {
+        let src = family::mixed(family::mixed(0, *a), *b);
+        family::mixed(family::mixed(family::mixed(src, *c), *d), *e)
     }
 
     #[inline(always)]
@@ -193,24 +219,25 @@ impl Family for Ip6 {
     #[inline(always)]
     fn readdress_ports<P: Packet>(
         packet: &mut P,
-        view: &View<Self>,
+        l4: u32,
         to: &FlowKey<Self>,
         addresses: u32,
         ttl: Ttl,
     ) -> Option<()> {
         let ports = Ports { src: to.src_port, dst: to.dst_port };
-        if view.l4 != P::NETWORK + Self::HEADER {
-            packet.store(view.l4, ports)?;
+        if l4 != P::NETWORK + Self::HEADER {
+            packet.store(parse::bounded(l4), ports)?;
             return Self::readdress(packet, to, addresses, ttl);
         }
         // Nearly always: without extensions the ports follow, and one write does.
         let mut tail: Ipv6Tail = packet.load(P::NETWORK + Ipv6Tail::OFFSET)?;
         if ttl == Ttl::Decrement {
-            tail.next_hops = one_hop_less(tail.next_hops);
+            let [a, b, next, hops] = tail.front.to_ne_bytes();
+            tail.front = u32::from_ne_bytes([a, b, next, hops.wrapping_sub(1)]);
         }
         tail.src = to.src;
         tail.dst = to.dst;
-        packet.store(P::NETWORK + Ipv6Tail::OFFSET, Ipv6Translated { tail, ports })
+        packet.store(P::NETWORK + Ipv6Tail::OFFSET, Ipv6Translated { tail, ports: ports.word() })
     }
 
     #[inline(always)]

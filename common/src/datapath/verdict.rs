@@ -45,6 +45,10 @@ pub enum Kind {
     Host = 9,
     /// Out of the host end of a veth, where [`super::to_container()`] judges it.
     Send = 10,
+    /// Not decided: the short way does not lead there.
+    Whole = 11,
+    /// Not decided: the short way may lead there from the next packet on.
+    Vacant = 12,
 }
 
 impl Verdict {
@@ -60,6 +64,10 @@ impl Verdict {
     pub(super) const ERROR: Self = Self::of(Kind::Error);
     /// Not decided: its flow has to be brought up to date first.
     pub(super) const STALE: Self = Self::of(Kind::Stale);
+    /// Not decided: the short way does not lead there.
+    pub(super) const WHOLE: Self = Self::of(Kind::Whole);
+    /// Not decided: the short way may lead there from the next packet on.
+    pub(super) const VACANT: Self = Self::of(Kind::Vacant);
     /// Dropped and to be answered: its time to live ended.
     pub const EXPIRED: Self = Self::of(Kind::Expired);
     /// Out of the interface that it came in by.
@@ -120,47 +128,97 @@ pub enum Next {
     Error,
     /// The part for flows that have to be brought up to date.
     Refresh,
+    /// The whole walk, from its first part on.
+    Whole,
+    /// The same, and there is a slot for what it finds.
+    Vacant,
+}
+
+/// What the first part of a walk is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing.
+    Nothing,
+    /// The flow is up to date.
+    Fresh,
+    /// There is a slot for the flow ([`super::short`]): a settled one counts as out of date, whose part fills it.
+    Room,
+}
+
+impl From<Told> for u32 {
+    #[inline(always)]
+    fn from(told: Told) -> Self {
+        match told {
+            Told::Nothing => 0,
+            Told::Fresh => 1,
+            Told::Room => 2,
+        }
+    }
+}
+
+impl From<u32> for Told {
+    #[inline(always)]
+    fn from(number: u32) -> Self {
+        match number {
+            0 => Self::Nothing,
+            1 => Self::Fresh,
+            _ => Self::Room,
+        }
+    }
 }
 
 /// How a part of a walk ends: as an [`Outcome`], or as the number that a BPF function returns.
 pub trait End {
     /// The flow that was just entered is not there.
     const LOST: Self;
+    /// There is no short way.
+    const WHOLE: Self;
     /// What is left to do.
     fn next(&self) -> Next;
 }
 
 impl End for Outcome {
     const LOST: Self = Err(DropReason::CtTableFull);
+    const WHOLE: Self = Ok(Verdict::WHOLE);
 
     fn next(&self) -> Next {
         match self {
             Ok(Verdict { kind: Kind::First, .. }) => Next::First,
             Ok(Verdict { kind: Kind::Error, .. }) => Next::Error,
             Ok(Verdict { kind: Kind::Stale, .. }) => Next::Refresh,
+            Ok(Verdict { kind: Kind::Whole, .. }) => Next::Whole,
+            Ok(Verdict { kind: Kind::Vacant, .. }) => Next::Vacant,
             _ => Next::Done,
         }
     }
 }
 
-/// Walks the parts: the first for every packet; another one, where the first says so, for the few that are an
-/// ICMP error, open a flow, or change one; and the first again. It is told then that the flow is up to date.
+/// Walks the parts: the short way for every packet, which most do not leave; the first; another one, where the first
+/// says so, for the few that are an ICMP error, open a flow, or change one; and the first again. It is told then that
+/// the flow is up to date.
 ///
 /// The parts are functions of their own, side by side, because a BPF program has 512 bytes of stack for
 /// everything that is called at one time; and because the verifier looks at each of them once.
 #[inline(always)]
 pub fn in_parts<C, E: End>(
     context: &mut C,
-    known: impl Fn(&mut C, bool) -> E,
+    short: impl Fn(&mut C) -> E,
+    known: impl Fn(&mut C, Told) -> E,
     refresh: impl Fn(&mut C) -> E,
     first: impl Fn(&mut C) -> E,
     requote: impl Fn(&mut C) -> E,
     error: impl Fn(&mut C) -> E,
 ) -> E {
-    let mut end = known(context, false);
+    let end = short(context);
+    let told = match end.next() {
+        Next::Whole => Told::Nothing,
+        Next::Vacant => Told::Room,
+        _ => return end,
+    };
+    let mut end = known(context, told);
     if end.next() == Next::Refresh {
         refresh(context);
-        end = known(context, true);
+        end = known(context, Told::Fresh);
     }
     match end.next() {
         Next::Error => {
@@ -168,12 +226,12 @@ pub fn in_parts<C, E: End>(
             return error(context);
         }
         Next::First => {}
-        Next::Done | Next::Refresh => return end,
+        _ => return end,
     }
     let end = first(context);
     if end.next() != Next::First {
         return end;
     }
-    let end = known(context, true);
+    let end = known(context, Told::Fresh);
     if end.next() == Next::First { E::LOST } else { end }
 }

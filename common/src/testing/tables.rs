@@ -11,7 +11,7 @@ use crate::{
         Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey, Network, Rule, RuleCounters, ServedKey,
         Stat, Subnet, TrustKey, Uplink,
     },
-    datapath::{Family, conntrack::Entries},
+    datapath::{Family, conntrack::Entries, short::Recent},
     io::{Inserted, Tables},
     memory::Own,
 };
@@ -133,6 +133,12 @@ impl Default for MemTables {
 impl<A: Stored> Tables<A> for MemTables {
     type Ref<T: Copy + 'static> = Own<T>;
     type Scratch = Own<Entries<A>>;
+    type Recent = Own<Recent<A>>;
+
+    fn recent(&self, _place: u32) -> Option<Own<Recent<A>>> {
+        // The whole walk alone is run, to which the short way has to come.
+        None
+    }
 
     fn scratch(&self) -> Option<Own<Entries<A>>> {
         Some(Own::default())

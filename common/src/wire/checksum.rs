@@ -8,8 +8,8 @@ use crate::abi::{Ip4, Ip6, Port};
 /// One's complement addition of 32-bit partial sums.
 #[inline(always)]
 const fn add(a: u32, b: u32) -> u32 {
-    let (sum, carry) = a.overflowing_add(b);
-    sum.wrapping_add(carry as u32)
+    let sum = a as u64 + b as u64;
+    sum as u32 + (sum >> 32) as u32
 }
 
 /// The difference that replacing an address makes.
@@ -49,14 +49,28 @@ pub const fn both(a: u32, b: u32) -> u32 {
 /// A partial sum folded to 16 bits.
 #[inline(always)]
 pub const fn fold(sum: u32) -> u16 {
+    folded(sum as u64)
+}
+
+/// The same of less than 33 bits: in words that BPF has, which counts carries by comparisons.
+#[inline(always)]
+const fn folded(sum: u64) -> u16 {
     let once = (sum & 0xffff) + (sum >> 16);
-    ((once & 0xffff) + (once >> 16)) as u16
+    let twice = (once & 0xffff) + (once >> 16);
+    ((twice & 0xffff) + (twice >> 16)) as u16
 }
 
 /// The checksum after a change: `~(~checksum + diff)` (RFC 1624, equation 3).
 #[inline(always)]
 pub const fn update(checksum: u16, diff: u32) -> u16 {
-    !fold(add(!checksum as u32, diff))
+    !folded(!checksum as u64 + diff as u64)
+}
+
+/// The same after a change that is folded already.
+#[inline(always)]
+pub const fn update_by(checksum: u16, diff: u16) -> u16 {
+    let sum = !checksum as u64 + diff as u64;
+    !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// The partial sum of bytes, from scratch; an odd last byte counts as followed by zero.

@@ -22,6 +22,7 @@ macro_rules! wire {
 wire!(
     u16,
     u32,
+    [u32; 3],
     Ip4,
     Ip6,
     Port,
@@ -105,6 +106,19 @@ pub struct Macs {
 }
 const _: () = assert!(size_of::<Macs>() == 12);
 
+impl Macs {
+    /// Both in words, as they are written at once.
+    #[inline(always)]
+    pub const fn words(self) -> [u32; 3] {
+        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (self.dst, self.src);
+        [
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+            u32::from_ne_bytes([i, j, k, l]),
+        ]
+    }
+}
+
 /// An IPv4 header without options (RFC 791).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,10 +167,8 @@ impl Ipv4 {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv4Tail {
-    /// Time to live, then protocol.
-    pub ttl_proto: u16,
-    /// Header checksum.
-    pub checksum: u16,
+    /// Time to live, protocol, header checksum: one word, because what is written by halves and read whole waits.
+    pub front: u32,
     /// Source address.
     pub src: Ip4,
     /// Destination address.
@@ -170,8 +182,8 @@ const _: () = assert!(size_of::<Ipv4Tail>() == 12);
 pub struct Ipv4Translated {
     /// The end of the header.
     pub tail: Ipv4Tail,
-    /// The beginning of layer 4.
-    pub ports: Ports,
+    /// The beginning of layer 4, in one word.
+    pub ports: u32,
 }
 const _: () = assert!(size_of::<Ipv4Translated>() == 16);
 
@@ -185,6 +197,15 @@ pub struct Ports {
     pub dst: Port,
 }
 const _: () = assert!(size_of::<Ports>() == 4);
+
+impl Ports {
+    /// Both in one word.
+    #[inline(always)]
+    pub const fn word(self) -> u32 {
+        let ([a, b], [c, d]) = (self.src.0.to_ne_bytes(), self.dst.0.to_ne_bytes());
+        u32::from_ne_bytes([a, b, c, d])
+    }
+}
 
 /// TCP (RFC 9293).
 pub mod tcp {
@@ -311,10 +332,8 @@ const _: () = assert!(size_of::<Ipv6>() == 40);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv6Tail {
-    /// Length of the payload.
-    pub payload_length: u16,
-    /// Next header, then hop limit.
-    pub next_hops: u16,
+    /// Length of the payload, next header, hop limit, in one word.
+    pub front: u32,
     /// Source address.
     pub src: Ip6,
     /// Destination address.
@@ -333,8 +352,8 @@ impl Ipv6Tail {
 pub struct Ipv6Translated {
     /// The end of the header.
     pub tail: Ipv6Tail,
-    /// The beginning of layer 4.
-    pub ports: Ports,
+    /// The beginning of layer 4, in one word.
+    pub ports: u32,
 }
 const _: () = assert!(size_of::<Ipv6Translated>() == 40);
 

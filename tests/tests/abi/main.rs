@@ -28,7 +28,8 @@ const NO_PREALLOC: u32 = 1;
 const MMAPABLE: u32 = 1 << 10;
 
 /// Maps that the programs share with nobody, and that no version inherits.
-const PRIVATE: [&str; 3] = ["ANSWER_TOKENS", "SCRATCH4", "SCRATCH6"];
+const PRIVATE: [&str; 6] =
+    ["ANSWER_TOKENS", "RECENT4", "RECENT6", "RESTARTS", "SCRATCH4", "SCRATCH6"];
 
 /// Type, key size, value size, flags.
 type Shape = (u32, usize, usize, u32);

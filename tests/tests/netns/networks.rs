@@ -218,7 +218,7 @@ fn s95_a_container_on_two_networks_talks_to_both() {
 }
 
 #[test]
-fn s32_s34_disconnect_takes_the_interface_and_leaves_the_others() {
+fn s32_s34_moby_inc_015_disconnect_takes_the_interface_and_leaves_the_others() {
     let stage = Stage::new();
     stage.agent.network("left", "");
     stage.agent.network("right", "");

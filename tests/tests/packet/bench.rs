@@ -10,7 +10,7 @@ use std::{
 };
 
 use bascule_common::{
-    abi::{Endpoint, Flow4, FlowKey4, Local, Port, Rule, conntrack::Action, service},
+    abi::{Endpoint, Flow4, FlowKey4, Local, Port, Rule, conntrack::Action, service, state},
     testing::{FramePacket, Walk},
     wire::proto,
 };
@@ -72,6 +72,7 @@ fn flow(key: &FlowKey4, to: &FlowKey4, action: Action) -> Flow4 {
         ifindex: if action == Action::Leave { UPLINK } else { interface(1) },
         next_hop: if action == Action::Leave { ip(ROUTER) } else { ip("0.0.0.0") },
         last_seen: Twin::now(),
+        state: state::REPLIED | state::ESTABLISHED,
         dst_mac: UPLINK_MAC,
         src_mac: ROUTER_MAC,
         rule: u32::from(key.proto == proto::TCP && action == Action::Deliver),
@@ -236,17 +237,21 @@ fn nothing() -> io::Result<OwnedFd> {
     unsafe { Ok(OwnedFd::from_raw_fd(bpf(PROG_LOAD, &mut attr)?)) }
 }
 
-/// Nanoseconds a run.
+/// Nanoseconds a run, in system calls of as many as the cases have.
 fn run_nothing(program: &OwnedFd, frame: &[u8]) -> io::Result<f64> {
     const PROG_TEST_RUN: i64 = 10;
-    let mut attr = [0_u64; 16];
-    attr[0] = program.as_raw_fd().cast_unsigned().into();
-    attr[1] = frame.len() as u64;
-    attr[2] = frame.as_ptr() as u64;
-    attr[4] = u64::from(RUNS);
-    // SAFETY: the attribute outlives the call, as does the frame.
-    unsafe { bpf(PROG_TEST_RUN, &mut attr)? };
-    Ok((attr[4] >> 32) as f64)
+    let mut total = 0;
+    for _ in 0..RUNS / BATCH {
+        let mut attr = [0_u64; 16];
+        attr[0] = program.as_raw_fd().cast_unsigned().into();
+        attr[1] = frame.len() as u64;
+        attr[2] = frame.as_ptr() as u64;
+        attr[4] = u64::from(BATCH);
+        // SAFETY: the attribute outlives the call, as does the frame.
+        unsafe { bpf(PROG_TEST_RUN, &mut attr)? };
+        total += attr[4] >> 32;
+    }
+    Ok(total as f64 / f64::from(RUNS / BATCH))
 }
 
 /// # Safety

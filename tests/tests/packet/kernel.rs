@@ -43,6 +43,8 @@ pub struct Kernel {
     ebpf: Ebpf,
     maps: BTreeMap<&'static str, Map>,
     tables: Vec<Array<MapData, PortSlot>>,
+    /// How often the tables were written.
+    generation: u64,
 }
 
 /// The one set of programs of this process, for one test at a time.
@@ -103,8 +105,14 @@ impl Kernel {
             }
         }
         let maps = map::ALL.into_iter().filter_map(|name| Some((name, ebpf.take_map(name)?)));
-        let mut kernel =
-            Self { ns, _router: router, maps: maps.collect(), ebpf, tables: Vec::new() };
+        let mut kernel = Self {
+            ns,
+            _router: router,
+            maps: maps.collect(),
+            ebpf,
+            tables: Vec::new(),
+            generation: 0,
+        };
         let mut outer: ArrayOfMaps<_, Array<MapData, PortSlot>> =
             kernel.map(map::PORTS).try_into().expect("PORTS");
         let flags = 1 << 10; // BPF_F_MMAPABLE, as the template has it.
@@ -166,7 +174,7 @@ impl Kernel {
         self.slots(map::ENDPOINTS, 100..116, |i| {
             tables.endpoints.get(&i).copied().unwrap_or_default()
         });
-        self.slots(map::GENERATIONS, 0..16, |i| {
+        self.slots(map::GENERATIONS, 1..16, |i| {
             u64::from(tables.generations.get(&i).copied().unwrap_or_default())
         });
         self.slots(map::RULES, 0..16, |i| tables.rules.get(&i).copied().unwrap_or_default());
@@ -194,6 +202,20 @@ impl Kernel {
         self.prefixes::<ServedKey, u64>(map::SERVED, &served);
         self.ports(tables);
         self.zero_counters();
+        self.changed();
+    }
+
+    /// Raises the generation of the tables, as the agent does after it wrote one.
+    pub fn changed(&mut self) {
+        self.generation += 1;
+        let generation = self.generation;
+        self.slots(map::GENERATIONS, [map::TABLES_GENERATION], |_| generation);
+    }
+
+    /// Removes every flow, and does not say so.
+    pub fn lose_flows(&mut self) {
+        self.fill::<FlowKey4, Flow4>(map::FLOWS4, []);
+        self.fill::<FlowKey6, Flow6>(map::FLOWS6, []);
     }
 
     /// Makes a trie hold these prefixes alone.

@@ -23,6 +23,7 @@ mod oversize;
 mod published;
 mod published6;
 mod sctp;
+mod short;
 mod spoofing;
 mod spoofing6;
 mod state;

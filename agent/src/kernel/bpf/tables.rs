@@ -320,6 +320,12 @@ impl Tables {
         })
     }
 
+    /// Ends what packets found before a change of any table, for those that follow.
+    pub fn changed(&self) -> Result<(), BpfError> {
+        let generation = self.generations.get(map::TABLES_GENERATION)?.unwrap_or(0);
+        self.generations.put(&map::TABLES_GENERATION, &generation.wrapping_add(1))
+    }
+
     /// Replaces the switches of the data plane.
     pub fn put_config(&self, config: &Config) -> Result<(), BpfError> {
         self.config.put(&0, config)
