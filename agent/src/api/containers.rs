@@ -5,13 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    convert,
-    filters::{self, Filters},
-    handlers::Context,
-    proto,
-    reply::Reply,
-    request::Request,
-    view,
+    convert, filters::Filters, handlers::Context, pattern::Patterns, proto, reply::Reply,
+    request::Request, view,
 };
 use crate::{
     kernel::process,
@@ -71,6 +66,7 @@ pub(super) fn list(context: &Context, request: &Request) -> Result<Reply, Reject
 /// Which containers a list has.
 struct Wanted<'a> {
     filters: &'a Filters,
+    names: Patterns,
     all: bool,
     before: Option<Timestamp>,
     since: Option<Timestamp>,
@@ -89,7 +85,9 @@ impl<'a> Wanted<'a> {
         let exited: Result<_, _> = filters.get("exited").map(str::parse).collect();
         let exited = exited
             .map_err(|_| Rejected::invalid("invalid filter 'exited': an exit code is a number"))?;
-        Ok(Self { filters, all: false, before: made("before")?, since: made("since")?, exited })
+        let (before, since) = (made("before")?, made("since")?);
+        let names = filters.patterns("name")?;
+        Ok(Self { filters, names, all: false, before, since, exited })
     }
 
     fn takes(&self, container: &Container) -> bool {
@@ -115,9 +113,8 @@ impl<'a> Wanted<'a> {
             && asked.exactly("isolation", "default")
             && asked.any("is-task", |wanted| matches!(wanted, "false" | "0"))
             && asked.any("id", |wanted| container.id.to_string().starts_with(wanted))
-            && asked.any("name", |wanted| {
-                filters::part(wanted.trim_start_matches('/'), container.name.as_str())
-            })
+            && (self.names.fit(container.name.as_str())
+                || self.names.fit(&format!("/{}", container.name)))
             && asked.labels(&container.labels)
             && asked.exactly("status", container.status())
             && asked.any("network", on_network)

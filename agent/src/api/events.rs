@@ -7,13 +7,7 @@ use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::{sync::watch, time::Instant};
 
-use super::{
-    filters::{Filters, part},
-    handlers::Context,
-    proto,
-    reply::Reply,
-    request::Request,
-};
+use super::{filters::Filters, handlers::Context, proto, reply::Reply, request::Request};
 use crate::{
     reconcile::{Event, Journal},
     state::Rejected,
@@ -169,8 +163,9 @@ async fn end(at: Option<Instant>) {
 
 fn takes(filters: &Filters, event: &Event) -> bool {
     let name = event.attributes.get("name").map(String::as_str).unwrap_or_default();
-    // As with Docker: the key names the kind, its values an object's id or name, or part of one.
-    let object = |kind| filters.any(kind, |wanted| part(wanted, &event.id) || part(wanted, name));
+    // As with Docker: the key names the kind, its values an object's id or name, or the beginning of one.
+    let object =
+        |kind| filters.any(kind, |wanted| event.id.starts_with(wanted) || name.starts_with(wanted));
     let kinds = ["container", "network"];
     filters.exactly("type", event.kind)
         && filters.exactly("event", event.action)

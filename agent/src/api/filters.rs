@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::proto::Map;
+use super::{pattern::Patterns, proto::Map};
 use crate::state::Rejected;
 
 /// Values of all filters of a request.
@@ -70,9 +70,9 @@ impl Filters {
         self.any(key, |wanted| wanted == value)
     }
 
-    /// Tells whether nothing is asked for under a key, or part of a value; `^` and `$` tie to its ends.
-    pub(super) fn partly(&self, key: &str, value: &str) -> bool {
-        self.any(key, |wanted| part(wanted, value))
+    /// Returns the values of a key as the patterns that they are.
+    pub(super) fn patterns(&self, key: &str) -> Result<Patterns, Rejected> {
+        Patterns::new(self.get(key))
     }
 
     /// Tells whether labels have everything that is asked for, `KEY` or `KEY=VALUE`.
@@ -95,16 +95,6 @@ impl Filters {
                 "invalid value for filter '{key}', must be \"true\" (or \"1\"), or \"false\" (or \"0\")"
             ))),
         }
-    }
-}
-
-/// Tells whether a value has the part that is wanted; `^` and `$` tie it to the ends.
-pub(super) fn part(wanted: &str, value: &str) -> bool {
-    match (wanted.strip_prefix('^'), wanted.strip_suffix('$')) {
-        (Some(_), Some(_)) => wanted.trim_start_matches('^').trim_end_matches('$') == value,
-        (Some(beginning), None) => value.starts_with(beginning),
-        (None, Some(end)) => value.ends_with(end),
-        (None, None) => value.contains(wanted),
     }
 }
 
@@ -136,20 +126,5 @@ mod tests {
         }
         let many: Vec<_> = (0..2_000).map(|n| format!("\"{n}\"")).collect();
         assert!(message(&format!("{{\"name\":[{}]}}", many.join(","))).contains("2000 values"));
-    }
-
-    #[test]
-    fn names_are_found_by_their_parts() {
-        for (wanted, fits) in [
-            ("web", true),
-            ("eb", true),
-            ("^web", true),
-            ("^eb", false),
-            ("1$", true),
-            ("^web-1$", true),
-            ("^web$", false),
-        ] {
-            assert_eq!(part(wanted, "web-1"), fits, "{wanted}");
-        }
     }
 }

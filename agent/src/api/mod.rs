@@ -21,6 +21,7 @@ pub mod names;
 mod networks;
 mod openapi;
 pub mod paths;
+mod pattern;
 pub mod policy;
 pub mod proto;
 mod reply;

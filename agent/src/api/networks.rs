@@ -21,12 +21,13 @@ pub(super) fn list(context: &Context, request: &Request) -> Result<Reply, Reject
     if let Some(kind) = filters.get("type").find(|kind| !["builtin", "custom"].contains(kind)) {
         return Err(Rejected::invalid(format!("invalid filter: 'type'='{kind}'")));
     }
+    let (names, ids) = (filters.patterns("name")?, filters.patterns("id")?);
     let takes = |network: &proto::Network| {
         let builtin = [find::BRIDGE, find::HOST, find::NONE].contains(&network.name.as_str());
         let unused = || !builtin && network.containers.is_empty();
         filters.exactly("driver", &network.driver)
-            && filters.partly("name", &network.name)
-            && filters.partly("id", &network.id)
+            && names.fit(&network.name)
+            && ids.fit(&network.id)
             && filters.exactly("scope", &network.scope)
             && filters.labels(&network.labels)
             && filters.any("type", |kind| (kind == "builtin") == builtin)

@@ -149,7 +149,7 @@ proptest! {
     #[test]
     fn filters_that_are_almost_right_are_answered(value in value()) {
         if let Ok(filters) = Filters::read(Some(&value.to_string()), &["Name", "Labels", "label"]) {
-            let _ = (filters.partly("Name", "x"), filters.labels(&proto::Map::new()));
+            let _ = (filters.patterns("Name").map(|patterns| patterns.fit("x")), filters.labels(&proto::Map::new()));
         }
     }
 }
