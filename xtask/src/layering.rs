@@ -31,7 +31,14 @@ const ROOMS: &[Room] = &[
     Room { at: "common/src/wire/", rooms: &["abi", "wire"], never: WORLD },
     Room {
         at: "common/src/io/",
-        rooms: &["abi", "wire", "io", "datapath::conntrack::Entries", "datapath::family::Family"],
+        rooms: &[
+            "abi",
+            "wire",
+            "io",
+            "datapath::conntrack::Entries",
+            "datapath::family::Family",
+            "datapath::short::Recent",
+        ],
         never: WORLD,
     },
     Room { at: "common/src/datapath/", rooms: &["abi", "wire", "io", "datapath"], never: WORLD },
