@@ -42,6 +42,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const MESSAGE: Duration = Duration::from_secs(5);
 /// Answers that a thread remembers, as long as no name changes.
 const REMEMBERED: usize = 16_384;
+/// Questions longer than a name with its header and what EDNS says are not remembered: padding would fill the memory.
+const LONGEST_REMEMBERED: usize = 320;
 /// How often a thread looks whether it shall end.
 const BREATH: Duration = Duration::from_millis(500);
 
@@ -184,6 +186,7 @@ impl Datagrams {
             Fate::Answer(bytes, lasts) => {
                 if let Some(counter) = lasts
                     && self.remembered.len() < REMEMBERED
+                    && question.len() <= LONGEST_REMEMBERED
                 {
                     let known = bytes.get(2..).unwrap_or_default().into();
                     self.remembered.insert(self.key.as_slice().into(), (known, counter));
