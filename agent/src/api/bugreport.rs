@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    containers, engine, flows, handlers::Context, maps, networks, policy, reply::Reply,
+    containers, context::Context, engine, flows, maps, networks, policy, reply::Reply,
     request::Request, status,
 };
 use crate::{kernel::bpf::inspect, state::Rejected};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    convert, filters::Filters, handlers::Context, pattern::Patterns, proto, reply::Reply,
+    context::Context, convert, filters::Filters, pattern::Patterns, proto, reply::Reply,
     request::Request, view,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! The engine itself: `/version` and `/info`.
 
-use super::{handlers::Context, paths, proto, request::Request, route::ApiVersion, view};
+use super::{context::Context, paths, proto, request::Request, route::ApiVersion, view};
 
 /// The version from which on the firewall's back end is told.
 const FIREWALL_BACKEND: ApiVersion = ApiVersion(1, 49);

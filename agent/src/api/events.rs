@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use tokio::{sync::watch, time::Instant};
 
-use super::{filters::Filters, handlers::Context, proto, reply::Reply, request::Request};
+use super::{context::Context, filters::Filters, proto, reply::Reply, request::Request};
 use crate::{
     reconcile::{Event, Journal},
     state::Rejected,

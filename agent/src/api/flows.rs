@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{handlers::Context, maps, reply::Reply, request::Request};
+use super::{context::Context, maps, reply::Reply, request::Request};
 pub use crate::telemetry::Connection;
 use crate::{
     state::{Rejected, find},

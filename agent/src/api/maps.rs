@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{handlers::Context, reply::Reply};
+use super::{context::Context, reply::Reply};
 use crate::{
     kernel::bpf::{Pins, inspect},
     state::{Kind, Rejected},

@@ -8,6 +8,7 @@ mod bounds;
 pub mod bugreport;
 pub mod client;
 mod containers;
+mod context;
 mod convert;
 mod engine;
 mod events;

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use futures::{StreamExt as _, stream};
 use tokio::sync::{broadcast, watch};
 
-use super::{handlers::Context, reply::Reply, request::Request};
+use super::{context::Context, reply::Reply, request::Request};
 pub use crate::telemetry::Seen;
 use crate::{
     reconcile::{Event, Journal},

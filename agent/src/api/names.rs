@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{handlers::Context, reply::Reply};
+use super::{context::Context, reply::Reply};
 use crate::{
     dns::directory::{Directory, Found},
     state::{Kind, Rejected},

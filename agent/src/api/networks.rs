@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    convert, events, filters::Filters, handlers::Context, proto, reply::Reply, request::Request,
+    context::Context, convert, events, filters::Filters, proto, reply::Reply, request::Request,
     route::ApiVersion, view,
 };
 use crate::state::{Change, Outcome, PruneFilter, Rejected, find};

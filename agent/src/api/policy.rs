@@ -7,7 +7,7 @@ pub(super) use self::rules::list as rules;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{handlers::Context, reply::Reply, request::Request};
+use super::{context::Context, reply::Reply, request::Request};
 use crate::{
     kernel::bpf::BpfError,
     state::{Change, Rejected},

@@ -27,15 +27,15 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 
+pub use super::{
+    context::{Context, Facts},
+    request::Peer,
+    socket::{ServeError, Socket, bind},
+};
 use super::{
     handlers, reply, request,
     route::{self, Lost},
     socket::{Seats, gone},
-};
-pub use super::{
-    handlers::{Context, Facts},
-    request::Peer,
-    socket::{ServeError, Socket, bind},
 };
 use crate::{
     state::{Kind, Rejected},

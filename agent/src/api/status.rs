@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{handlers::Context, proto};
+use super::{context::Context, proto};
 use crate::plan::Subject;
 
 /// Shows how the agent is.

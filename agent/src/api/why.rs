@@ -2,7 +2,7 @@
 
 pub use crate::why::{Answer, Part, Question, Step};
 
-use super::{handlers::Context, reply::Reply, request::Request};
+use super::{context::Context, reply::Reply, request::Request};
 use crate::{
     state::Rejected,
     why::{self, World},

@@ -8,7 +8,7 @@ use bascule_common::abi::{DropReason, LinkKey, Port};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::{handlers::Context, reply::Reply, request::Request};
+use super::super::{context::Context, reply::Reply, request::Request};
 use crate::{
     kernel::bpf::{BpfError, Table as _, Tables},
     model::{Container, Desired, Endpoint, Expose, Family, GatewayMode, Network, PublishedRule},
