@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use bascule_tests::{
     Container, Netns,
+    capture::Capture,
     topology::{HOST, OUTSIDE, veth},
     traffic::{self, TcpServer},
     wait,
@@ -194,4 +195,44 @@ fn s92_a_second_interface_by_hand_on_a_bridge_of_ones_own() {
         traffic::reaches(&peer, at(gateway, 8080));
         look_again(&mut stage);
     }
+}
+
+/// Packets between containers, and to the outside, go past the bridge: it hears of nobody by them, and forgets whom it
+/// had heard. What the host sends to a container then goes to that one alone, and to nobody who is plugged in.
+#[test]
+fn d10_nothing_is_flooded_once_the_bridge_could_have_forgotten() {
+    let (stage, c1) = Stage::with_one("");
+    let c2 = stage.agent.container("c2", "n1", "");
+    let hand = alone(&stage, "hand");
+    let (bridge, gateway, own, prefix) = place_by_hand(&stage);
+    let (host, ns) = (&stage.net.host, &hand.ns);
+    // In hundredths of a second; five minutes is what Linux has for all bridges.
+    host.sh(&format!("ip link set {bridge} type bridge ageing_time 100"));
+    veth(host, "A", ns, "eth0");
+    host.sh(&format!("ip link set A master {bridge}"));
+    host.wait_forwarding("A");
+    ns.sh(&format!("ip addr add {own}/{prefix} dev eth0"));
+    ns.wait_up("eth0");
+    traffic::answers(ns, gateway);
+    traffic::answers(&c1.ns, c2.address());
+    traffic::answers(&c2.ns, OUTSIDE);
+    let learnt = host.sh(&format!("bridge fdb show br {bridge} dev A dynamic"));
+    assert_ne!(learnt, "", "the bridge learns who is plugged in");
+    wait::wait_equal("what the bridge has learnt", wait::START, &String::new(), || {
+        host.sh(&format!("bridge fdb show br {bridge} dev A dynamic"))
+    });
+    let witness = Capture::arriving(ns, "eth0");
+    for container in [&c1, &c2] {
+        traffic::answers(host, container.address());
+    }
+    // It would see what is flooded: this is.
+    let nobody = Ipv4Addr::from(u32::from(own) + 1);
+    host.sh(&format!(
+        "ip neigh replace {nobody} lladdr 02:00:00:00:00:99 dev {bridge} nud permanent"
+    ));
+    host.try_sh(&format!("ping -c 1 -W 1 {nobody}"));
+    witness.wait_for("what is for nobody", |packet| packet.dst == nobody);
+    witness.assert_none("what is for a container", |packet| {
+        [c1.address(), c2.address()].iter().any(|address| packet.dst == *address)
+    });
 }

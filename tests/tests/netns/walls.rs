@@ -202,10 +202,14 @@ fn arp_claim(mac: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
 
 #[test]
 fn a_changed_mac_inside_is_seen_as_spoofed() {
-    let (stage, c1, c2) = Stage::with_pair();
+    let (mut stage, c1, c2) = Stage::with_pair();
     traffic::answers(&c1.ns, c2.address());
+    // It would put the address back, within seconds.
+    stage.agent.kill9();
     c1.ns.sh("ip link set eth0 address 02:00:00:00:00:99");
     traffic::does_not_answer(&c1.ns, c2.address());
+    stage.agent.launch();
+    stage.agent.wait_ready();
     dropped(&stage.agent, &c1, "spoofed_mac", 0);
 }
 

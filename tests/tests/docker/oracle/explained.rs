@@ -28,7 +28,7 @@ fn beyond(difference: &Difference) -> bool {
 }
 
 /// All of them.
-pub const REASONS: [Reason; 14] = [
+pub const REASONS: [Reason; 15] = [
     Reason {
         title: "Containers' own addresses are closed to the outside",
         why: "Who knows a route to a container's subnet reaches, by Docker 20.10, every published port at the \
@@ -164,6 +164,18 @@ pub const REASONS: [Reason; 14] = [
                 && d.cell.family == 6
                 && d.cell.at == "loopback"
                 && d.bascule == SEES_GATEWAY
+        },
+    },
+    Reason {
+        title: "Port 53 of a network's own gateway answers questions about names",
+        why: "Docker's containers ask for names at 127.0.0.11, and a process of the host may listen on port 53 of their \
+              gateway. Ours ask at either: what a container of a network with names sends to port 53 of its own gateway \
+              goes to the agent, whoever holds that port on the host (a resolver on every address, as a rule). The \
+              matrix asks there with bytes that are no question. At the host's other addresses it is the host's.",
+        fits: |d| {
+            (d.cell.to.as_str(), d.cell.at.as_str()) == ("host", "the own gateway")
+                && d.docker == SEES_CLIENT
+                && d.bascule == "wrong bytes"
         },
     },
 ];
