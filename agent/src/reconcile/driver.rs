@@ -42,6 +42,8 @@ const FULL: Duration = Duration::from_secs(30);
 /// How often some namespaces are looked into, and after how many times it is a container's turn again.
 const TURN: Duration = Duration::from_secs(1);
 const TURNS: usize = 30;
+/// After how many changes free heap is given back, if no turn comes before: each copies what is desired, and leaves holes.
+const HOLES: u32 = 32;
 /// Changes that may wait.
 const QUEUE: usize = 1024;
 
@@ -231,7 +233,7 @@ impl Driver {
         let (mut presence, mut full, mut turn) = (ticker(PRESENCE), ticker(FULL), ticker(TURN));
         full.reset();
         turn.reset();
-        let mut changed = false;
+        let mut changes = 0;
         tokio::pin!(stop);
         loop {
             let retry = self.retry.next();
@@ -240,7 +242,11 @@ impl Driver {
                 Some(command) = self.commands.recv() => {
                     // It tells, and keeps the files, before it answers.
                     self.command(command).await;
-                    changed = true;
+                    changes += 1;
+                    if changes >= HOLES {
+                        heap::give_back();
+                        changes = 0;
+                    }
                     continue;
                 }
                 change = heard.next() => self.heard(&change).await,
@@ -259,8 +265,7 @@ impl Driver {
                 _ = full.tick() => self.look_at_all().await,
                 _ = turn.tick() => {
                     self.look_inside_some().await;
-                    // A change copies what is desired: the heap is left full of holes.
-                    if std::mem::take(&mut changed) {
+                    if std::mem::take(&mut changes) > 0 {
                         heap::give_back();
                     }
                 }
