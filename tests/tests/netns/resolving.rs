@@ -8,6 +8,10 @@ use std::{
 };
 
 use bascule_tests::{Container, Netns, wait};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::Stage;
 
@@ -28,6 +32,16 @@ struct Server {
     /// Questions per second, the same per second of CPU, and the 99th percentile in microseconds, by round.
     found: Vec<[f64; 3]>,
     _child: Option<Killed>,
+    _daemon: Option<Daemon>,
+}
+
+/// A server that has left its parent.
+struct Daemon(u32);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        kill(Pid::from_raw(self.0.cast_signed()), Signal::SIGKILL).ok();
+    }
 }
 
 struct Killed(Child);
@@ -113,7 +127,7 @@ fn other(client: &Netns, name: &'static str, mut command: Command, at: IpAddr) -
     });
     let pid = child.0.id();
     let client = client.clone();
-    Server { name, pid, client, at, found: Vec::new(), _child: Some(child) }
+    Server { name, pid, client, at, found: Vec::new(), _child: Some(child), _daemon: None }
 }
 
 /// Has aardvark-dns serve these names at an address of the host; none where it is not installed.
@@ -133,7 +147,12 @@ fn aardvark(stage: &Stage, plain: &Container, at: IpAddr) -> Option<Server> {
     fs::write(directory.join("bench"), format!("{at}\n{names}{own}")).expect("a file of names");
     let mut command = stage.net.host.command(PROGRAM);
     command.arg("--config").arg(&directory).args(["--port", "53", "run"]);
-    Some(other(&plain.ns, "aardvark-dns", command, at))
+    let server = other(&plain.ns, "aardvark-dns", command, at);
+    let file = directory.join("aardvark.pid");
+    let pid = wait::wait_for("its pid", wait::SOON, || {
+        fs::read_to_string(&file).ok()?.trim().parse().ok()
+    });
+    Some(Server { pid, _daemon: Some(Daemon(pid)), ..server })
 }
 
 #[test]
@@ -157,6 +176,7 @@ fn measure() {
         at: "10.66.0.1".parse().expect("an address"),
         found: Vec::new(),
         _child: None,
+        _daemon: None,
     };
     let hosts = stage.agent.places.root().join("bench-hosts");
     let lines: String = (0..NAMES).map(|n| format!("10.66.1.{} c{n}\n", n + 1)).collect();
