@@ -38,9 +38,7 @@ const RESET: [&str; 5] = [
 ];
 
 /// Moments that are tried.
-fn moments() -> usize {
-    if std::env::var_os("BASCULE_TEST_FULL").is_some() { 100 } else { 25 }
-}
+const MOMENTS: usize = 100;
 
 /// A small generator: the moments of a failed run are to be had again by its seed.
 struct Lot(u64);
@@ -66,7 +64,7 @@ fn a_kill_at_any_moment_leaves_the_old_state_or_the_new_one() {
     let shapes = undisturbed(&agent);
     reset(&agent);
     let mut longest = Duration::from_millis(20);
-    for moment in 0..moments() {
+    for moment in 0..MOMENTS {
         let step = lot.below(SCRIPT.len() as u64) as usize;
         for line in &SCRIPT[..step] {
             agent.ok(line);
