@@ -261,9 +261,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         tracing::warn!("requests that had begun were cut short");
     }
     watching.abort();
-    if let Some(logging) = logging {
-        logging.abort();
-    }
+    logging.iter().for_each(tokio::task::JoinHandle::abort);
     listening.abort();
     reloading.abort();
     collecting.abort();

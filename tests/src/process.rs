@@ -109,3 +109,14 @@ fn collect(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<String>
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
+
+/// A process that ends with its owner, whatever becomes of the test.
+#[derive(Debug)]
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}

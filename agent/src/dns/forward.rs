@@ -11,12 +11,11 @@ use std::{
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UdpSocket},
     time,
 };
 
-use super::wire;
+use super::{framed, wire};
 
 /// How long the next server waits for the one before.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -169,13 +168,10 @@ async fn datagram(request: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
 
 async fn stream(request: &[u8], server: SocketAddr) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(server).await?;
-    let length = u16::try_from(request.len()).map_err(io::Error::other)?;
-    let mut framed = length.to_be_bytes().to_vec();
-    framed.extend(request);
-    stream.write_all(&framed).await?;
-    let length = stream.read_u16().await?;
-    let mut answer = vec![0; length.into()];
-    stream.read_exact(&mut answer).await?;
+    framed::write(&mut stream, request, EACH).await?;
+    let Some(answer) = framed::read(&mut stream, EACH, EACH).await? else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
     if wire::answers(&answer, request) {
         Ok(answer)
     } else {

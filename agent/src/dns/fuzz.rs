@@ -12,7 +12,7 @@ use std::{
 };
 
 use hickory_proto::{
-    op::{Edns, Message, Query, ResponseCode},
+    op::{Message, Query, ResponseCode},
     rr::{
         Name, RData, Record, RecordType,
         rdata::{A, AAAA, PTR},
@@ -23,6 +23,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use super::{
     answer::{self, HEADER, Judged, Local, Manner},
     cache::{Cache, Key},
+    tests::question,
     wire,
 };
 
@@ -37,14 +38,7 @@ const LONGEST: usize = 4096;
 type Feature = (u8, u16, usize, bool, bool, usize);
 
 fn message(name: &str, kind: RecordType, edns: Option<u16>) -> Vec<u8> {
-    let mut message = Message::query();
-    message.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
-    message.edns = edns.map(|payload| {
-        let mut edns = Edns::new();
-        edns.set_max_payload(payload);
-        edns
-    });
-    message.to_vec().expect("a message")
+    question(name, kind, edns).to_vec().expect("a message")
 }
 
 /// Questions of every kind, and answers to them.

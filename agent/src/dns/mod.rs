@@ -10,6 +10,7 @@ mod cache;
 pub mod directory;
 mod engine;
 mod forward;
+mod framed;
 #[cfg(test)]
 mod fuzz;
 mod limits;

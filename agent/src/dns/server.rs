@@ -16,7 +16,6 @@ use std::{
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, SockaddrIn6, sendmsg};
 use prometheus::IntCounter;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     runtime::Handle,
     task::JoinSet,
@@ -27,6 +26,7 @@ use super::{
     batch::{Batch, Parties, Turn},
     engine::{Engine, Fate, View},
     forward::Transport,
+    framed,
     limits::Limit,
     pressure::Pressure,
     sockets::{self, Sockets},
@@ -267,14 +267,7 @@ async fn connection(
 ) -> io::Result<()> {
     let asked = stream.local_addr()?.ip();
     stream.set_nodelay(true)?;
-    loop {
-        let length = match time::timeout(IDLE, stream.read_u16()).await? {
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let mut request = vec![0; length.into()];
-        time::timeout(MESSAGE, stream.read_exact(&mut request)).await??;
+    while let Some(request) = framed::read(&mut stream, IDLE, MESSAGE).await? {
         let view = engine.view();
         let turn = turn.fetch_add(1, Ordering::Relaxed);
         let manner = Engine::manner(&view, Transport::Tcp, turn);
@@ -284,10 +277,8 @@ async fn connection(
             Fate::Errand(errand) => engine.run(*errand, Transport::Tcp).await,
             Fate::None => None,
         };
-        let Some(answer) = answer else { return Ok(()) };
-        let Ok(length) = u16::try_from(answer.len()) else { return Ok(()) };
-        let mut framed = length.to_be_bytes().to_vec();
-        framed.extend(answer);
-        time::timeout(MESSAGE, stream.write_all(&framed)).await??;
+        let Some(answer) = answer else { break };
+        framed::write(&mut stream, &answer, MESSAGE).await?;
     }
+    Ok(())
 }

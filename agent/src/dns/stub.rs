@@ -13,7 +13,6 @@ use std::{
 
 use hickory_proto::{op::Query, rr::RecordType};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UdpSocket},
     task::JoinSet,
     time,
@@ -24,6 +23,7 @@ use super::{
     directory::{Directory, Found},
     engine::Engine,
     forward::Transport,
+    framed,
     told::{self, Exchange},
 };
 
@@ -92,15 +92,11 @@ async fn connection(
     exchange: Exchange,
     turn: &AtomicUsize,
 ) -> io::Result<()> {
-    loop {
-        let length = time::timeout(IDLE, stream.read_u16()).await??;
-        let mut question = vec![0; length.into()];
-        time::timeout(IDLE, stream.read_exact(&mut question)).await??;
-        let Some(answer) = judge(engine, &question, exchange, turn) else { return Ok(()) };
-        let mut framed = u16::try_from(answer.len()).unwrap_or(0).to_be_bytes().to_vec();
-        framed.extend(answer);
-        time::timeout(IDLE, stream.write_all(&framed)).await??;
+    while let Some(question) = framed::read(&mut stream, IDLE, IDLE).await? {
+        let Some(answer) = judge(engine, &question, exchange, turn) else { break };
+        framed::write(&mut stream, &answer, IDLE).await?;
     }
+    Ok(())
 }
 
 fn judge(

@@ -19,7 +19,7 @@ fn addresses(count: u8) -> Vec<IpAddr> {
     (0..count).map(|n| IpAddr::from([10, 0, 0, n])).collect()
 }
 
-fn question(name: &str, kind: RecordType, edns: Option<u16>) -> Message {
+pub(super) fn question(name: &str, kind: RecordType, edns: Option<u16>) -> Message {
     let mut message = Message::query();
     message.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
     message.edns = edns.map(|payload| {

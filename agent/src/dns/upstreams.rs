@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::model::name_servers;
+
 /// Where servers are told.
 const HOST: &str = "/etc/resolv.conf";
 /// Where systemd-resolved tells the servers that it asks.
@@ -101,11 +103,7 @@ fn behind_the_stub(
 }
 
 fn named(text: &str) -> Vec<SocketAddr> {
-    let servers = text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        server(words.next().filter(|word| *word == "nameserver").and(words.next())?)
-    });
-    servers.take(MOST).collect()
+    name_servers(text).filter_map(server).take(MOST).collect()
 }
 
 /// Reads a server's address, which may say its link.

@@ -4,7 +4,6 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -102,7 +101,7 @@ async fn remove(netlink: &Netlink, mark: &Mark) -> Result<()> {
 /// Has an interface say nothing by itself; tells whether it has IPv6.
 fn quiet(interface: &str, off: bool) -> Result<bool> {
     let key = |setting| sysctl::ipv6_of(interface, setting);
-    if !Path::new("/proc/sys").join(key("disable_ipv6")).exists() {
+    if !sysctl::exists(&key("disable_ipv6")) {
         return Ok(false);
     }
     for (setting, value) in [("addr_gen_mode", "1"), ("accept_ra", "0"), ("accept_dad", "0")] {

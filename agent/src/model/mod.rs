@@ -35,7 +35,7 @@ pub use mac::{MacAddress, ParseMacError};
 pub use name::{Name, NetworkName, ParseNameError};
 pub use naming::{
     ExtraHost, HostAddress, MOST_TTL, NameSettings, Naming, ParseExtraHostError, Resolver,
-    is_domain,
+    is_domain, name_servers,
 };
 pub use network::{Family, Network, Pool};
 pub use options::{ANNOUNCE_EVERY, ANNOUNCEMENTS, GatewayMode, NetworkOptions, OptionError, keys};

@@ -20,6 +20,14 @@ pub struct Resolver {
     pub options: Vec<String>,
 }
 
+/// Returns the name servers that a `resolv.conf` names, as they are written there.
+pub fn name_servers(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        words.next().filter(|word| *word == "nameserver").and(words.next())
+    })
+}
+
 /// What a container wants of names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Naming {

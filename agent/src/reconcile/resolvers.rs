@@ -2,6 +2,8 @@
 
 use std::{fs, net::IpAddr};
 
+use crate::model::name_servers;
+
 /// Where they are told; the second one where the first names only a stub on this very host.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
@@ -13,12 +15,8 @@ pub(super) fn resolvers() -> Vec<IpAddr> {
 }
 
 fn named(text: &str) -> Vec<IpAddr> {
-    let servers = text.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let server = words.next().filter(|word| *word == "nameserver").and(words.next())?;
-        // A zone is a matter of the link.
-        server.split('%').next()?.parse().ok()
-    });
+    // A zone is a matter of the link.
+    let servers = name_servers(text).filter_map(|server| server.split('%').next()?.parse().ok());
     servers.filter(|ip: &IpAddr| !ip.is_loopback() && !ip.is_unspecified()).collect()
 }
 

@@ -25,6 +25,18 @@ pub enum Walk {
     FromNames,
 }
 
+impl Walk {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::FromContainer,
+        Self::ToContainer,
+        Self::FromUplink,
+        Self::ToUplink,
+        Self::ToBridge,
+        Self::FromNames,
+    ];
+}
+
 /// How a frame ended on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {

@@ -111,16 +111,7 @@ fn spoil(step: &mut Step, random: &mut Random) {
         3 => step.endpoint = 1 + u32::try_from(random.below(3)).unwrap_or(0),
         4 => step.segment_size = [0, 1, 1400, 65_535][random.below(4)],
         5 => step.bare = !step.bare,
-        6 => {
-            step.walk = [
-                Walk::FromContainer,
-                Walk::ToContainer,
-                Walk::FromUplink,
-                Walk::ToUplink,
-                Walk::ToBridge,
-                Walk::FromNames,
-            ][random.below(6)];
-        }
+        6 => step.walk = Walk::ALL[random.below(Walk::ALL.len())],
         7 | 8 => {
             if let Some(byte) = step.bytes.get_mut(at) {
                 *byte = EDGES[random.below(EDGES.len())];

@@ -11,15 +11,6 @@ use bascule_common::{
 };
 use proptest::prelude::*;
 
-const WALKS: [Walk; 6] = [
-    Walk::FromContainer,
-    Walk::ToContainer,
-    Walk::FromUplink,
-    Walk::ToUplink,
-    Walk::ToBridge,
-    Walk::FromNames,
-];
-
 /// What a frame carries.
 #[derive(Clone, Copy, Debug)]
 enum Carries {
@@ -178,7 +169,7 @@ proptest! {
         }
         framed.extend(if six { [0x86, 0xdd] } else { [8, 0] });
         framed.extend(&bytes);
-        for walk in WALKS {
+        for walk in Walk::ALL {
             for bytes in [&framed, &bytes] {
                 let mut packet = FramePacket::new(bytes.clone(), veth(1));
                 packet.segment_size = segment_size;
@@ -213,7 +204,7 @@ proptest! {
             }
         }
         bytes.truncate(cut);
-        for walk in WALKS {
+        for walk in Walk::ALL {
             let interface =
                 if matches!(walk, Walk::FromUplink | Walk::ToUplink) { UPLINK } else { veth(1) };
             // Again, when it may have a flow.

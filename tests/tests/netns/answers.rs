@@ -18,6 +18,7 @@ use bascule_tests::{Agent, Netns, Topology, agent::Settings, topology::OUTSIDE, 
 use crate::{
     Stage,
     names::{Upstream, dig, found, gateway, status},
+    resolving::question,
 };
 
 const SERVFAIL: u8 = 2;
@@ -263,6 +264,37 @@ fn n30_a_server_that_asks_us_is_not_asked_in_turn() {
     assert_eq!(dig(&c1.ns, "10.88.0.1", "turn"), found(&turn));
 }
 
+/// Somebody who asks a server of names while a test does something else.
+struct Meanwhile<T> {
+    over: Arc<AtomicBool>,
+    thread: thread::JoinHandle<T>,
+}
+
+impl<T: Send + 'static> Meanwhile<T> {
+    /// Has `work` go on until it is told that it is over.
+    fn start(
+        ns: &Netns,
+        server: IpAddr,
+        work: impl FnOnce(&UdpSocket, &AtomicBool) -> T + Send + 'static,
+    ) -> Self {
+        let (ns, over) = (ns.clone(), Arc::<AtomicBool>::default());
+        let told = Arc::clone(&over);
+        let thread = thread::spawn(move || {
+            ns.run(|| {
+                let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+                socket.connect((server, 53)).expect("a route");
+                work(&socket, &told)
+            })
+        });
+        Self { over, thread }
+    }
+
+    fn end(self) -> T {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it does not panic")
+    }
+}
+
 #[test]
 fn p105_n28_a_flood_of_one_container_is_no_silence_for_another() {
     // Nobody answers there: what is asked of it stays under way.
@@ -271,27 +303,15 @@ fn p105_n28_a_flood_of_one_container_is_no_silence_for_another() {
     let c1 = stage.agent.container("c1", "n1", "");
     let c2 = stage.agent.container("c2", "n1", "");
     let server = gateway(&stage, "n1")[0];
-    let over = Arc::new(AtomicBool::new(false));
-    let flood = {
-        let (ns, over) = (c1.ns.clone(), Arc::clone(&over));
-        thread::spawn(move || {
-            ns.run(|| {
-                let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-                socket.connect((server, 53)).expect("a route");
-                let mut number = 0_u32;
-                while !over.load(Ordering::Relaxed) {
-                    number = number.wrapping_add(1);
-                    let name = format!("n{:07}", number % 10_000_000);
-                    let mut bytes = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() as u8];
-                    bytes.extend(name.bytes());
-                    bytes.extend([0, 0, 1, 0, 1]);
-                    // What is refused is asked again soon enough.
-                    socket.send(&bytes).ok();
-                }
-                number
-            })
-        })
-    };
+    let flood = Meanwhile::start(&c1.ns, server, |socket, over| {
+        let mut number = 0_u32;
+        while !over.load(Ordering::Relaxed) {
+            number = number.wrapping_add(1);
+            // What is refused is asked again soon enough.
+            socket.send(&question(1, &format!("n{:07}", number % 10_000_000))).ok();
+        }
+        number
+    });
     // Before the flood is noticed, and each time that it is looked whether it is over, some of them may be lost.
     let own = c1.address().to_string();
     let ask = |_: &u32| {
@@ -300,8 +320,7 @@ fn p105_n28_a_flood_of_one_container_is_no_silence_for_another() {
     };
     let answered = (0..10).filter(ask).count();
     assert!(answered >= 8, "{answered} of 10");
-    over.store(true, Ordering::Relaxed);
-    assert!(flood.join().expect("a flood") > 1000);
+    assert!(flood.end() > 1000);
     let refused = stage.agent.metrics().sum("bascule_dns_refused_total", &[]);
     assert!(refused > 0.0, "{refused}");
 }
@@ -313,29 +332,19 @@ fn n30_no_question_is_lost_while_names_change() {
     let c1 = stage.agent.container("c1", "n1", "");
     let c2 = stage.agent.container("c2", "n1", "");
     let server = gateway(&stage, "n1")[0];
-    let over = Arc::new(AtomicBool::new(false));
-    let asking = {
-        let (ns, over) = (c1.ns.clone(), Arc::clone(&over));
-        thread::spawn(move || {
-            ns.run(|| {
-                let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-                socket.connect((server, 53)).expect("a route");
-                socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-                let (mut number, mut answer) = (0_u16, [0; 512]);
-                while !over.load(Ordering::Relaxed) {
-                    number += 1;
-                    let [a, b] = number.to_be_bytes();
-                    let question =
-                        [a, b, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2, b'c', b'2', 0, 0, 1, 0, 1];
-                    socket.send(&question).expect("sent");
-                    let length = socket.recv(&mut answer).expect("an answer");
-                    assert_eq!((&answer[..2], answer[7]), (&[a, b][..], 1), "{length}");
-                    thread::sleep(Duration::from_millis(1));
-                }
-                number
-            })
-        })
-    };
+    let asking = Meanwhile::start(&c1.ns, server, |socket, over| {
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        let (mut number, mut answer) = (0_u16, [0; 512]);
+        while !over.load(Ordering::Relaxed) {
+            number += 1;
+            socket.send(&question(number, "c2")).expect("sent");
+            let length = socket.recv(&mut answer).expect("an answer");
+            let told = (&answer[..2], answer[7]);
+            assert_eq!(told, (&number.to_be_bytes()[..], 1), "{length}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        number
+    });
     for round in 0..3 {
         stage.agent.network(&format!("other{round}"), "");
         let name = format!("x{round}");
@@ -345,8 +354,7 @@ fn n30_no_question_is_lost_while_names_change() {
         stage.agent.ok(&format!("container rm -f {name}"));
         assert_ne!(status(&c1.ns, server, &format!("{name} A")).0, "NOERROR");
     }
-    over.store(true, Ordering::Relaxed);
-    assert!(asking.join().expect("each has an answer") > 10);
+    assert!(asking.end() > 10);
     assert_eq!(dig(&c1.ns, server, "c2"), found(&c2));
 }
 

@@ -3,13 +3,14 @@
 use std::{
     io::Write as _,
     net::{IpAddr, TcpStream, UdpSocket},
-    process::{Child, Stdio},
+    process::Stdio,
     time::Duration,
 };
 
 use bascule_tests::{
     Agent, Container, Netns, Topology,
     agent::Settings,
+    process::Killed,
     topology::{HOST, OUTSIDE},
     traffic::{TcpServer, UdpServer},
     wait,
@@ -54,7 +55,9 @@ pub fn found(container: &Container) -> Vec<String> {
 }
 
 /// A name server of others, in the outside.
-pub struct Upstream(Child);
+pub struct Upstream {
+    _child: Killed,
+}
 
 impl Upstream {
     pub fn start(ns: &Netns, at: impl std::fmt::Display, more: &[&str]) -> Self {
@@ -63,16 +66,9 @@ impl Upstream {
         command.args(["--conf-file=/dev/null", "--pid-file=", "--bind-interfaces"]);
         command.arg(format!("--listen-address={at}")).args(more);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let upstream = Self(command.spawn().expect("start dnsmasq"));
+        let upstream = Self { _child: Killed(command.spawn().expect("start dnsmasq")) };
         wait::wait_until("the upstream answers", wait::SOON, || !is_silent(ns, &at, "x.test"));
         upstream
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
     }
 }
 

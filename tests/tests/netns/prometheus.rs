@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, path::PathBuf, process::Stdio};
 
 use bascule_tests::{
+    process::Killed,
     topology::{HOST, OUTSIDE},
     traffic::{self, TcpServer},
     wait,
@@ -18,17 +19,7 @@ fn dist(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dist").join(path)
 }
 
-/// Ends it, whatever becomes of the test.
-struct Running(std::process::Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-fn prometheus(stage: &Stage) -> Running {
+fn prometheus(stage: &Stage) -> Killed {
     let root = stage.agent.places.root();
     let rules = fs::canonicalize(dist("prometheus/bascule.rules.yml")).expect("the rules");
     let config = format!(
@@ -45,7 +36,7 @@ fn prometheus(stage: &Stage) -> Running {
     command.arg(format!("--storage.tsdb.path={}", root.join("prometheus").display()));
     command.arg(format!("--web.listen-address={ADDRESS}"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    Running(command.spawn().expect("prometheus (Debian's package `prometheus`)"))
+    Killed(command.spawn().expect("prometheus (Debian's package `prometheus`)"))
 }
 
 fn ask(stage: &Stage, path: &str, query: Option<&str>) -> Value {

@@ -3,11 +3,11 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use bascule_tests::{Container, Netns, wait};
+use bascule_tests::{Container, Netns, process::Killed, wait};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -44,15 +44,6 @@ impl Drop for Daemon {
     }
 }
 
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 /// Seconds of CPU that a process has taken.
 fn cpu(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
@@ -63,7 +54,7 @@ fn cpu(pid: u32) -> f64 {
 }
 
 /// A question for an address.
-fn question(number: u16, name: &str) -> Vec<u8> {
+pub fn question(number: u16, name: &str) -> Vec<u8> {
     let mut bytes = number.to_be_bytes().to_vec();
     bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() as u8]);
     bytes.extend(name.bytes());
