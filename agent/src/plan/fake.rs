@@ -28,6 +28,7 @@ fn foreign(index: u32, name: &str) -> Link {
         loopback: name == "lo",
         ethernet: true,
         asks: true,
+        ipv6: true,
         mtu: 1500,
         mac: [0, 1, 2, 3, 4, index as u8],
         master: None,

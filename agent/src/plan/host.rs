@@ -108,9 +108,10 @@ pub(super) fn networks(desired: &Desired, observed: &View, plan: &mut Vec<Planne
 }
 
 /// The address of the link, of a device that Linux gives none: without ports it has no carrier. All else works without
-/// one. The routes of its subnets are there, and with nobody to ask there are no duplicates to be looked for.
-fn link_local(network: &Network, others: &[IpNetwork]) -> Option<IpNetwork> {
-    let has_ipv6 = others.iter().any(IpNetwork::is_ipv6);
+/// one. The routes of its subnets are there, and with nobody to ask there are no duplicates to be looked for. As a
+/// bridge with ports has it, so has a network without IPv6, unless the operator has switched that off.
+fn link_local(network: &Network, link: &Link, others: &[IpNetwork]) -> Option<IpNetwork> {
+    let has_ipv6 = link.ipv6 || others.iter().any(IpNetwork::is_ipv6);
     let address = Ipv6Addr::from(Ip6::link_local(&network.gateway_mac().octets()));
     let address = IpNetwork::new(address.into(), 64).ok()?;
     (network.without_bridge() && has_ipv6 && !others.contains(&address)).then_some(address)
@@ -134,7 +135,7 @@ fn bridge(network: &Network, link: &Link, observed: &Observed, plan: &mut Vec<Pl
         push(Action::SetMtu { index, mtu: network.mtu.into() });
     }
     let mut wanted = network.on_bridge();
-    wanted.extend(link_local(network, &wanted));
+    wanted.extend(link_local(network, link, &wanted));
     let found = || observed.addresses.iter().filter(|a| a.link == index).map(|a| a.address);
     // Further addresses may be the operator's; only one that is in the way of a gateway's goes.
     let in_the_way =

@@ -55,6 +55,8 @@ pub struct Link {
     pub mac: Mac,
     /// Whether the host asks for the neighbours behind it.
     pub asks: bool,
+    /// Whether IPv6 is on there; known of our bridges alone.
+    pub ipv6: bool,
     /// The bridge, bond or VRF that it is a port of.
     pub master: Option<u32>,
     /// Whether the bridge neither learns from it nor floods to it.

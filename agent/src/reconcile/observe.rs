@@ -146,6 +146,7 @@ pub(super) fn link_of(machine: &Machine, desired: &Desired, link: &netlink::Link
         mtu: link.mtu,
         mac: link.mac.unwrap_or_default(),
         asks: link.asks,
+        ipv6: link.ipv6 && matches!(owner, Owner::Network(_)),
         master: link.master,
         quiet: link.port.is_some_and(|port| !port.learning && !port.unicast_flood),
         source: None,

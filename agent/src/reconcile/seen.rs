@@ -134,6 +134,7 @@ impl Seen {
             source6: None,
             leads_out: false,
             asks: true,
+            ipv6: false,
         };
         self.places.note(&link);
         self.observed.links.insert(index, link);

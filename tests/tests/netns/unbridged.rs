@@ -1,11 +1,15 @@
 //! Networks without a bridge between their containers (`-o bascule.l2=bpf`): they have what the others have.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6},
+};
 
 use bascule_common::abi::Ip6;
 use bascule_tests::{
     Container, Netns,
     capture::Capture,
+    frame::Body,
     topology::{HOST, HOST6, OUTSIDE, OUTSIDE6, ROUTER, UPLINK},
     traffic::{self, Conversation, TcpServer, UdpServer},
     wait,
@@ -350,4 +354,90 @@ fn n13_why_says_what_happens() {
         (&answer["Verdict"], &answer["Reason"]),
         (&"dropped".into(), &"policy_isolation".into())
     );
+}
+
+#[test]
+fn n13_the_host_says_what_it_does_not_have_without_ipv6_too() {
+    let stage = Stage::new();
+    let host = &stage.net.host;
+    host.sysctl_set("net/ipv4/conf/all/rp_filter", "1");
+    host.sysctl_set("net/ipv4/conf/default/rp_filter", "1");
+    stage.agent.network("n1", &format!("{L2} --subnet 172.30.1.0/24"));
+    let c1 = stage.agent.container("c1", "n1", "");
+    host.sh("ip route add unreachable 192.0.2.0/25");
+    host.sh("ip route add prohibit 192.0.2.128/25");
+    let errors = Capture::arriving(&c1.ns, "eth0");
+    for to in [GATEWAY, HOST] {
+        traffic::refused(&c1.ns, at(to, 81));
+        let refused = traffic::udp::try_exchange(&c1.ns, at(to, 54), 20);
+        assert_eq!(
+            refused.map_err(|error| error.kind()),
+            Err(ErrorKind::ConnectionRefused),
+            "{to}"
+        );
+    }
+    for (to, code) in [("192.0.2.7", 1), ("192.0.2.207", 13)] {
+        traffic::does_not_answer(&c1.ns, to);
+        errors.wait_for(&format!("what the host says of {to}"), |packet| {
+            let said = matches!(packet.body, Body::Icmp { kind: 3, code: c, .. } if c == code);
+            said && packet.src == IpAddr::from(GATEWAY)
+        });
+    }
+    // Without any way out.
+    host.sh("ip route del default");
+    traffic::does_not_answer(&c1.ns, OUTSIDE);
+    errors.wait_for("that there is no way", |packet| {
+        matches!(packet.body, Body::Icmp { kind: 3, code: 0, .. })
+    });
+    // Who has gone is not told to the host's own sockets, either: the frame is dropped by name.
+    traffic::does_not_answer(host, "172.30.1.99");
+    assert!(stage.agent.metrics().drops_anywhere("no_endpoint") > 0);
+}
+
+#[test]
+fn n13_link_local_addresses_work_within_the_network() {
+    let stage = Stage::new();
+    stage.agent.network("n1", &format!("{L2} --subnet 172.30.1.0/24"));
+    let [a, b] = ["169.254.7.1", "169.254.7.2"];
+    let with = |name, address: &str| {
+        stage.agent.container(name, "n1", &format!("--link-local-ip {address}"))
+    };
+    let (c1, c2) = (with("c1", a), with("c2", b));
+    for (from, to) in [(&c1, b), (&c2, a)] {
+        traffic::answers(&from.ns, to);
+        let ping = traffic::ping_with(&from.ns, to, 1, &format!("-I {}", from.address()));
+        assert_eq!(ping.received, 1, "{}", ping.text);
+    }
+    let _server = UdpServer::start(&c2.ns, 53);
+    traffic::exchange(&c1.ns, at(b.parse().unwrap(), 53), 3_000);
+    let refused = traffic::udp::try_exchange(&c1.ns, at(b.parse().unwrap(), 54), 20);
+    assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::ConnectionRefused));
+}
+
+#[test]
+fn n13_s168_link_local_addresses_answer_without_ipv6_too() {
+    let stage = Stage::new();
+    let host = &stage.net.host;
+    stage.agent.network("n1", &format!("{L2} --subnet 172.30.1.0/24"));
+    let (c1, c2) = (stage.agent.container("c1", "n1", ""), stage.agent.container("c2", "n1", ""));
+    let bridge = bridge_of(&stage, "n1");
+    let [of_host, one, two] =
+        [host.mac(&bridge), c1.ns.mac("eth0"), c2.ns.mac("eth0")].map(link_local);
+    for (ns, to, device) in
+        [(&c1.ns, of_host, "eth0"), (&c1.ns, two, "eth0"), (host, one, bridge.as_str())]
+    {
+        traffic::answers(ns, format!("{to}%{device}"));
+    }
+    let scope = c1.ns.ifindex("eth0").expect("an interface");
+    traffic::refused(&c1.ns, SocketAddrV6::new(of_host, 81, 0, scope));
+    let asked = SocketAddrV6::new(of_host, 54, 0, scope);
+    let refused = traffic::udp::try_exchange(&c1.ns, asked, 20);
+    assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::ConnectionRefused));
+    // Where the operator has switched IPv6 off it stays off.
+    host.sysctl_set("net/ipv6/conf/default/disable_ipv6", "1");
+    stage.agent.network("n2", &format!("{L2} --subnet 172.30.2.0/24"));
+    stage.agent.container("c3", "n2", "");
+    let bridge = bridge_of(&stage, "n2");
+    assert_eq!(host.sh(&format!("ip -6 addr show dev {bridge}")), "");
+    assert_eq!(host.sysctl(&format!("net/ipv6/conf/{bridge}/disable_ipv6")), "1");
 }

@@ -7,9 +7,9 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        BridgePortState, BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind,
-        InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-        LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+        AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, InfoBridge, InfoBridgePort,
+        InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask,
+        LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
     },
 };
 use nix::errno::Errno;
@@ -41,6 +41,8 @@ pub struct Link {
     pub ethernet: bool,
     /// Whether the host asks for the neighbours behind it, by ARP and neighbour discovery.
     pub asks: bool,
+    /// Whether IPv6 is there and not switched off on it.
+    pub ipv6: bool,
     /// Its MTU.
     pub mtu: u32,
     /// The group of links that it is one of; 0, where nobody has put it into another.
@@ -334,6 +336,7 @@ fn link_of(message: RouteNetlinkMessage) -> Option<Link> {
         loopback: flags.contains(LinkFlags::Loopback),
         ethernet: message.header.link_layer_type == LinkLayerType::Ether,
         asks: !flags.contains(LinkFlags::Noarp),
+        ipv6: false,
         mtu: 0,
         group: 0,
         mac: None,
@@ -356,10 +359,17 @@ fn link_of(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::LinkInfo(infos) => describe(&mut link, infos),
             LinkAttribute::Xdp(facts) => link.xdp = facts.iter().find_map(xdp_of),
+            LinkAttribute::AfSpecUnspec(families) => link.ipv6 = families.iter().any(has_ipv6),
             _ => {}
         }
     }
     Some(link)
+}
+
+fn has_ipv6(family: &AfSpecUnspec) -> bool {
+    let on =
+        |fact: &AfSpecInet6| matches!(fact, AfSpecInet6::DevConf(set) if set.disable_ipv6 == 0);
+    matches!(family, AfSpecUnspec::Inet6(facts) if facts.iter().any(on))
 }
 
 fn xdp_of(fact: &LinkXdp) -> Option<XdpMode> {
