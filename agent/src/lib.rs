@@ -6,6 +6,7 @@ mod cleanup;
 pub mod cli;
 pub mod config;
 pub mod dns;
+pub mod docker;
 pub mod error;
 pub mod files;
 pub mod kernel;

@@ -104,6 +104,12 @@ const ROOMS: &[Room] = &[
         rooms: &["model", "kernel", "telemetry", "dns"],
         never: &["aya", "axum", "clap", "redb", "rtnetlink"],
     },
+    // Docker's daemon, which is asked, and what of it is ours.
+    Room {
+        at: "agent/src/docker/",
+        rooms: &["model", "state", "kernel", "reconcile", "docker"],
+        never: &["aya", "axum", "clap", "redb", "rtnetlink"],
+    },
     Room {
         at: "agent/src/why/",
         rooms: &["model", "state", "kernel", "telemetry", "why"],

@@ -61,6 +61,8 @@ fn given(global: &Global, options: AgentOptions) -> Given {
         run_dir: global.run_dir.clone(),
         bpffs: options.bpffs,
         cgroup: options.cgroup,
+        docker_socket: options.docker_socket,
+        docker_config: options.docker_config,
         metrics_listen: options.metrics_listen,
         metrics_compat: options.metrics_compat,
         flow_log: options.flow_log,

@@ -19,6 +19,8 @@ pub(super) struct File {
     pub(super) run_dir: Option<PathBuf>,
     pub(super) bpffs: Option<PathBuf>,
     pub(super) cgroup: Option<PathBuf>,
+    pub(super) docker_socket: Option<PathBuf>,
+    pub(super) docker_config: Option<PathBuf>,
     pub(super) metrics_listen: Option<SocketAddr>,
     pub(super) metrics_compat: Option<bool>,
     pub(super) flow_log: Option<PathBuf>,

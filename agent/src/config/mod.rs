@@ -31,6 +31,9 @@ pub const FILE: &str = "/etc/bascule/bascule.toml";
 pub const RUN_DIR: &str = "/run/bascule";
 const STATE_DIR: &str = "/var/lib/bascule";
 const BPFFS: &str = "/sys/fs/bpf/bascule";
+/// Docker's API, and its daemon's configuration.
+const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+const DOCKER_CONFIG: &str = "/etc/docker/daemon.json";
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9477);
 
 /// What flags and environment say; what they leave open is the file's.
@@ -46,6 +49,10 @@ pub struct Given {
     pub bpffs: Option<PathBuf>,
     /// Cgroup for the reservation of published ports.
     pub cgroup: Option<PathBuf>,
+    /// Socket of Docker's API.
+    pub docker_socket: Option<PathBuf>,
+    /// Configuration file of Docker's daemon.
+    pub docker_config: Option<PathBuf>,
     /// Address of `/metrics` and `/healthz`.
     pub metrics_listen: Option<SocketAddr>,
     /// Whether metrics have Docker's and Podman's names, too.
@@ -152,6 +159,10 @@ pub struct Config {
     pub bpffs: PathBuf,
     /// Cgroup for the reservation of published ports; none finds one.
     pub cgroup: Option<PathBuf>,
+    /// Socket of Docker's API.
+    pub docker_socket: PathBuf,
+    /// Configuration file of Docker's daemon.
+    pub docker_config: PathBuf,
     /// Address of `/metrics` and `/healthz`.
     pub metrics_listen: SocketAddr,
     /// Whether metrics have Docker's and Podman's names, too.
@@ -277,6 +288,8 @@ impl Config {
             run_dir: path(given.run_dir, file.run_dir, RUN_DIR),
             bpffs: path(given.bpffs, file.bpffs, BPFFS),
             cgroup: given.cgroup.or(file.cgroup),
+            docker_socket: path(given.docker_socket, file.docker_socket, DOCKER_SOCKET),
+            docker_config: path(given.docker_config, file.docker_config, DOCKER_CONFIG),
             metrics_listen: given.metrics_listen.or(file.metrics_listen).unwrap_or(METRICS),
             flow_log: given.flow_log.or(file.flow_log),
             metrics_compat: given.metrics_compat.or(file.metrics_compat).unwrap_or(false),

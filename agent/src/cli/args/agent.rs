@@ -44,6 +44,12 @@ pub struct AgentOptions {
     /// Cgroup whose processes may take no published port, and reach them as clients [default: the root]
     #[arg(long, global = true, env = "BASCULE_CGROUP", value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
+    /// Socket of Docker's API [default: /var/run/docker.sock]
+    #[arg(long, env = "BASCULE_DOCKER_SOCKET", value_name = "SOCKET")]
+    pub docker_socket: Option<PathBuf>,
+    /// Configuration file of Docker's daemon, which `docker adopt` changes [default: /etc/docker/daemon.json]
+    #[arg(long, env = "BASCULE_DOCKER_CONFIG", value_name = "FILE")]
+    pub docker_config: Option<PathBuf>,
     /// Address that serves /metrics and /healthz [default: 127.0.0.1:9477]
     #[arg(long, env = "BASCULE_METRICS_LISTEN", value_name = "IP:PORT")]
     pub metrics_listen: Option<SocketAddr>,

@@ -1,0 +1,3 @@
+//! Docker's own networks: asked about over its API.
+
+pub mod engine;
