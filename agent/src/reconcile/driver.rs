@@ -160,6 +160,8 @@ impl Driver {
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Handle), StartError> {
         let desired = load(&store)?;
+        // A former agent may have died while it changed them.
+        machine.tables.change(|| Ok::<_, ObserveError>(()))?;
         let shared = Shared::new(Snapshot::new(desired.clone()));
         let (sender, commands) = mpsc::channel(QUEUE);
         let desired = Arc::new(desired);

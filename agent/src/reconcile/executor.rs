@@ -63,8 +63,7 @@ pub async fn execute(
     match action {
         Action::Map(entry) => {
             reset_counters(machine, known, entry)?;
-            write(&machine.tables, entry)?;
-            machine.tables.changed()?;
+            machine.tables.change(|| write(&machine.tables, entry))?;
             known.contents.apply(entry);
         }
         Action::CreateBridge { network, name, mac, mtu } => {

@@ -78,10 +78,10 @@ impl Ends {
         }
         let local4 = |ip: &_| contents.locals.contains_key(ip);
         let local6 = |ip: &_| contents.locals6.contains_key(ip);
-        let removed = tables.flows4.remove_where(|key, flow| self.end(key, flow, local4))?
-            + tables.flows6.remove_where(|key, flow| self.end(key, flow, local6))?;
-        tables.changed()?;
-        Ok(removed)
+        tables.change(|| {
+            let removed = tables.flows4.remove_where(|key, flow| self.end(key, flow, local4))?;
+            Ok(removed + tables.flows6.remove_where(|key, flow| self.end(key, flow, local6))?)
+        })
     }
 
     fn end<A: Address>(

@@ -66,8 +66,8 @@ pub mod map {
     pub const GENERATIONS: &str = "GENERATIONS";
     /// Endpoint indices: 1 up to this, exclusive.
     pub const ENDPOINT_INDICES: u32 = 65_536;
-    /// The slot of [`GENERATIONS`] that whoever writes a table raises afterwards: what packets found before counts no
-    /// longer ([`crate::datapath::short`]).
+    /// The slot of [`GENERATIONS`] that whoever writes a table makes odd before and even afterwards: what packets found
+    /// before counts no longer, and meanwhile they keep nothing ([`crate::datapath::short`]).
     pub const TABLES_GENERATION: u32 = 0;
     /// [`crate::abi::Local`] by address.
     pub const LOCALS4: &str = "LOCALS4";

@@ -2,7 +2,8 @@
 //! judged a moment ago. Whatever is not plain is left, untouched, to the whole walk.
 //!
 //! What the whole walk found is kept in a slot for as long as nothing changes: within one unit of the coarse clock,
-//! and under one generation of the tables, which the agent raises with whatever it writes. What packets themselves
+//! and under one generation of the tables, which the agent raises before and after whatever it writes: while it is odd,
+//! nothing is kept, and an agent that dies in between leaves only the whole walk. What packets themselves
 //! change in a flow happens on the whole walk, once in each of these units and whenever its state has to. A connection
 //! that begins anew ends the short way of both its directions, on all CPUs ([`restarted`]).
 
@@ -146,6 +147,10 @@ fn along<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     let now = kernel.now();
     let generation = tables.generation(TABLES_GENERATION);
     if recent.judged != now || recent.generation != generation {
+        // Somebody writes: what the whole walk finds now may be old at once.
+        if generation & 1 != 0 {
+            return WHOLE;
+        }
         // Whatever the whole walk finds is found after this.
         recent.judged = now.wrapping_sub(1);
         recent.generation = generation;

@@ -135,3 +135,39 @@ fn snapshot(net: &Topology, agent: &Agent) -> (Vec<String>, usize, String, Strin
     interfaces.sort();
     (interfaces, pins.len(), routes, agent.ok("network ls -q"))
 }
+
+/// The generation of the tables, and the file of their pin.
+fn generation(net: &Topology, agent: &Agent) -> (u64, String) {
+    let pins = agent.places.pins();
+    let pin = pins.iter().find(|pin| pin.ends_with("/GENERATIONS")).expect("a pin");
+    let path = agent.places.bpffs().join(pin).display().to_string();
+    let shown = net.host.sh(&format!("bpftool -j map lookup pinned {path} key 0 0 0 0"));
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let bytes = shown["value"].as_array().expect("bytes").iter().map(|byte| {
+        u8::from_str_radix(byte.as_str().unwrap_or("").trim_start_matches("0x"), 16)
+            .expect("a byte")
+    });
+    let bytes: Vec<u8> = bytes.collect();
+    (u64::from_le_bytes(bytes.try_into().expect("eight bytes")), path)
+}
+
+#[test]
+fn what_died_amid_a_change_of_the_tables_is_ended_by_the_next() {
+    let net = Topology::new();
+    let mut agent = Agent::start(&net.host);
+    agent.network("n1", "");
+    let web = agent.container("web", "n1", "-p 8080:80");
+    let _server = TcpServer::start(&web.ns, 80);
+    let (before, pin) = generation(&net, &agent);
+    assert_eq!(before % 2, 0, "nobody changes anything");
+    agent.kill9();
+    // As if it had been killed between the beginning of a change and its end: all goes on, and nothing is remembered.
+    let bytes: Vec<String> = (before + 1).to_le_bytes().map(|byte| byte.to_string()).to_vec();
+    net.host.sh(&format!("bpftool map update pinned {pin} key 0 0 0 0 value {}", bytes.join(" ")));
+    traffic::reaches(&net.outside, at(HOST, 8080));
+    agent.launch();
+    agent.wait_ready();
+    let (after, _) = generation(&net, &agent);
+    assert!(after > before && after % 2 == 0, "{after} after {before}");
+    traffic::reaches(&net.outside, at(HOST, 8080));
+}

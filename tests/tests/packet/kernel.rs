@@ -207,7 +207,18 @@ impl Kernel {
 
     /// Raises the generation of the tables, as the agent does after it wrote one.
     pub fn changed(&mut self) {
+        self.changes();
         self.generation += 1;
+        self.set_generation();
+    }
+
+    /// The same as before it writes one.
+    pub fn changes(&mut self) {
+        self.generation |= 1;
+        self.set_generation();
+    }
+
+    fn set_generation(&mut self) {
         let generation = self.generation;
         self.slots(map::GENERATIONS, [map::TABLES_GENERATION], |_| generation);
     }

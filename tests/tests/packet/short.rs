@@ -130,6 +130,23 @@ fn p1_a_change_of_the_tables_ends_it_at_once() {
 }
 
 #[test]
+fn p1_nothing_is_kept_while_the_tables_are_being_changed() {
+    for (family, proto, walk) in kinds() {
+        let mut flow = Settled::new(family, proto, walk);
+        let frame = flow.frame.clone();
+        let begin = |twin: &mut Twin| twin.kernel.changes();
+        assert!(!flow.goes_short(&frame, begin), "{family:?} {proto} {walk:?}");
+        // An agent that dies in the middle leaves it so: however many packets have gone, the next one sees the tables.
+        for _ in 0..3 {
+            begin(&mut flow.twin);
+            flow.again();
+            assert!(!flow.goes_short(&frame, |_| {}), "{family:?} {proto} {walk:?}");
+        }
+        assert!(flow.does(), "{family:?} {proto} {walk:?}");
+    }
+}
+
+#[test]
 fn p1_what_is_not_plain_goes_the_whole_way() {
     for (family, proto, walk) in kinds() {
         let mut flow = Settled::new(family, proto, walk);

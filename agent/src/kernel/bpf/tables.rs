@@ -320,10 +320,17 @@ impl Tables {
         })
     }
 
-    /// Ends what packets found before a change of any table, for those that follow.
-    pub fn changed(&self) -> Result<(), BpfError> {
-        let generation = self.generations.get(map::TABLES_GENERATION)?.unwrap_or(0);
-        self.generations.put(&map::TABLES_GENERATION, &generation.wrapping_add(1))
+    /// Changes tables. What packets found before counts no longer from the beginning on, whatever becomes of this
+    /// process: what they find meanwhile they keep when it has ended alone, for which the next agent sees, too.
+    pub fn change<T, E: From<BpfError>>(
+        &self,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let before = self.generations.get(map::TABLES_GENERATION)?.unwrap_or(0) | 1;
+        self.generations.put(&map::TABLES_GENERATION, &before)?;
+        let done = work();
+        self.generations.put(&map::TABLES_GENERATION, &before.wrapping_add(1))?;
+        done
     }
 
     /// Replaces the switches of the data plane.
