@@ -1,4 +1,4 @@
-//! Frames in words: `Frame::tcp(("172.20.0.2", 40000), ("203.0.113.9", 80)).syn().build()`.
+//! Frames in words: `Frame::tcp(("172.20.0.2", 40000), ("203.0.113.7", 80)).syn().build()`.
 
 use std::net::Ipv4Addr;
 

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What the kernel would answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct FixedKernel {
     /// The coarse clock.
     pub now: Cell<u32>,

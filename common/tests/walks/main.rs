@@ -8,10 +8,12 @@ use bascule_common::{
     abi::{Address as _, DropReason, Ip6, Local, Network, Stat, state},
     datapath::{Kind, Verdict},
     testing::{
-        Frame, FramePacket, Walk, run,
+        Frame, FramePacket, Walk,
+        bytes::{self, tuple},
+        run,
         world::{
-            self, C1, C2, C3, GATEWAY, GATEWAY2, HOST, ROUTER, UPLINK, WORLD, World, ip, mac,
-            routed, tuple, veth,
+            C1, C2, C3, GATEWAY, GATEWAY2, HOST, ROUTER, UPLINK, WORLD, World, ip, mac, routed,
+            veth,
         },
     },
     wire::{Icmp, proto, tcp},
@@ -22,7 +24,7 @@ fn address(text: &str) -> Ipv4Addr {
 }
 
 /// Sends a frame of c1's to the outside. Answers the tuple as the outside sees it.
-fn out(world: &World, frame: Frame) -> world::Tuple {
+fn out(world: &World, frame: Frame) -> bytes::Tuple {
     let (end, bytes) = world.container_sends(1, &routed(frame, GATEWAY));
     assert_eq!(end, Ok(Verdict::leave(UPLINK, ip(ROUTER).to_any())));
     tuple(&bytes, 14)
@@ -50,10 +52,10 @@ fn s94_other_networks_are_out_of_reach() {
 #[test]
 fn s96_s97_a_link_opens_the_exposed_port_and_its_answers() {
     let mut world = World::new();
-    world.icc_off(1);
+    world = world.icc_off(1);
     let send = |world: &World, from: u32, frame: Frame| world.container_sends(from, &frame).0;
     assert_eq!(send(&world, 1, Frame::tcp((C1, 4000), (C2, 80)).syn()), Err(DropReason::PolicyIcc));
-    world.link(1, 2, proto::TCP, 80);
+    world = world.link(1, 2, proto::TCP, 80);
     assert_eq!(
         send(&world, 1, Frame::tcp((C1, 4000), (C2, 80)).syn()),
         Ok(Verdict::deliver(veth(2)))
@@ -77,7 +79,7 @@ fn s96_s97_a_link_opens_the_exposed_port_and_its_answers() {
 #[test]
 fn s107_an_internal_network_reaches_its_gateway_alone() {
     let mut world = World::new();
-    world.network(1, GATEWAY, Network::ICC | Network::INTERNAL);
+    world = world.network(1, Network::ICC | Network::INTERNAL);
     let to = |dst| routed(Frame::udp((C1, 4000), (dst, 53)), GATEWAY);
     assert_eq!(world.container_sends(1, &to(WORLD)).0, Err(DropReason::PolicyInternal));
     assert_eq!(world.container_sends(1, &to(HOST)).0, Err(DropReason::PolicyInternal));
@@ -195,7 +197,7 @@ fn a_half_evicted_flow_is_adopted() {
 #[test]
 fn s110_a_network_without_masquerade_keeps_its_addresses_and_gets_its_answers() {
     let mut world = World::new();
-    world.network(1, GATEWAY, Network::ICC);
+    world = world.network(1, Network::ICC);
     let seen = out(&world, Frame::tcp((C1, 40000), (WORLD, 443)).syn());
     assert_eq!(seen.0, (address(C1), 40000));
     let answer = Frame::tcp((WORLD, 443), (C1, 40000)).flags(tcp::SYN | tcp::ACK);
@@ -207,7 +209,7 @@ fn s110_a_network_without_masquerade_keeps_its_addresses_and_gets_its_answers() 
 #[test]
 fn s111_s103_only_published_ports_are_open_and_the_client_keeps_its_address() {
     let mut world = World::new();
-    world.publish(5, proto::TCP, (8080, 80, 1), 1);
+    world = world.publish(5, proto::TCP, (8080, 80, 1), 1);
     let client = Frame::tcp((WORLD, 5555), (HOST, 8080)).syn();
     let (end, bytes) = world.uplink_gets(&client);
     assert_eq!(end, Ok(Verdict::deliver(veth(1))));
@@ -229,7 +231,7 @@ fn s111_s103_only_published_ports_are_open_and_the_client_keeps_its_address() {
 #[test]
 fn a_published_range_keeps_the_offset() {
     let mut world = World::new();
-    world.publish(5, proto::UDP, (9000, 5000, 1000), 1);
+    world = world.publish(5, proto::UDP, (9000, 5000, 1000), 1);
     let (end, bytes) = world.uplink_gets(&Frame::udp((WORLD, 1), (HOST, 9999)));
     assert_eq!(end, Ok(Verdict::deliver(veth(1))));
     assert_eq!(tuple(&bytes, 14).1, (address(C1), 5999));
@@ -239,7 +241,7 @@ fn a_published_range_keeps_the_offset() {
 fn hairpins_to_self_to_a_neighbour_and_to_another_network() {
     for (server, reply_by_gateway) in [(1, true), (2, true), (3, false)] {
         let mut world = World::new();
-        world.publish(5, proto::TCP, (8080, 80, 1), server);
+        world = world.publish(5, proto::TCP, (8080, 80, 1), server);
         let request = routed(Frame::tcp((C1, 4000), (HOST, 8080)).syn(), GATEWAY);
         let (end, bytes) = world.container_sends(1, &request);
         assert_eq!(end, Ok(Verdict::deliver(veth(server))));
@@ -258,14 +260,14 @@ fn hairpins_to_self_to_a_neighbour_and_to_another_network() {
 #[test]
 fn a_removed_endpoint_takes_its_flows_along() {
     let mut world = World::new();
-    world.publish(5, proto::UDP, (53, 53, 1), 1);
+    world = world.publish(5, proto::UDP, (53, 53, 1), 1);
     assert_eq!(
         world.uplink_gets(&Frame::udp((WORLD, 9), (HOST, 53))).0,
         Ok(Verdict::deliver(veth(1)))
     );
     // c1 goes; its port goes to c2.
     world.tables.generations.insert(1, 2);
-    world.publish(6, proto::UDP, (53, 53, 1), 2);
+    world = world.publish(6, proto::UDP, (53, 53, 1), 2);
     let (end, bytes) = world.uplink_gets(&Frame::udp((WORLD, 9), (HOST, 53)));
     assert_eq!(end, Ok(Verdict::deliver(veth(2))));
     assert_eq!(tuple(&bytes, 14).1, (address(C2), 53));
@@ -274,7 +276,7 @@ fn a_removed_endpoint_takes_its_flows_along() {
 #[test]
 fn icmp_errors_find_the_flow_from_both_sides() {
     let mut world = World::new();
-    world.publish(5, proto::UDP, (5353, 53, 1), 1);
+    world = world.publish(5, proto::UDP, (5353, 53, 1), 1);
     // Masquerade: a router reports on what it saw.
     let sent = Frame::udp((C1, 40000), (WORLD, 99));
     let ((_, port), _) = out(&world, sent.clone());
@@ -343,7 +345,7 @@ fn ports_of_the_host_are_left_alone() {
     let frame = Frame::tcp((C1, 50_000), (WORLD, 443)).syn();
     assert_eq!(out(&world, frame.clone()).0.1, 50_000, "a port in the range is kept");
     world.forget_flows();
-    world.publish(5, proto::TCP, (50_000, 80, 1), 2);
+    world = world.publish(5, proto::TCP, (50_000, 80, 1), 2);
     assert_ne!(out(&world, frame.clone()).0.1, 50_000, "a published one is not");
     let mut world = World::new();
     let answers = bascule_common::abi::FlowKey4 {
@@ -416,7 +418,7 @@ fn a_masquerade_address_that_left_the_host_is_not_used_on() {
 #[test]
 fn hops_are_counted_and_end() {
     let mut world = World::new();
-    world.publish(5, proto::TCP, (8080, 80, 1), 1);
+    world = world.publish(5, proto::TCP, (8080, 80, 1), 1);
     let last = routed(Frame::tcp((C1, 4000), (WORLD, 443)).syn().ttl(1), GATEWAY);
     assert_eq!(world.container_sends(1, &last).0, Ok(Verdict::PASS), "the kernel answers");
     let last = Frame::tcp((WORLD, 5), (HOST, 8080)).syn().ttl(1);
@@ -432,7 +434,7 @@ fn hops_are_counted_and_end() {
 #[test]
 fn an_uplink_without_ethernet_headers_is_served_alike() {
     let mut world = World::new();
-    world.publish(5, proto::TCP, (8080, 80, 1), 1);
+    world = world.publish(5, proto::TCP, (8080, 80, 1), 1);
     let bare = Frame::tcp((WORLD, 5555), (HOST, 8080)).syn().build()[14..].to_vec();
     let mut packet = FramePacket::bare(bare, UPLINK);
     let end = run(Walk::FromUplink, &mut packet, &world.tables, &world.kernel).outcome;

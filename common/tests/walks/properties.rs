@@ -64,14 +64,13 @@ fn source_port(what: Carries, frame: &Frame, bytes: &[u8]) -> u16 {
 
 /// A world with everything that the walks know in it.
 fn busy() -> World {
-    let mut world = World::new();
-    world.publish(5, proto::TCP, (8080, 80, 1), 1);
-    world.publish6(6, proto::TCP, (8080, 80, 1), 1);
-    world.publish(7, proto::UDP, (53, 5353, 4), 2);
-    world.publish6(8, proto::UDP, (53, 5353, 4), 2);
-    world.icc_off(1);
-    world.link(1, 2, proto::TCP, 80);
-    world
+    World::new()
+        .publish(5, proto::TCP, (8080, 80, 1), 1)
+        .publish6(6, proto::TCP, (8080, 80, 1), 1)
+        .publish(7, proto::UDP, (53, 5353, 4), 2)
+        .publish6(8, proto::UDP, (53, 5353, 4), 2)
+        .icc_off(1)
+        .link(1, 2, proto::TCP, 80)
 }
 
 /// The frame that an index stands for.
@@ -142,8 +141,8 @@ proptest! {
     ) {
         let mut world = World::new();
         let (what, number) = if udp { (Carries::Udp, proto::UDP) } else { (Carries::Tcp, proto::TCP) };
-        world.publish(5, number, (9000, 80, 4), 1);
-        world.publish6(6, number, (9000, 80, 4), 1);
+        world = world.publish(5, number, (9000, 80, 4), 1);
+        world = world.publish6(6, number, (9000, 80, 4), 1);
         let make = |from, to| frame(what, chain.as_ref(), (from, to), false, &payload);
         let (end, bytes) = world.uplink_gets(&make((WORLD, client), (HOST, 9000 + offset)));
         prop_assert_eq!(end, Ok(Verdict::deliver(veth(1))));

@@ -73,12 +73,11 @@ fn namespace() -> (Netns, Netns) {
     ns.sysctl_set("net/ipv6/conf/all/forwarding", "1");
     ns.sh(&format!("ip -6 addr add {}/64 dev up0 nodad", six(HOST)));
     ns.sh(&format!("ip -6 route add default via {}", six(ROUTER)));
-    for (index, second) in (1..).zip(NETWORKS) {
+    for (index, (gateway, _)) in (1..).zip(NETWORKS) {
         ns.sh(&format!("ip link add br{index} index {} type bridge", bridge(index)));
-        ns.sh(&format!("ip addr add 172.{second}.0.1/16 dev br{index}"));
+        ns.sh(&format!("ip addr add {gateway}/16 dev br{index}"));
         ns.sh(&format!("ip link set br{index} up"));
-        let gateway = six(&format!("172.{second}.0.1"));
-        ns.sh(&format!("ip -6 addr add {gateway}/48 dev br{index} nodad"));
+        ns.sh(&format!("ip -6 addr add {}/48 dev br{index} nodad", six(gateway)));
     }
     for index in (1..).take(CONTAINERS.len()) {
         // Any Ethernet device does: nothing is really sent.
@@ -171,7 +170,7 @@ impl Kernel {
     pub fn load(&mut self, tables: &MemTables) {
         self.slots(map::CONFIG, [0], |_| tables.config);
         self.slots(map::NETWORKS, 0..16, |i| tables.networks.get(&i).copied().unwrap_or_default());
-        self.slots(map::ENDPOINTS, 100..116, |i| {
+        self.slots(map::ENDPOINTS, interface(0)..interface(16), |i| {
             tables.endpoints.get(&i).copied().unwrap_or_default()
         });
         self.slots(map::GENERATIONS, 1..16, |i| {

@@ -5,7 +5,7 @@ use bascule_tests::frame::{Frame, TCP, UDP};
 
 use super::{
     twin::Twin,
-    world::{C1, C2, C3, World, mac},
+    world::{C1, C2, C3, UPLINK, World, interface, mac},
 };
 
 fn tcp(from: &str, to: &str) -> Frame {
@@ -96,12 +96,12 @@ fn broadcast_and_multicast_follow_icc() {
     let walk = bascule_common::testing::Walk::FromContainer;
     let mut twin = Twin::new(World::new());
     for frame in &frames {
-        twin.frame(walk, 101, frame).passed();
+        twin.frame(walk, interface(1), frame).passed();
     }
     drop(twin);
     let mut twin = Twin::new(World::new().icc_off(1));
     for frame in &frames {
-        twin.frame(walk, 101, frame).dropped(DropReason::Multicast);
+        twin.frame(walk, interface(1), frame).dropped(DropReason::Multicast);
     }
 }
 
@@ -110,7 +110,7 @@ fn what_the_kernel_itself_delivers_is_judged_alike() {
     let walk = bascule_common::testing::Walk::ToContainer;
     let mut twin = Twin::new(World::new().icc_off(1));
     let arrived = |frame: &Frame, by: u32| {
-        let mut packet = bascule_common::testing::FramePacket::new(frame.bytes(), 102);
+        let mut packet = bascule_common::testing::FramePacket::new(frame.bytes(), interface(2));
         packet.arrived_by = by;
         packet
     };
@@ -119,9 +119,9 @@ fn what_the_kernel_itself_delivers_is_judged_alike() {
     twin.packet(walk, arrived(&frame, 0)).passed();
     // Bridged from a neighbour, routed from another network, routed from outside.
     let frame = tcp("172.20.0.2:40000", "172.20.0.3:80").macs(mac(C1), mac(C2));
-    twin.packet(walk, arrived(&frame, 101)).dropped(DropReason::PolicyIcc);
+    twin.packet(walk, arrived(&frame, interface(1))).dropped(DropReason::PolicyIcc);
     let frame = tcp("172.21.0.2:40000", "172.20.0.3:80").macs(mac("172.20.0.1"), mac(C2));
-    twin.packet(walk, arrived(&frame, 103)).dropped(DropReason::PolicyIsolation);
+    twin.packet(walk, arrived(&frame, interface(3))).dropped(DropReason::PolicyIsolation);
     let frame = tcp("203.0.113.7:40000", "172.20.0.3:80").macs(mac("172.20.0.1"), mac(C2));
-    twin.packet(walk, arrived(&frame, 50)).dropped(DropReason::DirectRoutingBlocked);
+    twin.packet(walk, arrived(&frame, UPLINK)).dropped(DropReason::DirectRoutingBlocked);
 }

@@ -8,7 +8,7 @@ use bascule_tests::frame::{DESTINATION, Frame, TCP, UDP};
 
 use super::{
     twin::Twin,
-    world::{C1, C2, C3, World, at6, gateway, interface, link_local, mac, six},
+    world::{C1, C2, C3, UPLINK, World, at6, gateway, interface, link_local, mac, six},
 };
 
 fn tcp(from: (&str, u16), to: (&str, u16)) -> Frame {
@@ -134,6 +134,6 @@ fn what_the_kernel_itself_delivers_is_judged_alike() {
         .dropped(DropReason::PolicyIcc);
     arrives(&tcp((C3, 40_000), (C2, 80)).macs(mac(&own), mac(C2)), interface(3))
         .dropped(DropReason::PolicyIsolation);
-    arrives(&tcp(("203.0.113.7", 40_000), (C2, 80)).macs(mac(&own), mac(C2)), 50)
+    arrives(&tcp(("203.0.113.7", 40_000), (C2, 80)).macs(mac(&own), mac(C2)), UPLINK)
         .dropped(DropReason::DirectRoutingBlocked);
 }

@@ -18,10 +18,8 @@ use bascule_tests::{
 };
 
 use super::{
-    kernel::{Kernel, kernel},
-    world::{
-        CONTAINERS, ROUTER, ROUTER_MAC, UPLINK, UPLINK_MAC, World, gateway, interface, ip, ip6, mac,
-    },
+    kernel::{FLOWS, Kernel, kernel},
+    world::{CONTAINERS, ROUTER_MAC, UPLINK, UPLINK_MAC, World, gateway, interface, mac},
 };
 
 const PASS: i32 = -1;
@@ -44,15 +42,11 @@ pub struct End {
 }
 
 impl Twin {
-    pub fn new(world: World) -> Self {
+    pub fn new(mut world: World) -> Self {
+        world.tables.flow_capacity = FLOWS as usize;
         let mut kernel = kernel();
         kernel.load(&world.tables);
-        Self {
-            tables: world.tables,
-            host: FixedKernel::new(UPLINK, ip(ROUTER), ip6(ROUTER)),
-            kernel,
-            drops: BTreeMap::new(),
-        }
+        Self { tables: world.tables, host: world.kernel, kernel, drops: BTreeMap::new() }
     }
 
     /// The coarse clock that the kernel has now.
