@@ -56,6 +56,11 @@ impl Capture {
         self.frames.lock().expect("the capture's thread does not panic").clone()
     }
 
+    /// The number of frames so far.
+    pub fn count(&self) -> usize {
+        self.frames.lock().expect("the capture's thread does not panic").len()
+    }
+
     /// The IP packets so far.
     pub fn packets(&self) -> Vec<Frame> {
         self.raw().iter().filter_map(|bytes| Frame::parse(bytes)).collect()

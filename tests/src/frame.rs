@@ -45,6 +45,8 @@ pub struct Frame {
     pub src: IpAddr,
     /// Destination address.
     pub dst: IpAddr,
+    /// Type of service, or traffic class: DSCP and congestion marks.
+    pub tos: u8,
     /// Time to live, or hop limit.
     pub ttl: u8,
     /// Identification; 0 in IPv6, which has one in the fragment header alone.
@@ -72,6 +74,8 @@ pub enum Body {
         flags: u8,
         /// Sequence number.
         seq: u32,
+        /// Acknowledgement number.
+        ack: u32,
         /// Options, a multiple of four bytes.
         options: Vec<u8>,
         /// Payload.
@@ -126,6 +130,7 @@ impl Frame {
             vlan: None,
             src,
             dst,
+            tos: 0,
             ttl: 64,
             id,
             fragment,
@@ -143,6 +148,7 @@ impl Frame {
             dst: dst.port(),
             flags: 16,
             seq: 0x0102_0304,
+            ack: 7,
             options: Vec::new(),
             payload: b"data".to_vec(),
         };
@@ -210,6 +216,12 @@ impl Frame {
     /// Sets the time to live.
     pub fn ttl(mut self, ttl: u8) -> Self {
         self.ttl = ttl;
+        self
+    }
+
+    /// Sets the type of service, or the traffic class.
+    pub fn tos(mut self, tos: u8) -> Self {
+        self.tos = tos;
         self
     }
 

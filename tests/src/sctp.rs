@@ -5,11 +5,18 @@ pub const SCTP: u8 = 132;
 
 /// An SCTP packet with one INIT chunk between two ports, its CRC32c in place (RFC 9260).
 pub fn init(src: u16, dst: u16) -> Vec<u8> {
+    init_with_tag(src, dst, 0x1234_5678)
+}
+
+/// The same, with a tag of its own for what is sent back.
+pub fn init_with_tag(src: u16, dst: u16, tag: u32) -> Vec<u8> {
     let mut packet = [src.to_be_bytes(), dst.to_be_bytes()].concat();
     // No verification tag yet; room for the checksum.
     packet.extend([0; 8]);
     // INIT: length, tag, window, streams, first sequence number.
-    packet.extend([1, 0, 0, 20, 0x12, 0x34, 0x56, 0x78, 0, 1, 0, 0, 0, 10, 0xff, 0xff, 0, 0, 0, 1]);
+    packet.extend([1, 0, 0, 20]);
+    packet.extend(tag.to_be_bytes());
+    packet.extend([0, 1, 0, 0, 0, 10, 0xff, 0xff, 0, 0, 0, 1]);
     let sum = crc32c(&packet).to_le_bytes();
     packet[8..12].copy_from_slice(&sum);
     packet

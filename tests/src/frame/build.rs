@@ -60,7 +60,7 @@ impl Frame {
     fn packet4(&self, src: [u8; 4], dst: [u8; 4], l4: Vec<u8>) -> Vec<u8> {
         let header = self.header();
         let total = u16::try_from(header + l4.len()).expect("an IPv4 packet");
-        let mut bytes = vec![0x40 | u8::try_from(header / 4).expect("a header"), 0];
+        let mut bytes = vec![0x40 | u8::try_from(header / 4).expect("a header"), self.tos];
         bytes.extend(total.to_be_bytes());
         bytes.extend(self.id.to_be_bytes());
         bytes.extend(self.fragment.to_be_bytes());
@@ -76,7 +76,7 @@ impl Frame {
 
     fn packet6(&self, src: [u8; 16], dst: [u8; 16], l4: &[u8]) -> Vec<u8> {
         let payload = u16::try_from(self.header() - 40 + l4.len()).expect("an IPv6 packet");
-        let mut bytes = vec![0x60, 0, 0, 0];
+        let mut bytes = vec![0x60 | self.tos >> 4, self.tos << 4, 0, 0];
         bytes.extend(payload.to_be_bytes());
         // Each header says what the next one is.
         let numbers: Vec<u8> = self.extensions.iter().map(|(number, _)| *number).collect();
@@ -97,11 +97,12 @@ impl Frame {
         let mut bytes;
         let at;
         match &self.body {
-            Body::Tcp { src, dst, flags, seq, options, payload } => {
+            Body::Tcp { src, dst, flags, seq, ack, options, payload } => {
                 bytes = [src.to_be_bytes(), dst.to_be_bytes()].concat();
                 bytes.extend(seq.to_be_bytes());
                 let words = 5 + u8::try_from(options.len() / 4).expect("options");
-                bytes.extend([0, 0, 0, 7, words << 4, *flags, 0xff, 0xff, 0, 0, 0, 0]);
+                bytes.extend(ack.to_be_bytes());
+                bytes.extend([words << 4, *flags, 0xff, 0xff, 0, 0, 0, 0]);
                 bytes.extend(options);
                 bytes.extend(payload);
                 at = 16;

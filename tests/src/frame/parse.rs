@@ -36,6 +36,7 @@ impl Frame {
         let dst = Ipv4Addr::new(ip[16], ip[17], ip[18], ip[19]);
         let body = parse_l4(ip[9], l4, fragment & 0x3fff == 0);
         Some(Self {
+            tos: ip[1],
             ttl: ip[8],
             id: be16(ip, 4)?,
             fragment,
@@ -52,6 +53,7 @@ impl Frame {
         let l4 = ip.get(ends.at..total.min(ip.len()))?;
         let body = parse_l4(ends.proto, l4, ends.whole);
         Some(Self {
+            tos: ip[0] << 4 | ip[1] >> 4,
             ttl: ip[7],
             extensions: ends.extensions,
             ..Self::new(src.into(), dst.into(), body)
@@ -109,6 +111,7 @@ fn try_parse_l4(proto: u8, l4: &[u8]) -> Option<Body> {
                 dst: be16(l4, 2)?,
                 flags: *l4.get(13)?,
                 seq: u32::from_be_bytes(l4.get(4..8)?.try_into().ok()?),
+                ack: u32::from_be_bytes(l4.get(8..12)?.try_into().ok()?),
                 options: l4.get(20..header)?.to_vec(),
                 payload: l4.get(header..)?.to_vec(),
             }

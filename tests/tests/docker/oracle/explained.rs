@@ -13,6 +13,7 @@ pub struct Reason {
 }
 
 const SEES_CLIENT: &str = "answered; the server sees the client";
+const FROM_CLIENT: &str = "arrives from the client";
 const SEES_GATEWAY: &str = "answered; the server sees the server's gateway";
 
 fn internal(difference: &Difference) -> bool {
@@ -28,14 +29,17 @@ fn beyond(difference: &Difference) -> bool {
 }
 
 /// All of them.
-pub const REASONS: [Reason; 15] = [
+pub const REASONS: [Reason; 19] = [
     Reason {
         title: "Containers' own addresses are closed to the outside",
         why: "Who knows a route to a container's subnet reaches, by Docker 20.10, every published port at the \
               container's own address and past the host's: a port published on `127.0.0.1` as well. Docker 28 closed \
               that (MOBY-INC-007), and so do we (`direct_routing_blocked`). `nat-unprotected` and `routed` networks, \
               trusted interfaces and `--allow-direct-routing` open it on purpose.",
-        fits: |d| beyond(d) && !published(d) && d.docker == SEES_CLIENT && d.bascule == "silence",
+        fits: |d| {
+            let reached = d.docker == SEES_CLIENT || d.docker.starts_with(FROM_CLIENT);
+            beyond(d) && !published(d) && reached && d.bascule == "silence"
+        },
     },
     Reason {
         title: "Internal networks have no default route",
@@ -62,9 +66,9 @@ pub const REASONS: [Reason; 15] = [
               other, they do not; without ICC they should not, and are told so by the failed discovery. Ours reach each \
               other on the one, and are dropped in silence on the other (`policy_icc`), as with IPv4.",
         fits: |d| {
-            d.cell.family == 6
-                && !published(d)
-                && ["host unreachable", "an ICMP error"].contains(&d.docker.as_str())
+            let undiscovered = ["host unreachable", "an ICMP error"].contains(&d.docker.as_str());
+            let by_hand = d.docker == "silence" && d.bascule.starts_with(FROM_CLIENT);
+            d.cell.family == 6 && !published(d) && (undiscovered || by_hand && internal(d))
         },
     },
     Reason {
@@ -176,6 +180,45 @@ pub const REASONS: [Reason; 15] = [
             (d.cell.to.as_str(), d.cell.at.as_str()) == ("host", "the own gateway")
                 && d.docker == SEES_CLIENT
                 && d.bascule == "wrong bytes"
+        },
+    },
+    Reason {
+        title: "Masquerade takes ports of its own range",
+        why: "Docker's MASQUERADE keeps the container's source port where that is free, and so takes ports that the host's \
+              own connections and servers would have. Ours takes one of 49152-65535, which the host leaves alone. What \
+              arrives is the same in all else: addresses, TTL, DSCP and congestion marks, DF, options of IP and TCP, \
+              payload, checksum.",
+        fits: |d| {
+            let ported = d.bascule.replace(", another port", "");
+            d.bascule != d.docker && ported == d.docker
+        },
+    },
+    Reason {
+        title: "SCTP is masqueraded by address alone",
+        why: "A checksum over all of an SCTP packet (CRC32c) covers its ports; the kernel's NAT writes both anew, a program \
+              cannot. So ours keeps the port, and of two containers that use one port towards one server the second is \
+              dropped (`nat_port_exhausted`). Docker publishes no SCTP port either where the kernel has no sockets of \
+              SCTP, as here: its proxy, or what stands for it, cannot listen.",
+        fits: |d| {
+            d.cell.by == "an SCTP INIT from the port of another container" && d.bascule == "silence"
+        },
+    },
+    Reason {
+        title: "What is closed does not show the host in front of it",
+        why: "By Docker, the kernel's routing looks at the time to live before iptables is asked whether the packet may pass: \
+              who traces the way to another network's container, or to a container from outside, is shown the host. Ours \
+              drops first.",
+        fits: |d| d.docker.starts_with("told \"time exceeded\"") && d.bascule == "silence",
+    },
+    Reason {
+        title: "Errors about published ports quote the least",
+        why: "Where the time of a packet to a published port is over, we send the error ourselves (it is addressed to the \
+              host, where the kernel would deliver it), with the IP header and the eight bytes of UDP, or the header of \
+              TCP: what RFC 792 asks for, and what traceroute goes by. RFC 4443 asks for as much as fits, for IPv6, which the \
+              kernel does.",
+        fits: |d| {
+            let less = d.bascule.strip_suffix(", quoting less than all");
+            published(d) && less.is_some_and(|rest| rest == d.docker)
         },
     },
 ];

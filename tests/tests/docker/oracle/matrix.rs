@@ -8,7 +8,10 @@ use std::{
 
 use bascule_tests::probe::{self, Means, Outcome, Question, Verdict};
 
-use super::stage::{HOST_B, HOST6_B, PUBLISHED, Place, Stage, gateways};
+use super::{
+    letters,
+    stage::{HOST_B, HOST6_B, PUBLISHED, Place, Stage, gateways},
+};
 
 /// One question of the matrix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +25,7 @@ pub struct Cell {
     /// 4 or 6.
     pub family: u8,
     /// How.
-    pub by: Means,
+    pub by: String,
 }
 
 /// What became of every question, in words.
@@ -62,6 +65,7 @@ pub fn ask(stage: &Stage) -> Answers {
         for (cell, words) in askers.into_iter().flat_map(|asker| asker.join().expect("an asker")) {
             assert!(answers.insert(cell.clone(), words).is_none(), "{cell:?} was asked twice");
         }
+        answers.extend(letters::send(stage));
         answers
     })
 }
@@ -117,7 +121,7 @@ fn server<'a>(
             to: server.name.clone(),
             at: at.to_owned(),
             family: family(address),
-            by,
+            by: by.to_string(),
         };
         let question = Question { to: SocketAddr::new(address, port), by, bind: None };
         found.push(Asked { cell, question, server: &server.name });
@@ -149,7 +153,7 @@ fn published<'a>(
                 to: format!("port of {what}"),
                 at: at.to_owned(),
                 family: family(address),
-                by,
+                by: by.to_string(),
             };
             let question = Question { to: SocketAddr::new(address, port), by, bind };
             found.push(Asked { cell, question, server: &server.name });
@@ -157,7 +161,7 @@ fn published<'a>(
     }
 }
 
-fn family(address: IpAddr) -> u8 {
+pub fn family(address: IpAddr) -> u8 {
     if address.is_ipv4() { 4 } else { 6 }
 }
 
@@ -207,7 +211,7 @@ fn words(stage: &Stage, place: &Place, asked: &Asked<'_>, outcome: &Outcome) -> 
 }
 
 /// What an address is to those who talk.
-fn role(stage: &Stage, client: &Place, server: &str, address: IpAddr) -> String {
+pub fn role(stage: &Stage, client: &Place, server: &str, address: IpAddr) -> String {
     let server = stage.place(server);
     let gateway_of = |place: &Place| {
         place.network.is_some_and(|network| {

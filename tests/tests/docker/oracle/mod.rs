@@ -3,6 +3,7 @@
 //! `docs/oracle.md` is what this writes with `BASCULE_TEST_RECORD=1`, and what it demands otherwise.
 
 mod explained;
+mod letters;
 mod matrix;
 mod page;
 mod stage;

@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use bascule_tests::probe::Means;
-
 use super::{
     Difference,
     explained::REASONS,
@@ -97,6 +95,9 @@ fn head(asked: usize, different: usize) -> String {
              TCP connection with\n4,000 bytes each way, a datagram or a ping of 56 bytes or of 4,000 (fragments), by \
              every address that the host has for the\nasker. `silence` is silence on the server's side as well, \
              unless something else is said.\n";
+    page += "\nSome questions are packets by hand, SCTP among them, of which each header is compared where it arrives: \
+             source and port, TTL,\nTOS (all of them bear DSCP EF and a congestion mark), DF, options of IP and TCP, \
+             payload and checksum. What is not named in an\nanswer has arrived as it was sent.\n";
     let _ = write!(
         page,
         "\n## Docker as it comes\n\n{same} questions have the same answer by both; these {different} have not.\n"
@@ -129,11 +130,7 @@ fn table(differences: &[Difference]) -> String {
     let mut rows: Vec<Row> = differences
         .iter()
         .map(|Difference { cell, docker, bascule, .. }| {
-            let by = match cell.by {
-                Means::Tcp => "tcp".to_owned(),
-                by => by.to_string(),
-            };
-            let sets = [&cell.from, &cell.to, &cell.at, &format!("IPv{}", cell.family), &by];
+            let sets = [&cell.from, &cell.to, &cell.at, &format!("IPv{}", cell.family), &cell.by];
             (sets.map(|word| BTreeSet::from([word.clone()])), [docker.clone(), bascule.clone()])
         })
         .collect();
@@ -193,6 +190,8 @@ fn means(set: &BTreeSet<String>) -> String {
             _ => words.push(name.to_owned()),
         }
     }
+    let asked = |word: &&&str| ["tcp", "udp", "ping"].iter().any(|name| word.starts_with(name));
+    words.extend(set.iter().map(String::as_str).filter(|word| !asked(&word)).map(str::to_owned));
     words.join(", ")
 }
 

@@ -231,6 +231,7 @@ impl Stage {
                 _answers: Responder::start(ns, name, &witness, &[80], &[53]),
             });
         }
+        unlimited(&net.router);
         Self { places, witness, _engine: engine, _net: net }
     }
 
