@@ -11,6 +11,6 @@ pub mod world;
 
 pub use frame::{Frame, Transport};
 pub use kernel::FixedKernel;
-pub use tables::MemTables;
+pub use tables::{Half, MemTables};
 
 pub use crate::memory::{Ended, FramePacket, Walk, run};

@@ -10,8 +10,8 @@ use std::{
 };
 
 use bascule_common::{
-    abi::{Endpoint, Flow4, FlowKey4, Local, Port, Rule, conntrack::Action, service, state},
-    testing::{FramePacket, Walk},
+    abi::{Address, Endpoint, Flow, FlowKey, Local, Port, Rule, conntrack::Action, service, state},
+    testing::{FramePacket, Half, Walk},
     wire::proto,
 };
 use bascule_tests::frame::Frame;
@@ -19,7 +19,8 @@ use bascule_tests::frame::Frame;
 use super::{
     twin::Twin,
     world::{
-        C1, HOST, ROUTER, ROUTER_MAC, UPLINK, UPLINK_MAC, WORLD, World, gateway, interface, ip, mac,
+        BOTH, C1, C2, Family, HOST, ROUTER, ROUTER_MAC, UPLINK, UPLINK_MAC, WORLD, World, gateway,
+        interface, ip, ip6, mac,
     },
 };
 
@@ -61,8 +62,14 @@ fn spread(mut spent: Vec<f64>) -> (f64, f64, f64) {
 }
 
 /// A flow that keeps its endpoints for ever.
-fn flow(key: &FlowKey4, to: &FlowKey4, action: Action) -> Flow4 {
-    Flow4 {
+fn flow<A: Address>(
+    key: &FlowKey<A>,
+    to: &FlowKey<A>,
+    action: Action,
+    next_hop: A,
+    rule: u32,
+) -> Flow<A> {
+    Flow {
         src: to.src,
         dst: to.dst,
         src_port: to.src_port,
@@ -70,67 +77,97 @@ fn flow(key: &FlowKey4, to: &FlowKey4, action: Action) -> Flow4 {
         action: action as u8,
         mtu: 1500,
         ifindex: if action == Action::Leave { UPLINK } else { interface(1) },
-        next_hop: if action == Action::Leave { ip(ROUTER) } else { ip("0.0.0.0") },
+        next_hop: if action == Action::Leave { next_hop } else { A::UNSPECIFIED },
         last_seen: Twin::now(),
         state: state::REPLIED | state::ESTABLISHED,
         dst_mac: UPLINK_MAC,
         src_mac: ROUTER_MAC,
-        rule: u32::from(key.proto == proto::TCP && action == Action::Deliver),
-        ..Flow4::default()
+        rule: if key.proto == proto::TCP && action == Action::Deliver { rule } else { 0 },
+        ..Flow::default()
     }
 }
+
+/// The rules of a family: of the published port, and of the way back.
+const RULES: [(Family, u32, u32); 2] = [(Family::Four, 1, 2), (Family::Six, 3, 4)];
 
 /// A world in which a translated frame is translated back when it comes by again: the same frame can be run for
 /// ever.
 fn world() -> World {
-    World::new().publish(1, proto::TCP, (8080, 80, 1), 1).with(|tables| {
+    let mut world = World::new();
+    for (family, rule, back) in RULES {
+        world = world.publish_on(family, rule, proto::TCP, (8080, 80, 1), 1).with(|tables| {
+            let slot = service::slot(proto::TCP, Port::new(80)).expect("TCP has slots");
+            let turned = Rule { host_base: 80, container_base: 8080, ..tables.rules[&rule] };
+            tables.rules.insert(back, turned);
+            tables.ports.insert((family.table(), slot), back);
+        });
+    }
+    world.with(|tables| {
         let flags = &mut tables.endpoints.get_mut(&interface(1)).expect("a container").flags;
         *flags |= Endpoint::ALLOW_SPOOF;
-        tables.four.locals.insert(ip(C1), Local::default());
-        let slot = service::slot(proto::TCP, Port::new(80)).expect("TCP has slots");
-        let back = Rule { host_base: 80, container_base: 8080, ..tables.rules[&1] };
-        tables.rules.insert(2, back);
-        tables.ports.insert((service::WILDCARD_TABLE, slot), 2);
-        let inside = FlowKey4 {
-            src: ip(C1),
-            dst: ip(WORLD),
-            src_port: Port::new(40_000),
-            dst_port: Port::new(443),
-            proto: proto::TCP,
-            ..FlowKey4::default()
-        };
-        let outside = FlowKey4 { src: ip(HOST), src_port: Port::new(50_000), ..inside };
-        let asked = FlowKey4 {
-            src: ip(WORLD),
-            dst: ip(HOST),
-            src_port: Port::new(5_555),
-            dst_port: Port::new(8_080),
-            proto: proto::TCP,
-            ..FlowKey4::default()
-        };
-        let served = FlowKey4 { dst: ip(C1), dst_port: Port::new(80), ..asked };
-        let mut flows = tables.four.flows.borrow_mut();
-        flows.insert(inside, flow(&inside, &outside, Action::Leave));
-        flows.insert(outside, flow(&outside, &inside, Action::Leave));
-        flows.insert(asked, flow(&asked, &served, Action::Deliver));
-        flows.insert(served, flow(&served, &asked, Action::Deliver));
+        let local = |family: Family| Local { table: family.table(), flags: 0 };
+        tables.four.locals.insert(ip(C1), local(Family::Four));
+        tables.six.locals.insert(ip6(C1), local(Family::Six));
+        settle(&tables.four, [C1, HOST, WORLD, ROUTER].map(ip), 1);
+        settle(&tables.six, [C1, HOST, WORLD, ROUTER].map(ip6), 3);
     })
 }
 
+/// Opens the flows of a family.
+fn settle<A: Address>(half: &Half<A>, [container, host, outside, router]: [A; 4], rule: u32) {
+    let inner = FlowKey {
+        src: container,
+        dst: outside,
+        src_port: Port::new(40_000),
+        dst_port: Port::new(443),
+        proto: proto::TCP,
+        ..FlowKey::default()
+    };
+    let outer = FlowKey { src: host, src_port: Port::new(50_000), ..inner };
+    let asked = FlowKey {
+        src: outside,
+        dst: host,
+        src_port: Port::new(5_555),
+        dst_port: Port::new(8_080),
+        proto: proto::TCP,
+        ..FlowKey::default()
+    };
+    let served = FlowKey { dst: container, dst_port: Port::new(80), ..asked };
+    let mut flows = half.flows.borrow_mut();
+    for (key, to, action) in [
+        (inner, outer, Action::Leave),
+        (outer, inner, Action::Leave),
+        (asked, served, Action::Deliver),
+        (served, asked, Action::Deliver),
+    ] {
+        flows.insert(key, flow(&key, &to, action, router, rule));
+    }
+}
+
 fn cases() -> Vec<Case> {
-    let near = Frame::udp("172.20.0.2:1000", "172.20.0.3:2000");
-    let near = near.macs(mac(C1), mac("172.20.0.3"));
-    let out = Frame::tcp("172.20.0.2:40000", "203.0.113.7:443").ttl(255);
-    let out = out.macs(mac(C1), mac(&gateway(C1)));
-    let published = Frame::tcp("203.0.113.7:5555", "198.51.100.1:8080").ttl(255);
-    let host = Frame::tcp("203.0.113.7:5555", "198.51.100.1:22");
-    let uplink = |frame: Frame| frame.macs(ROUTER_MAC, UPLINK_MAC);
-    vec![
-        Case::new("same network", Walk::FromContainer, interface(1), &near),
-        Case::new("masqueraded", Walk::FromContainer, interface(1), &out),
-        Case::new("published", Walk::FromUplink, UPLINK, &uplink(published)),
-        Case::new("the host's own", Walk::FromUplink, UPLINK, &uplink(host)),
-    ]
+    let names = [
+        ["same network", "masqueraded", "published", "the host's own"],
+        ["IPv6 same network", "IPv6 masqueraded", "IPv6 published", "IPv6 the host's own"],
+    ];
+    let of = |(family, [near_name, out_name, published_name, host_name]): (
+        Family,
+        [&'static str; 4],
+    )| {
+        let at = |address, port| family.at(address, port);
+        let near = Frame::udp(&at(C1, 1000), &at(C2, 2000)).macs(mac(C1), mac(C2));
+        let out = Frame::tcp(&at(C1, 40_000), &at(WORLD, 443)).ttl(255);
+        let out = out.macs(mac(C1), mac(&gateway(C1)));
+        let published = Frame::tcp(&at(WORLD, 5555), &at(HOST, 8080)).ttl(255);
+        let host = Frame::tcp(&at(WORLD, 5555), &at(HOST, 22));
+        let uplink = |frame: Frame| frame.macs(ROUTER_MAC, UPLINK_MAC);
+        [
+            Case::new(near_name, Walk::FromContainer, interface(1), &near),
+            Case::new(out_name, Walk::FromContainer, interface(1), &out),
+            Case::new(published_name, Walk::FromUplink, UPLINK, &uplink(published)),
+            Case::new(host_name, Walk::FromUplink, UPLINK, &uplink(host)),
+        ]
+    };
+    BOTH.into_iter().zip(names).flat_map(of).collect()
 }
 
 /// By how many percent the second costs exceed the first, taken round by round: median and 95 % interval.
@@ -144,13 +181,17 @@ fn is_flat((_, low, _): (f64, f64, f64)) -> bool {
     low < GROWTH
 }
 
-/// Publishes as many ports, each by a rule of its own, and no more; the cases' own stay.
+/// Publishes as many ports in each family, each by a rule of its own, and no more; the cases' own stay.
 fn publish(twin: &mut Twin, ports: u32) {
     let most = PORTS.into_iter().max().unwrap_or(0);
-    for port in (0..most).filter(|port| ![22, 80, 8080].contains(port)) {
-        // The second half of the table is UDP's; 80 and 8080 have their rules, 22 has none.
-        let rule = Rule { host_base: port as u16, count: 1, ..twin.tables.rules[&1] };
-        twin.kernel.publish(port, if port < ports { 16 + port } else { 0 }, rule);
+    for (family, own, _) in RULES {
+        let first = 16 + if family == Family::Four { 0 } else { most };
+        for port in (0..most).filter(|port| ![22, 80, 8080].contains(port)) {
+            // The second half of the table is UDP's; 80 and 8080 have their rules, 22 has none.
+            let rule = Rule { host_base: port as u16, count: 1, ..twin.tables.rules[&own] };
+            let index = if port < ports { first + port } else { 0 };
+            twin.kernel.publish(family.table(), port, index, rule);
+        }
     }
 }
 
@@ -196,7 +237,7 @@ fn datapath() {
         let figures: Vec<String> = figures.collect();
         let (median, low, high) = growth(&case.spent);
         println!(
-            "  {:<16} {}, {median:+.1} % [{low:+.1}, {high:+.1}]",
+            "  {:<20} {}, {median:+.1} % [{low:+.1}, {high:+.1}]",
             case.name,
             figures.join(", ")
         );

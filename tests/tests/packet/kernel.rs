@@ -300,10 +300,12 @@ impl Kernel {
         totals
     }
 
-    /// Publishes a port of the host by a rule, in the table of all addresses.
-    pub fn publish(&mut self, slot: u32, index: u32, rule: Rule) {
+    /// Publishes a port of the host by a rule, in a table.
+    pub fn publish(&mut self, table: u32, slot: u32, index: u32, rule: Rule) {
         self.array::<Rule>(map::RULES).set(index, rule, 0).expect("a rule");
-        self.tables[0].set(slot, PortSlot { rule: index, reserved: 0 }, 0).expect("a slot");
+        self.tables[table as usize]
+            .set(slot, PortSlot { rule: index, reserved: 0 }, 0)
+            .expect("a slot");
     }
 
     /// Runs a program over one frame again and again: its last return value, and nanoseconds a run.
