@@ -206,6 +206,16 @@ fn cost(twin: &mut Twin, case: &Case) -> f64 {
     total as f64 / f64::from(RUNS / BATCH)
 }
 
+/// Every round of every case, for who makes pages of it.
+fn figures(cases: &[Case]) -> serde_json::Value {
+    let of = |case: &Case| {
+        let (walk, rounds) = (case.name, PORTS.into_iter().zip(case.spent.clone()));
+        let one = |(ports, ns)| serde_json::json!({"walk": walk, "ports": ports, "ns": ns});
+        rounds.map(one).collect::<Vec<_>>()
+    };
+    cases.iter().flat_map(of).collect()
+}
+
 #[test]
 #[ignore = "a measurement: cargo xtask bench datapath"]
 #[expect(clippy::print_stdout, reason = "the figures are what it is run for")]
@@ -244,6 +254,10 @@ fn datapath() {
         if !is_flat((median, low, high)) {
             grown.push(case.name);
         }
+    }
+    if let Some(file) = std::env::var_os("BASCULE_BENCH_FILE") {
+        let written = std::fs::write(&file, figures(&cases).to_string());
+        written.unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
     }
     assert!(grown.is_empty(), "more than {GROWTH} % dearer with {} ports: {grown:?}", PORTS[1]);
 }

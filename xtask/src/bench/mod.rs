@@ -7,11 +7,13 @@
 //! - `dns`: answers about names, beside dnsmasq and aardvark-dns.
 //! - `metrics`: what a scrape costs.
 //! - `hosts`: namespaces to measure in, and their removal.
+//! - `peers`: ours beside Docker, netavark and the plain kernel, against what is aimed at.
 
 mod attach;
 mod blast;
 mod deny;
 mod hosts;
+mod peers;
 
 use std::process::{Command, ExitCode};
 
@@ -39,6 +41,8 @@ enum What {
     Dns,
     /// CPU time of a scrape with 0 to 1,000 endpoints and published ports
     Metrics,
+    /// Rates, connections, throughput and CPU beside Docker, netavark and the plain kernel, and the agent's own costs; fails where a target is missed
+    Peers(peers::Options),
 }
 
 /// Measures.
@@ -54,6 +58,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         What::Deny(options) => deny::run(options),
         What::Datapath => measure(&mut test("packet", "bench::datapath", &[])),
         What::Dns => dns(),
+        What::Peers(options) => peers::run(options),
         What::Metrics => measure(&mut test("bpf", "telemetry::bench_scrape", &["--release"])),
     }
 }
