@@ -285,6 +285,11 @@ impl PublishedRule {
 }
 
 impl Container {
+    /// Returns whether its sysctls switch IPv6 off.
+    pub fn switches_ipv6_off(&self) -> bool {
+        self.sysctls.get("net.ipv6.conf.all.disable_ipv6").is_some_and(|value| value == "1")
+    }
+
     /// Returns whether it has a network namespace that no other container has, and that is not the agent's.
     pub const fn has_namespace(&self) -> bool {
         matches!(self.mode, Mode::Networks | Mode::None)

@@ -203,6 +203,8 @@ struct Wishes {
     ip6: Option<Ipv6Addr>,
     mac: Option<MacAddress>,
     lease: Lease,
+    /// Whether IPv6 is switched off for the whole container.
+    without_ipv6: bool,
 }
 
 /// Gives a running container endpoints where it has none: on one network, or on all.
@@ -217,6 +219,7 @@ pub(super) fn attach(
     if container.running().is_none() {
         return Ok(());
     }
+    let without_ipv6 = container.switches_ipv6_off();
     let wanting: Vec<_> = container
         .attachments
         .iter()
@@ -227,7 +230,7 @@ pub(super) fn attach(
                 true => former::lease(desired, a.network, &container.name),
                 false => a.lease,
             };
-            (a.network, Wishes { ip, ip6, mac, lease })
+            (a.network, Wishes { ip, ip6, mac, lease, without_ipv6 })
         })
         .collect();
     for (network, wishes) in wanting {
@@ -321,14 +324,17 @@ fn addresses(
     facts: &mut Facts,
 ) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>, MacAddress), Rejected> {
     let network = network_of(desired, id)?;
-    let (has4, has6) = (network.ipv4.is_some(), network.ipv6.is_some());
+    let has4 = network.ipv4.is_some();
+    // An address that no interface has would be one that neighbours are told of.
+    let without_ipv6 = wishes.without_ipv6 && has4;
+    let has6 = network.ipv6.is_some() && !without_ipv6;
     let ip = match wishes.ip {
         Some(ip) => Some(ip),
         None if has4 => v4(dynamic_address(desired, id, Family::V4, wishes.lease)?),
         None => None,
     };
     let mac = wishes.mac.or(ip.map(MacAddress::derived));
-    let ip6 = match (wishes.ip6, mac) {
+    let ip6 = match (wishes.ip6.filter(|_| !without_ipv6), mac) {
         (Some(ip6), _) => Some(ip6),
         (None, Some(mac)) if has6 => match derived_address(desired, id, mac)? {
             Some(ip6) => Some(ip6),

@@ -54,6 +54,8 @@ fn moby_icc_006_moby_icc_010_ipv6_switched_off_for_a_whole_container_is_off() {
         let without = stage.agent.container(&off, network, switch);
         let with = stage.agent.container(&on, network, "");
         assert_eq!(addresses(&without.ns), "", "{network}");
+        let shown = &stage.agent.inspect("container", &off)["NetworkSettings"]["Networks"][network];
+        assert_eq!(shown["GlobalIPv6Address"], "", "{shown}");
         // MOBY-ICC-010: without the switch the loopback device has ::1 whatever the network has.
         assert!(addresses(&with.ns).contains("inet6 ::1/128"), "{network}");
         traffic::answers(&without.ns, with.address());
