@@ -1,12 +1,20 @@
 //! Cases of the catalogue and rows that no other file names.
+//!
+//! Of its groups A to E these have nothing to show yet: MOBY-ICC-025 and MOBY-PM-037 (containers are not made by
+//! Docker's API), NETAV-PM-005 and CNI-PM-004 (configurations of plugins).
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
+};
 
 use bascule_tests::{
     Topology,
-    topology::{HOST, OUTSIDE},
+    topology::{HOST, HOST6, OUTSIDE, OUTSIDE6},
     traffic::{self, TcpServer, UdpServer},
 };
 
-use crate::{Stage, at};
+use crate::{Stage, at, at6};
 
 #[test]
 fn moby_int_001_moby_int_002_peers_of_an_internal_network_talk_and_hear_nobody_else() {
@@ -108,4 +116,92 @@ fn moby_mq_001_what_stays_inside_is_not_translated() {
     // The host's own way in is by the bridge, with the gateway's address.
     let seen = *traffic::exchange(&stage.net.host, at(c2.address(), 53), 10).ip();
     assert_ne!(seen, HOST);
+}
+
+#[test]
+fn moby_icc_008_a_neighbour_without_ipv6_is_no_name_of_ipv6() {
+    let stage = Stage::new();
+    stage.agent.network("n1", "--ipv6");
+    stage.agent.container("c1", "n1", "--sysctl net.ipv6.conf.all.disable_ipv6=1");
+    stage.agent.container("c2", "n1", "");
+    let ping = |family| {
+        let start = Instant::now();
+        let out = stage.agent.cli(["exec", "c2", "ping", family, "-c", "1", "-W", "2", "c1"]);
+        (out, start.elapsed())
+    };
+    let (out, _) = ping("-4");
+    assert!(out.ok(), "{out:?}");
+    let (out, took) = ping("-6");
+    assert!(out.stderr.contains("hostname") || out.stderr.contains("not known"), "{out:?}");
+    assert!(took < Duration::from_secs(5), "it is said at once, not after {took:?}");
+}
+
+#[test]
+fn moby_inc_016_on_the_default_network_nobody_has_a_name() {
+    let stage = Stage::new();
+    // Whom the host would ask does not answer here.
+    let dns = format!("--dns {OUTSIDE} --dns-option timeout:1 --dns-option attempts:1");
+    let c1 = stage.agent.container("c1", "bridge", &dns);
+    stage.agent.container("c2", "bridge", "");
+    for name in ["c2", "nosuch"] {
+        let out = stage.agent.cli(["exec", "c1", "getent", "hosts", name]);
+        assert_eq!(out.code, 2, "{name}: {out:?}");
+    }
+    traffic::answers(&c1.ns, Ipv4Addr::new(172, 17, 0, 3));
+}
+
+#[test]
+fn cni_fw_001_bridges_keep_to_themselves() {
+    let stage = Stage::new();
+    let [a, b, c] = [("a", "foo"), ("b", "foo"), ("c", "bar")].map(|(name, network)| {
+        if name != "b" {
+            stage.agent.network(network, "");
+        }
+        stage.agent.container(name, network, "")
+    });
+    traffic::answers(&a.ns, b.address());
+    traffic::does_not_answer(&a.ns, c.address());
+    traffic::does_not_answer(&c.ns, b.address());
+}
+
+#[test]
+fn cni_pm_001_four_ways_lead_to_a_published_port_and_none_once_it_is_gone() {
+    let (stage, c1) = Stage::with_one("-p 8080:80");
+    let _server = TcpServer::start(&c1.ns, 80);
+    let (host, own) = (&stage.net.host, c1.address());
+    for (ns, to) in [
+        (host, at(own, 80)),
+        (host, at(HOST, 8080)),
+        (host, at(Ipv4Addr::LOCALHOST, 8080)),
+        (&c1.ns, at(HOST, 8080)),
+    ] {
+        traffic::reaches(ns, to);
+    }
+    stage.agent.ok("network disconnect n1 c1");
+    traffic::unreachable(host, at(own, 80));
+    for to in [HOST, Ipv4Addr::LOCALHOST] {
+        traffic::refused(host, at(to, 8080));
+    }
+    traffic::refused(&stage.net.outside, at(HOST, 8080));
+}
+
+#[test]
+fn cni_mq_002_each_address_is_masqueraded_until_its_network_is_gone() {
+    let stage = Stage::dual();
+    stage.agent.network("n1", "--ipv6");
+    let c1 = stage.agent.container("c1", "n1", "");
+    let _servers = [
+        UdpServer::start(&stage.net.outside, 53),
+        UdpServer::start_at(&stage.net.outside, at6(Ipv6Addr::UNSPECIFIED, 54)),
+    ];
+    assert_eq!(*traffic::exchange(&c1.ns, at(OUTSIDE, 53), 10).ip(), HOST);
+    assert_eq!(*traffic::exchange(&c1.ns, at6(OUTSIDE6, 54), 10).ip(), HOST6);
+    assert_eq!(stage.agent.ok("nat ls").matches("masqueraded").count(), 2);
+    drop(c1);
+    stage.agent.ok("container rm -f c1");
+    stage.agent.ok("network rm n1");
+    for shown in ["nat ls", "policy ls --network bridge"].map(|line| stage.agent.ok(line)) {
+        assert!(!shown.contains("n1") && !shown.contains("c1"), "{shown}");
+    }
+    assert_eq!(stage.net.host.firewall_rules(), "");
 }

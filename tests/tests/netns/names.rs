@@ -217,7 +217,7 @@ fn moby_dns_004_aard_dns_002_aard_dns_007_p107_other_names_are_asked_of_others()
     assert_eq!(status(&c1.ns, server, "x.gone.test A"), ("NXDOMAIN".into(), 0));
     // What it does not know it refuses, which is relayed (AARD-DNS-007).
     assert_eq!(status(&c1.ns, server, "who A").0, "REFUSED");
-    // A network without a way out has its names, and no others.
+    // A network without a way out has its names, and no others (AARD-INT-001, in Docker's words).
     let internal = gateway(&stage, "inner")[0];
     assert_eq!(status(&inner.ns, internal, "www.example.com A").0, "SERVFAIL");
     assert_eq!(dig(&inner.ns, internal, "inner"), found(&inner));

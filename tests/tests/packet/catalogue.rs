@@ -1,7 +1,10 @@
 //! Cases of the catalogue that no other file names.
+//!
+//! Of its group M three cases have nothing to show: a published port has one container, on this host. So there is no
+//! backend elsewhere (CIL-LB-003), none that gives way to another (CIL-LB-006), and no choice to stay with (CIL-LB-007).
 
 use bascule_common::abi::{DropReason, FlowKey4, Port, state};
-use bascule_tests::frame::{Body, Frame, ICMP, UDP};
+use bascule_tests::frame::{Body, Frame, ICMP, TCP, UDP};
 
 use super::{
     twin::Twin,
@@ -83,6 +86,25 @@ fn cil_ct_001_a_connection_closes_by_both_sides_and_opens_again() {
     let forward = forward.values().find(|flow| flow.state & state::IS_REPLY == 0).copied();
     let left = forward.expect("the forward entry").state;
     assert_eq!(left & (state::FIN_ORIGINAL | state::FIN_REPLY | state::ESTABLISHED), 0);
+}
+
+#[test]
+fn cil_ct_002_a_served_connection_is_half_open_after_one_fin_and_who_is_unknown_is_new() {
+    let mut twin = Twin::new(World::new().publish(1, TCP, (8080, 80, 1), 1));
+    let asks = |port: u16, flags| {
+        Frame::tcp(&format!("{WORLD}:{port}"), &format!("{HOST}:8080")).flags(flags)
+    };
+    let says = |flags| Frame::tcp(&format!("{C1}:80"), &format!("{WORLD}:5000")).flags(flags);
+    let count = |twin: &Twin| twin.tables.four.flows.borrow().len();
+    twin.arrives(&asks(5000, 2).data(b"")).delivered(1);
+    twin.sends(1, &says(18)).left();
+    twin.arrives(&asks(5000, 16)).delivered(1);
+    // One entry a direction, and both know the state of the connection: one FIN ends neither.
+    twin.arrives(&asks(5000, 17)).delivered(1);
+    twin.sends(1, &says(24)).left();
+    assert_eq!(count(&twin), 2);
+    twin.arrives(&asks(5001, 2).data(b"")).delivered(1);
+    assert_eq!(count(&twin), 4);
 }
 
 #[test]
