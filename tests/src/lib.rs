@@ -9,6 +9,7 @@
 //! - [`traffic`]: servers, clients and bulk transfers; [`frame`]: frames by hand; [`capture`]: what
 //!   really was on a wire, with checksums verified independently of the code under test.
 //! - [`probe`]: many questions at once, and what became of each.
+//! - [`terminal`]: a program on a terminal of its own.
 //! - [`tunnel`]: a VPN; [`foreign`]: programs of others on the same interfaces; [`firewall`]: a host's own.
 //! - [`dockerd`]: a real dockerd in a host's namespace.
 //! - [`vm`]: other kernels than the running one.
@@ -32,6 +33,7 @@ pub mod places;
 pub mod probe;
 pub mod process;
 pub mod sctp;
+pub mod terminal;
 pub mod topology;
 pub mod traffic;
 pub mod tunnel;

@@ -2,7 +2,7 @@
 
 use super::{
     bugreport, containers, context::Context, convert, engine, events, flows, maps, monitor, names,
-    networks, openapi, policy, reply::Reply, request::Request, route::Route, status, why,
+    networks, openapi, policy, reply::Reply, request::Request, route::Route, status, traffic, why,
 };
 use crate::state::{Change, Rejected};
 
@@ -56,6 +56,7 @@ pub(super) async fn answer(
         }
         Route::Bugreport => bugreport::bugreport(context, request).await,
         Route::Monitor => monitor::monitor(context, request),
+        Route::Traffic => traffic::traffic(context).await,
         Route::Denials => policy::list(context),
         Route::Deny => policy::deny(context, request).await,
         Route::Undeny => policy::undeny(context, request).await,

@@ -33,5 +33,6 @@ mod socket;
 mod status;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
 mod view;
 pub mod why;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{
     bugreport, flows, maps, monitor, names, policy, proto,
     route::{Route, Row, TABLE},
-    why,
+    traffic, why,
 };
 
 /// Where the description finds shapes.
@@ -186,6 +186,8 @@ fn described(route: Route, shapes: &mut SchemaGenerator) -> Option<Described> {
                 ])
                 .gives(shape::<monitor::Seen>(shapes))
         }
+        Route::Traffic => new("Tells who is there, and what each has sent, received and lost", 200)
+            .gives(shape::<traffic::Traffic>(shapes)),
         Route::Why => new("Says what would become of a packet", 200)
             .takes(shape::<why::Question>(shapes))
             .gives(shape::<why::Answer>(shapes)),

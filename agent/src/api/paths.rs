@@ -40,6 +40,8 @@ pub const MAPS: &str = "/bascule/v1/maps";
 pub const BUGREPORT: &str = "/bascule/v1/bugreport";
 /// `GET`, with filters: [`super::monitor::Seen`], one a line, as it is seen.
 pub const MONITOR: &str = "/bascule/v1/monitor";
+/// `GET`: [`super::traffic::Traffic`].
+pub const TRAFFIC: &str = "/bascule/v1/traffic";
 /// `POST` [`super::why::Question`]: [`super::why::Answer`].
 pub const WHY: &str = "/bascule/v1/why";
 /// `GET`: [`super::proto::Status`].

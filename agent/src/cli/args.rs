@@ -10,6 +10,7 @@ mod network;
 mod policy;
 #[cfg(test)]
 mod tests;
+mod top;
 mod why;
 
 pub use agent::{Agent, AgentOptions, AgentVerb, LogFormat};
@@ -23,6 +24,7 @@ pub use network::{
     Network, NetworkConnect, NetworkCreate, NetworkInspect, NetworkList, NetworkPrune,
 };
 pub use policy::{Deny, DenyAdd, Policy, PolicyList};
+pub use top::{KEYS as TOP_KEYS, Page, Top};
 pub use why::Why;
 
 use std::{path::PathBuf, str::FromStr};
@@ -117,6 +119,9 @@ pub enum Verb {
     /// Show drops and connections as they happen
     #[command(after_help = monitor::EXAMPLES)]
     Monitor(Box<Monitor>),
+    /// Show who talks how much, full screen: endpoints, drops, connections and published ports
+    #[command(after_help = top::KEYS)]
+    Top(Top),
     /// Show the connections that are tracked
     #[command(subcommand, arg_required_else_help = true)]
     Conntrack(Conntrack),

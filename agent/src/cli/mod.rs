@@ -21,6 +21,7 @@ mod sandbox;
 mod serve;
 mod status;
 mod template;
+mod top;
 mod why;
 
 use std::{
@@ -70,6 +71,7 @@ pub fn main(args: Args) -> Result<u8, Failure> {
         Verb::Map(verb) => inspection::map(&context, &verb),
         Verb::Bugreport { file } => bugreport::bugreport(&context, file),
         Verb::Monitor(args) => monitor::monitor(&context, *args),
+        Verb::Top(args) => top::top(&context, &args),
         Verb::Status => status::status(&context),
         Verb::Completion { shell } => completion(shell),
         Verb::Man { dir } => man(dir.as_deref()),

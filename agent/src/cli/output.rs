@@ -51,7 +51,8 @@ pub fn table<const N: usize>(titles: [&str; N], rows: &[[String; N]]) -> String 
     columns(&std::iter::once(titles).chain(rows).collect::<Vec<_>>())
 }
 
-fn columns(rows: &[Vec<String>]) -> String {
+/// Lays rows out in columns, the first row as titles.
+pub fn columns(rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
         widths.resize(widths.len().max(row.len()), 0);

@@ -30,4 +30,4 @@ pub use driver::{Driver, Handle, Options, StartError};
 pub use journal::{Ending, Event, Expected, Journal, Page};
 pub use machine::{Machine, Places};
 pub use names::usage;
-pub use status::{Configured, Failure, Shared, Snapshot};
+pub use status::{Configured, Failure, Shared, Snapshot, UplinkSeen};

@@ -37,6 +37,8 @@ pub(super) struct Counted {
     pub(super) stages: BTreeMap<(String, &'static str), u64>,
     /// Connections that are not over, by published rule.
     pub(super) of_rules: BTreeMap<u32, u64>,
+    /// Connections that are not over, by endpoint at either end.
+    pub(super) of_endpoints: BTreeMap<u32, u64>,
     /// Use of ports by masquerade address and protocol.
     pub(super) ports: BTreeMap<(IpAddr, String), PortUse>,
 }
@@ -100,6 +102,11 @@ impl Counter {
         if flow.rule != 0 && !over {
             *self.counted.of_rules.entry(flow.rule).or_default() += 1;
         }
+        for endpoint in [flow.from, flow.to] {
+            if endpoint != 0 && !over {
+                *self.counted.of_endpoints.entry(endpoint).or_default() += 1;
+            }
+        }
         if flow.action == Action::Leave as u8 && key.src != flow.src {
             let towards = (ip(flow.src), key.proto, ip(flow.dst), flow.dst_port);
             *self.towards.entry(towards).or_default() += 1;
@@ -139,6 +146,7 @@ mod tests {
             };
             let (src, action) = if rule == 0 { (own, 2) } else { (key.src, 1) };
             let flow = Flow4 {
+                from: 7,
                 src,
                 dst: key.dst,
                 dst_port: key.dst_port,
@@ -158,6 +166,7 @@ mod tests {
         let counted = counter.end();
         assert_eq!(counted.entries, 6);
         assert_eq!(counted.of_rules, [(3, 1)].into());
+        assert_eq!(counted.of_endpoints, [(7, 4)].into(), "neither answers nor what is over");
         let used = PortUse { connections: 3, busiest: 2 };
         let address: IpAddr = "203.0.113.10".parse().expect("an address");
         assert_eq!(counted.ports, [((address, "tcp".to_owned()), used)].into());

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bascule_common::abi::{Count, Direction, DropKey, DropReason, Stat, Tally, deny, names::map};
+use bascule_common::abi::{Count, Direction, DropReason, Stat, Tally, names::map};
 use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
@@ -11,14 +11,11 @@ use prometheus::{
 
 use super::{
     census::{Census, Counted},
+    counters::{self, SHOWN},
     family::{self, Family},
     names::{EndpointName, Names, RuleName, SharedNames},
 };
-use crate::kernel::bpf::{BpfError, Sum as _, Tables};
-
-/// Rules, and prefixes of the deny list, that have series of their own: those with the lowest numbers. There may be
-/// hundreds of thousands, which no scrape should carry.
-const SHOWN: usize = 10_000;
+use crate::kernel::bpf::{BpfError, Tables};
 
 /// Samples of one family.
 type Samples = Vec<(Vec<String>, f64)>;
@@ -27,7 +24,7 @@ type Samples = Vec<(Vec<String>, f64)>;
 pub(super) struct MapCollector {
     tables: Arc<Tables>,
     names: SharedNames,
-    census: Census,
+    census: Arc<Census>,
     compatible: bool,
     descs: Vec<Desc>,
 }
@@ -36,12 +33,13 @@ impl MapCollector {
     pub(super) fn new(
         tables: Arc<Tables>,
         names: SharedNames,
+        census: Arc<Census>,
         compatible: bool,
     ) -> prometheus::Result<Self> {
         let more: &[Family] = if compatible { &family::PODMAN } else { &[] };
         let all = family::ALL.iter().chain(more);
         let descs = all.map(Family::desc).collect::<prometheus::Result<_>>()?;
-        Ok(Self { tables, names, census: Census::default(), compatible, descs })
+        Ok(Self { tables, names, census, compatible, descs })
     }
 }
 
@@ -123,8 +121,7 @@ fn of_names(names: &Names) -> Vec<MetricFamily> {
 
 fn endpoints(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> {
     let (mut packets, mut bytes) = (Samples::new(), Samples::new());
-    for (index, name) in &names.endpoints {
-        let Some(counters) = tables.endpoint_counters.get(*index)? else { continue };
+    for (_, name, counters) in counters::endpoints(tables, names)? {
         for (direction, count) in
             [(Direction::In, counters.received), (Direction::Out, counters.sent)]
         {
@@ -143,15 +140,7 @@ fn drops(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> 
         into.0.push((labels.clone(), count.packets as f64));
         into.1.push((labels, count.bytes as f64));
     };
-    let mut drops = tables.drops.all()?;
-    // XDP counts in an array, which costs less than a hash at the rate of a flood.
-    let early = tables.deny.count(deny::TOTAL)?;
-    if early != Count::default() {
-        let (reason, direction) = (DropReason::DenyCidr as u8, Direction::In as u8);
-        let key = DropKey { endpoint: 0, reason, direction, pad: 0 };
-        drops.entry(key).or_default().add(&early);
-    }
-    for (key, count) in drops {
+    for (key, count) in counters::drops(tables)? {
         let reason = DropReason::from_number(key.reason).map_or("unknown", DropReason::label);
         let Some(direction) = Direction::from_number(key.direction) else { continue };
         let tail = [label(direction), reason.to_owned()];
@@ -195,9 +184,7 @@ fn podman(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError>
 fn ports(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> {
     let (mut packets, mut bytes, mut connections) =
         (Samples::new(), Samples::new(), Samples::new());
-    for (index, name) in names.rules.iter().take(SHOWN) {
-        // More rules than counters: those past the end are not counted.
-        let Some(counters) = tables.rule_counters.get(*index)? else { continue };
+    for (_, name, counters) in counters::rules(tables, names)? {
         connections.push((name.labels([]), counters.connections as f64));
         for (direction, count) in
             [(Direction::In, counters.received), (Direction::Out, counters.sent)]

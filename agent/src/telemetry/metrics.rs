@@ -11,14 +11,18 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
 };
 
-use super::{collector::MapCollector, dns::DnsMetrics, names::SharedNames, proxy::ProxyMetrics};
-use crate::kernel::bpf::{Collected, Table as _, Tables};
+use super::{
+    census::Census, collector::MapCollector, counters::Counters, dns::DnsMetrics,
+    names::SharedNames, proxy::ProxyMetrics,
+};
+use crate::kernel::bpf::{BpfError, Collected, Table as _, Tables};
 
 /// All metrics of one agent.
 pub struct Metrics {
     registry: Registry,
     names: SharedNames,
     tables: Arc<Tables>,
+    census: Arc<Census>,
     gc_seconds: Histogram,
     actions: Option<HistogramVec>,
     /// Seconds that requests to the API took, by route (the pattern, not the path) and status code.
@@ -47,15 +51,18 @@ impl Metrics {
         compatible: bool,
     ) -> prometheus::Result<Self> {
         let registry = Registry::new();
+        let census = Arc::new(Census::default());
         registry.register(Box::new(MapCollector::new(
             Arc::clone(&tables),
             names.clone(),
+            Arc::clone(&census),
             compatible,
         )?))?;
         let metrics = Self {
             registry,
             names,
             tables,
+            census,
             actions: compatible.then(actions).transpose()?,
             gc_seconds: Histogram::with_opts(
                 HistogramOpts::new(
@@ -179,6 +186,12 @@ impl Metrics {
     /// How the agent is.
     pub fn health(&self) -> Result<(), String> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the counters of the data plane. It takes milliseconds with thousands of endpoints.
+    pub fn counters(&self) -> Result<Counters, BpfError> {
+        let counted = self.census.get(&self.tables)?;
+        Counters::read(&self.tables, &self.names.get(), counted)
     }
 
     /// Everything in Prometheus' text format. Reads maps: tens of milliseconds with thousands of endpoints.

@@ -6,6 +6,7 @@
 mod census;
 mod collector;
 mod connections;
+mod counters;
 mod dns;
 mod events;
 mod family;
@@ -19,6 +20,7 @@ mod serve;
 mod watch;
 
 pub use connections::{Connection, connections};
+pub use counters::Counters;
 pub use dns::{DnsMetrics, code_name};
 pub use events::{Events, EventsError, QuestionWatcher, Watcher};
 pub use metrics::Metrics;

@@ -4,6 +4,7 @@
 
 mod networks;
 mod rights;
+mod top;
 
 use std::{
     fs,
