@@ -39,6 +39,7 @@ use crate::{
         store::{Store, StoreError},
     },
     telemetry::{self, Events, Metrics, SharedNames, log},
+    ui,
 };
 
 /// How often idle connections are collected, and how often where the table is filling up.
@@ -95,6 +96,9 @@ pub enum AgentError {
     /// Metrics cannot be served.
     #[error(transparent)]
     Metrics(#[from] telemetry::ServeError),
+    /// The web page cannot be served.
+    #[error(transparent)]
+    Ui(#[from] ui::UiError),
     /// The API cannot be served.
     #[error(transparent)]
     Api(#[from] api::server::ServeError),
@@ -184,6 +188,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let started_at = jiff::Timestamp::now();
     // Addresses are taken before anything is made or changed: a clash shows at once.
     let metrics_listener = telemetry::bind(config.metrics_listen).await?;
+    let page = take_page(config).await?;
     let stub = take_stub(config).await?;
     let plane = load(config)?;
     let places = Places {
@@ -214,6 +219,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let recent = filter.recent().clone();
     let reload = Reload::listen(given, config, filter, handle.shared.clone());
     let mut warnings = attach_cgroup(config, &plane);
+    warnings.extend(is_open(config));
     let proxy = start_proxy(&plane, &metrics, &mut warnings);
     plane.hooks.sweep()?;
     plane.hooks.forget_other_versions()?;
@@ -238,6 +244,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         names,
         facts: Arc::new(facts(config, &plane, started_at, warnings)),
     };
+    let showing = page.map(|page| tokio::spawn(ui::Ui::new(context.clone()).run(page)));
     let serving =
         tokio::spawn(api::server::serve(api_listener, context, Arc::clone(&metrics), stopped()));
     let scraping =
@@ -260,6 +267,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
         tracing::warn!("requests that had begun were cut short");
     }
+    showing.iter().for_each(tokio::task::JoinHandle::abort);
     watching.abort();
     logging.iter().for_each(tokio::task::JoinHandle::abort);
     listening.abort();
@@ -353,6 +361,25 @@ async fn take_stub(config: &Config) -> Result<Option<Stub>, AgentError> {
     Stub::bind(address).await.map(Some).map_err(failed)
 }
 
+/// Takes the address of the web page, where there is to be one.
+async fn take_page(config: &Config) -> Result<Option<tokio::net::TcpListener>, ui::UiError> {
+    match config.ui {
+        Some(address) => ui::bind(address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Says so where others than the host's own processes see the web page.
+fn is_open(config: &Config) -> Option<String> {
+    let address = config.ui.filter(|address| !address.ip().is_loopback())?;
+    let warning = format!(
+        "the web page at {address} shows containers, addresses and connections to everybody who reaches it, \
+         without a password or encryption (--ui)"
+    );
+    tracing::warn!("{warning}");
+    Some(warning)
+}
+
 /// What answers questions about names, from what holds now.
 fn engine(shared: Shared, metrics: &Arc<Metrics>, events: &Events) -> Engine {
     let wishes = move || {
@@ -371,6 +398,7 @@ fn facts(
 ) -> api::server::Facts {
     let text = |path: &Path| path.display().to_string();
     let pair = |(key, value): (&str, String)| (key.to_owned(), value);
+    let page = config.ui.map(|address| ("ui", address.to_string()));
     let places = [
         ("state_dir", text(&config.state_dir)),
         ("run_dir", text(&config.run_dir)),
@@ -392,7 +420,7 @@ fn facts(
     .collect();
     api::server::Facts {
         started_at: Some(started_at),
-        places: places.into_iter().map(pair).collect(),
+        places: places.into_iter().chain(page).map(pair).collect(),
         features,
         kernel: kernel.clone(),
         warnings,

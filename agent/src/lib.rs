@@ -18,4 +18,5 @@ pub mod reconcile;
 mod reload;
 pub mod state;
 pub mod telemetry;
+mod ui;
 mod why;

@@ -9,7 +9,7 @@
 //! - [`traffic`]: servers, clients and bulk transfers; [`frame`]: frames by hand; [`capture`]: what
 //!   really was on a wire, with checksums verified independently of the code under test.
 //! - [`probe`]: many questions at once, and what became of each.
-//! - [`terminal`]: a program on a terminal of its own.
+//! - [`browser`]: a real Chromium; [`terminal`]: a program on a terminal of its own.
 //! - [`tunnel`]: a VPN; [`foreign`]: programs of others on the same interfaces; [`firewall`]: a host's own.
 //! - [`dockerd`]: a real dockerd in a host's namespace.
 //! - [`vm`]: other kernels than the running one.
@@ -19,6 +19,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod browser;
 pub mod capture;
 pub mod checksum;
 pub mod container;

@@ -120,6 +120,12 @@ const ROOMS: &[Room] = &[
         rooms: &["model", "state", "kernel", "telemetry", "config"],
         never: &["clap", "rtnetlink", "redb"],
     },
+    // The web page: what the API tells, for browsers.
+    Room {
+        at: "agent/src/ui/",
+        rooms: &["api", "ui"],
+        never: &["aya", "clap", "nix", "redb", "rtnetlink"],
+    },
     // A client: everything it knows comes through the socket.
     Room {
         at: "agent/src/cli/",

@@ -30,7 +30,7 @@ struct Tool {
 }
 
 /// What the tests and the demo run.
-const TOOLS: [Tool; 31] = [
+const TOOLS: [Tool; 32] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "bridge", package: "iproute2" },
     Tool { program: "tc", package: "iproute2" },
@@ -55,6 +55,7 @@ const TOOLS: [Tool; 31] = [
     Tool { program: "dnsmasq", package: "dnsmasq-base" },
     Tool { program: "python3", package: "python3" },
     Tool { program: "jq", package: "jq" },
+    Tool { program: "chromium", package: "chromium" },
     Tool { program: "ps", package: "procps" },
     Tool { program: "nsenter", package: "util-linux" },
     Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" },

@@ -23,6 +23,15 @@ pub struct Connections {
     pub total: usize,
 }
 
+/// Lists the connections from or to a container that were used last, so many at most.
+pub fn of_container(
+    context: &Context,
+    container: &str,
+    limit: usize,
+) -> Result<Connections, Rejected> {
+    read(context, |c| c.from == container || c.to == container, limit)
+}
+
 /// Lists the connections, narrowed down by the query: `container`, `network`, `proto`, `translated`, and `limit`,
 /// of which 0 is none.
 pub(super) async fn list(context: &Context, request: &Request) -> Result<Reply, Rejected> {
@@ -46,17 +55,22 @@ pub(super) async fn list(context: &Context, request: &Request) -> Result<Reply, 
             && proto.as_ref().is_none_or(|p| connection.proto == *p)
             && (!translated || connection.kind != "routed")
     };
-    maps::read(context, move |context| {
-        let found = telemetry::connections(&context.tables, &context.names.get(), wanted);
-        let mut connections = found.map_err(Rejected::internal)?;
-        let total = connections.len();
-        connections.sort_by(|a, b| {
-            (a.idle_seconds, &a.proto, &a.source).cmp(&(b.idle_seconds, &b.proto, &b.source))
-        });
-        if limit > 0 {
-            connections.truncate(limit);
-        }
-        Ok(Connections { connections, total })
-    })
-    .await
+    maps::read(context, move |context| read(context, wanted, limit)).await
+}
+
+fn read(
+    context: &Context,
+    wanted: impl FnMut(&Connection) -> bool,
+    limit: usize,
+) -> Result<Connections, Rejected> {
+    let found = telemetry::connections(&context.tables, &context.names.get(), wanted);
+    let mut connections = found.map_err(Rejected::internal)?;
+    let total = connections.len();
+    connections.sort_by(|a, b| {
+        (a.idle_seconds, &a.proto, &a.source).cmp(&(b.idle_seconds, &b.proto, &b.source))
+    });
+    if limit > 0 {
+        connections.truncate(limit);
+    }
+    Ok(Connections { connections, total })
 }

@@ -65,6 +65,7 @@ fn given(global: &Global, options: AgentOptions) -> Given {
         docker_config: options.docker_config,
         metrics_listen: options.metrics_listen,
         metrics_compat: options.metrics_compat,
+        ui: options.ui,
         flow_log: options.flow_log,
         max_connections: options.max_connections,
         rcu_expedited: options.rcu_expedited,

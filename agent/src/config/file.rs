@@ -23,6 +23,7 @@ pub(super) struct File {
     pub(super) docker_config: Option<PathBuf>,
     pub(super) metrics_listen: Option<SocketAddr>,
     pub(super) metrics_compat: Option<bool>,
+    pub(super) ui: Option<SocketAddr>,
     pub(super) flow_log: Option<PathBuf>,
     pub(super) max_connections: Option<u32>,
     pub(super) rcu_expedited: Option<bool>,

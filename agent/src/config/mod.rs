@@ -34,6 +34,8 @@ const BPFFS: &str = "/sys/fs/bpf/bascule";
 /// Docker's API, and its daemon's configuration.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const DOCKER_CONFIG: &str = "/etc/docker/daemon.json";
+/// Where the web page is, where it is asked for and nobody says where.
+pub const UI: &str = "127.0.0.1:9478";
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9477);
 
 /// What flags and environment say; what they leave open is the file's.
@@ -57,6 +59,8 @@ pub struct Given {
     pub metrics_listen: Option<SocketAddr>,
     /// Whether metrics have Docker's and Podman's names, too.
     pub metrics_compat: Option<bool>,
+    /// Address of the web page.
+    pub ui: Option<SocketAddr>,
     /// File that connections and drops are logged into.
     pub flow_log: Option<PathBuf>,
     /// Connections that are tracked at most, of each family.
@@ -167,6 +171,8 @@ pub struct Config {
     pub metrics_listen: SocketAddr,
     /// Whether metrics have Docker's and Podman's names, too.
     pub metrics_compat: bool,
+    /// Address of the web page; none serves none.
+    pub ui: Option<SocketAddr>,
     /// File that connections and drops are logged into; none logs them nowhere.
     pub flow_log: Option<PathBuf>,
     /// Connections that are tracked at most; none goes by the host's memory.
@@ -291,6 +297,7 @@ impl Config {
             docker_socket: path(given.docker_socket, file.docker_socket, DOCKER_SOCKET),
             docker_config: path(given.docker_config, file.docker_config, DOCKER_CONFIG),
             metrics_listen: given.metrics_listen.or(file.metrics_listen).unwrap_or(METRICS),
+            ui: given.ui.or(file.ui),
             flow_log: given.flow_log.or(file.flow_log),
             metrics_compat: given.metrics_compat.or(file.metrics_compat).unwrap_or(false),
             rcu_expedited: given.rcu_expedited.or(file.rcu_expedited).unwrap_or(true),

@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Subcommand, ValueEnum};
 
-use crate::config::AddressPool;
+use crate::config::{AddressPool, UI};
 
 /// `agent`.
 #[derive(Debug, clap::Args)]
@@ -53,6 +53,16 @@ pub struct AgentOptions {
     /// Address that serves /metrics and /healthz [default: 127.0.0.1:9477]
     #[arg(long, env = "BASCULE_METRICS_LISTEN", value_name = "IP:PORT")]
     pub metrics_listen: Option<SocketAddr>,
+    /// Serve a web page that shows who talks to whom; to everybody who reaches the address [default: none; alone, 127.0.0.1:9478]
+    #[arg(
+        long,
+        env = "BASCULE_UI",
+        value_name = "IP:PORT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = UI
+    )]
+    pub ui: Option<SocketAddr>,
     /// Log ended connections and drops into this file, a line of JSON each; at most 256 MiB, the oldest go
     #[arg(long, env = "BASCULE_FLOW_LOG", value_name = "FILE")]
     pub flow_log: Option<PathBuf>,

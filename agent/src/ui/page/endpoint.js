@@ -1,0 +1,126 @@
+// An endpoint's page: what it is, what it has carried in the last minutes, what was dropped, whom it talks to.
+
+import { el, svg, write, bytes, short } from "./dom.js";
+import { dropSheet, portSheet, connectionSheet, keyedDrops } from "./tables.js";
+
+const WIDTH = 640;
+const HEIGHT = 110;
+
+class Chart {
+  constructor(place, name, kind, unit) {
+    this.name = name;
+    this.unit = unit;
+    this.area = svg("path", { class: "area" });
+    this.line = svg("path", { class: "line" });
+    this.most = svg("text", { x: 4, y: 13, class: "note" }, "");
+    this.now = el("strong", {}, "");
+    this.picture = svg(
+      "svg",
+      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: `chart ${kind}`, role: "img", preserveAspectRatio: "none" },
+      svg("path", { class: "axis", d: `M0 ${HEIGHT - 0.5}H${WIDTH}M0 ${HEIGHT / 2}H${WIDTH}` }),
+      this.area,
+      this.line,
+    );
+    this.scale = el("span", { class: "note" }, "");
+    const caption = el("figcaption", {}, `${name} `, this.now, " ", this.scale);
+    this.since = el("span", {}, "");
+    const span = el("p", { class: "note ends" }, this.since, el("span", {}, "now"));
+    place.append(el("figure", {}, caption, this.picture, span));
+  }
+
+  show(values, most) {
+    const top = Math.max(...values, 0);
+    // A short history has a minute of room, a longer one as many as it needs.
+    const room = Math.min(most, Math.max(60, Math.ceil(values.length / 60) * 60));
+    const step = WIDTH / (room - 1);
+    write(this.since, room === 60 ? "1 minute ago" : `${room / 60} minutes ago`);
+    const at = (value) => (HEIGHT - 1 - (top > 0 ? (value / top) * (HEIGHT - 10) : 0)).toFixed(1);
+    const x = (index) => ((room - values.length + index) * step).toFixed(1);
+    const points = values.map((value, index) => `${x(index)} ${at(value)}`);
+    const line = points.length ? `M${points.join("L")}` : "";
+    this.line.setAttribute("d", line);
+    this.area.setAttribute("d", line && `${line}L${WIDTH} ${HEIGHT}L${x(0)} ${HEIGHT}Z`);
+    const now = this.unit(values.length ? values[values.length - 1] : 0);
+    write(this.now, now);
+    write(this.scale, `most ${this.unit(top)}`);
+    const seconds = values.length;
+    this.picture.setAttribute("aria-label", `${this.name}: now ${now}, most ${this.unit(top)} in ${seconds} readings`);
+  }
+}
+
+export class EndpointPage {
+  constructor(place) {
+    this.place = place;
+    this.id = null;
+  }
+
+  // Makes the page of an endpoint; its numbers come with `show`.
+  open(id) {
+    this.id = id;
+    const region = (title, name) => {
+      const heading = `h-${name}`;
+      const inner = el("div", { class: "scroll", tabindex: 0, role: "region", "aria-labelledby": heading });
+      const section = el("section", { "aria-labelledby": heading }, el("h3", { id: heading }, title), inner);
+      return { section, inner };
+    };
+    this.title = el("h2", { tabindex: -1, id: "h-endpoint" }, "Endpoint");
+    this.facts = el("dl", { class: "facts" });
+    const charts = el("div", { class: "charts" });
+    const [drops, ports, connections] = [
+      region("Drops", "e-drops"),
+      region("Published ports", "e-ports"),
+      region("Connections", "e-connections"),
+    ];
+    this.place.replaceChildren(
+      el("p", {}, el("a", { href: "#/", class: "back" }, "← All endpoints")),
+      this.title,
+      this.facts,
+      el("section", { "aria-labelledby": "h-history" }, el("h3", { id: "h-history" }, "The last minutes"), charts),
+      drops.section,
+      ports.section,
+      connections.section,
+    );
+    const perSecond = (number) => `${bytes(number)}/s`;
+    this.charts = [
+      new Chart(charts, "In", "in", perSecond),
+      new Chart(charts, "Out", "out", perSecond),
+      new Chart(charts, "Dropped", "dropped", (number) => `${short(number)} packets/s`),
+    ];
+    this.drops = dropSheet(drops.inner, false);
+    this.ports = portSheet(ports.inner);
+    this.connections = connectionSheet(connections.inner);
+    this.title.focus();
+  }
+
+  gone() {
+    write(this.title, "This endpoint is not there");
+    document.title = "Bascule";
+  }
+
+  show(page) {
+    const { Endpoint: e, History: history } = page;
+    write(this.title, `${e.Container} on ${e.Network}`);
+    document.title = `${e.Container} – Bascule`;
+    const facts = [
+      ["Addresses", e.Addresses.join(" ")],
+      ["Ethernet address", e.Mac],
+      ["Interface", `${e.Interface}, on the host ${e.HostInterface}`],
+      ["Container", e.ContainerId],
+      ["Received", `${short(e.Received.Packets)} packets, ${bytes(e.Received.Bytes)}`],
+      ["Sent", `${short(e.Sent.Packets)} packets, ${bytes(e.Sent.Bytes)}`],
+      ["Dropped", `${short(e.Dropped.Packets)} packets`],
+    ];
+    if (!this.facts.children.length) {
+      this.facts.append(...facts.map(([name]) => el("div", {}, el("dt", {}, name), el("dd"))));
+    }
+    facts.forEach(([, value], index) => write(this.facts.children[index].lastChild, value));
+    this.charts.forEach((chart, index) => {
+      chart.show(history.Points.map((point) => point[index]), history.Most);
+    });
+    this.drops.show(keyedDrops(e.Drops, e.Container, null));
+    this.ports.show(page.Ports.map((p) => ({ ...p, key: `${p.HostIp} ${p.HostPort} ${p.Proto}` })));
+    const list = page.Connections.Connections;
+    this.connections.show(list.map((c) => ({ ...c, key: `${c.Proto} ${c.Source} ${c.Destination}` })));
+  }
+}
+

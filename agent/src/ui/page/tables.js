@@ -1,0 +1,176 @@
+// The same as the picture, as tables: sorted by a press on a title, and good for those who see no picture.
+
+import { el, write, rate, packets, short, bytes, published, pathOf } from "./dom.js";
+
+// Rows that are shown until all are asked for.
+const FIRST = 100;
+
+// A table that keeps its elements, so that what stays does not move under a pointer or a reader.
+export class Sheet {
+  constructor(place, caption, columns, sorted, empty) {
+    this.columns = columns;
+    this.column = sorted;
+    this.downwards = true;
+    this.rows = new Map();
+    this.all = false;
+    this.body = el("tbody");
+    this.titles = columns.map((column, index) => {
+      const button = el("button", { type: "button" }, column.title);
+      button.addEventListener("click", () => this.sort(index));
+      return el("th", { scope: "col", class: column.number ? "number" : null }, button);
+    });
+    const head = el("thead", {}, el("tr", {}, ...this.titles));
+    this.table = el("table", {}, el("caption", { class: "unseen" }, caption), head, this.body);
+    this.empty = el("p", { class: "hint" }, empty);
+    this.more = el("button", { type: "button", class: "more" });
+    this.more.addEventListener("click", () => {
+      this.all = true;
+      this.show(this.items);
+    });
+    place.append(this.table, this.empty, this.more);
+    this.show([]);
+  }
+
+  sort(index) {
+    this.downwards = this.column === index ? !this.downwards : Boolean(this.columns[index].number);
+    this.column = index;
+    this.show(this.items);
+  }
+
+  show(items) {
+    this.items = items;
+    const { value } = this.columns[this.column];
+    const order = this.downwards ? -1 : 1;
+    const sorted = [...items].sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      const compared = typeof x === "number" ? x - y : String(x).localeCompare(String(y));
+      return compared * order || (a.key < b.key ? -1 : 1);
+    });
+    const shown = this.all ? sorted : sorted.slice(0, FIRST);
+    const before = this.rows;
+    this.rows = new Map();
+    shown.forEach((item, index) => {
+      const row = before.get(item.key) || this.row();
+      before.delete(item.key);
+      this.rows.set(item.key, row);
+      this.fill(row, item);
+      if (this.body.children[index] !== row.node) {
+        this.body.insertBefore(row.node, this.body.children[index] || null);
+      }
+    });
+    before.forEach((row) => row.node.remove());
+    this.titles.forEach((title, index) => {
+      const way = this.downwards ? "descending" : "ascending";
+      if (index === this.column) title.setAttribute("aria-sort", way);
+      else title.removeAttribute("aria-sort");
+    });
+    this.table.hidden = items.length === 0;
+    this.empty.hidden = items.length !== 0;
+    this.more.hidden = shown.length === sorted.length;
+    write(this.more, `Show all ${sorted.length}`);
+  }
+
+  row() {
+    const cells = this.columns.map((column, index) => {
+      const inner = column.link ? el("a") : null;
+      const name = index === 0 ? "th" : "td";
+      const attributes = { class: column.number ? "number" : null, scope: index ? null : "row" };
+      const cell = el(name, attributes, inner);
+      return { cell, inner: inner || cell };
+    });
+    return { node: el("tr", {}, ...cells.map(({ cell }) => cell)), cells };
+  }
+
+  fill(row, item) {
+    this.columns.forEach((column, index) => {
+      const { cell, inner } = row.cells[index];
+      write(inner, column.text(item));
+      if (column.link) {
+        const to = column.link(item);
+        if (to) inner.setAttribute("href", to);
+        else inner.removeAttribute("href");
+      }
+      if (column.alarm) cell.classList.toggle("alarm", column.alarm(item));
+      if (column.number) cell.classList.toggle("quiet", column.value(item) === 0);
+    });
+  }
+}
+
+const word = (title, get, more = {}) => ({ title, value: get, text: get, ...more });
+const number = (title, value, text, more = {}) => ({ title, value, text, number: true, ...more });
+
+const dropColumns = [
+  word("Reason", (d) => d.Reason, { alarm: () => true }),
+  word("Way", (d) => d.Direction),
+  number("Now", (d) => d.Dropped.PacketRate || 0, (d) => packets(d.Dropped)),
+  number("Packets", (d) => d.Dropped.Packets, (d) => String(d.Dropped.Packets)),
+  number("Bytes", (d) => d.Dropped.Bytes, (d) => bytes(d.Dropped.Bytes)),
+  word("What it means", (d) => d.Explanation),
+];
+
+export function endpointSheet(place) {
+  return new Sheet(
+    place,
+    "Endpoints, with what each receives and sends",
+    [
+      word("Container", (e) => e.Container, { link: pathOf }),
+      word("Network", (e) => e.Network),
+      word("Addresses", (e) => e.Addresses.join(" ")),
+      number("In", (e) => e.Received.ByteRate || 0, (e) => rate(e.Received)),
+      number("Out", (e) => e.Sent.ByteRate || 0, (e) => rate(e.Sent)),
+      number("Packets in", (e) => e.Received.PacketRate || 0, (e) => packets(e.Received)),
+      number("Packets out", (e) => e.Sent.PacketRate || 0, (e) => packets(e.Sent)),
+      number("Drops", (e) => e.Dropped.PacketRate || 0, (e) => packets(e.Dropped), {
+        alarm: (e) => e.Dropped.PacketRate > 0,
+      }),
+      number("Connections", (e) => e.Connections, (e) => String(e.Connections)),
+    ],
+    3,
+    "No endpoint.",
+  );
+}
+
+export function dropSheet(place, ofAll) {
+  const who = word("Container", (d) => d.who, { link: (d) => d.to });
+  const columns = ofAll ? [who, ...dropColumns] : dropColumns;
+  return new Sheet(place, "Drops, with reasons", columns, ofAll ? 3 : 2, "Nothing was dropped.");
+}
+
+export function portSheet(place) {
+  return new Sheet(
+    place,
+    "Published ports",
+    [
+      word("Host", (p) => `${published(p)}/${p.Proto}`),
+      word("Container", (p) => p.Container, { link: (p) => p.to }),
+      word("Port", (p) => p.ContainerPort),
+      number("In", (p) => p.Received.ByteRate || 0, (p) => rate(p.Received)),
+      number("Out", (p) => p.Sent.ByteRate || 0, (p) => rate(p.Sent)),
+      number("Open", (p) => p.Active, (p) => String(p.Active)),
+      number("Opened", (p) => p.Opened, (p) => short(p.Opened)),
+    ],
+    3,
+    "No port is published.",
+  );
+}
+
+export function connectionSheet(place) {
+  return new Sheet(
+    place,
+    "Connections",
+    [
+      word("Protocol", (c) => c.Proto),
+      word("From", (c) => `${c.From} ${c.Source}`),
+      word("To", (c) => `${c.To} ${c.Destination}`),
+      word("State", (c) => c.State),
+      number("Idle", (c) => -c.IdleSeconds, (c) => `${c.IdleSeconds} s`),
+    ],
+    4,
+    "No connection is tracked; within a network none is.",
+  );
+}
+
+export const keyedDrops = (drops, who, to) =>
+  drops.map((d) => ({ ...d, who, to, key: `${who} ${to} ${d.Direction} ${d.Reason}` }));
+
+
