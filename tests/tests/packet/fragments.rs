@@ -1,11 +1,11 @@
 //! Fragments through translations.
 
 use bascule_common::abi::DropReason;
-use bascule_tests::frame::{Frame, UDP};
+use bascule_tests::frame::{Frame, MF, UDP};
 
 use super::{
     twin::Twin,
-    world::{C1, HOST, World},
+    world::{C1, C2, HOST, World},
 };
 
 /// Three fragments of a datagram.
@@ -51,6 +51,29 @@ fn without_their_first_one_are_lost() {
     // For the host itself they are the host's to wait for.
     let theirs = Frame::udp("203.0.113.7:1", "198.51.100.1:2").fragment(0).data(&[7; 100]);
     twin.arrives(&theirs.fragments(48)[1]).passed();
+}
+
+#[test]
+fn appendix_d6_overlapping_ones_change_nobodys_mind() {
+    let mut twin =
+        Twin::new(World::new().publish(1, UDP, (53, 5353, 1), 1).publish(2, UDP, (54, 53, 1), 2));
+    let [first, middle, last] = &parts("203.0.113.7:4000", "198.51.100.1:53")[..] else {
+        panic!("three fragments");
+    };
+    twin.arrives(first).delivered(1);
+    // Over the ports, over what was there, and what was there once more: all goes where the first one went, for the
+    // container's own stack to judge (Linux drops such a datagram).
+    let over = |units: u16| last.clone().fragment(MF | units);
+    for part in [&over(1), middle, &over(3), middle, last] {
+        assert_eq!(twin.arrives(part).delivered(1).dst.to_string(), C1);
+    }
+    // A second beginning, to another port: it goes where it asks to, and what follows follows it.
+    let second = &parts("203.0.113.7:4000", "198.51.100.1:54")[0];
+    assert_eq!(twin.arrives(second).delivered(2).dst.to_string(), C2);
+    assert_eq!(twin.arrives(middle).delivered(2).dst.to_string(), C2);
+    // To one that is not published: that is the host's, and nothing of it is a container's.
+    let closed = &parts("203.0.113.7:4000", "198.51.100.1:55")[0];
+    twin.arrives(closed).passed();
 }
 
 #[test]
