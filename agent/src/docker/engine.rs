@@ -1,6 +1,6 @@
 //! What Docker's daemon tells of itself: the part of its API that is read here, and nothing that changes anything.
 //!
-//! Every question has a time limit. [`Engine::container`] of a container that is just being started is answered only
+//! Every question has a time limit. [`Engine::container_name`] of a container that is just being started is answered only
 //! when the start is over, so nobody asks it while Docker waits for an answer of ours.
 
 use std::{
