@@ -220,7 +220,13 @@ export class Picture {
     const target = port.endpoint ? pathOf(port.endpoint) : null;
     group.append(svg("a", { href: target, class: "chip pill", "aria-label": `Port ${label}, to ${port.Container}` }, ...inside));
     if (name) {
-      const path = curve(HOST.width - 10, y + PILL / 2, Math.max(name.x, left), name.y + CHIP.height / 2);
+      const [x1, y1] = [HOST.width - 10, y + PILL / 2];
+      // What stands behind another one is reached from below.
+      const [x2, y2] = [name.x + 24, name.y + CHIP.height];
+      const path =
+        name.x > left + PAD
+          ? `M${x1} ${y1}C${x1 + 60} ${y1} ${x1 + 60} ${y2 + 7} ${x1 + 130} ${y2 + 7}H${x2 - 8}Q${x2} ${y2 + 7} ${x2} ${y2}`
+          : curve(x1, y1, name.x, name.y + CHIP.height / 2);
       this.edge(wires, path, "port", (state) => state.ports.get(port.key));
     }
   }
