@@ -31,6 +31,7 @@ use crate::{
     },
     lock::{LockError, Locks, NamespaceLock, PinsLock},
     plan::Settings,
+    plugin,
     proxy::Proxy,
     reconcile::{Driver, Machine, Options, Places, Shared, StartError},
     reload::Reload,
@@ -224,6 +225,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     plane.hooks.sweep()?;
     plane.hooks.forget_other_versions()?;
     let api_listener = api::server::bind(&config.run_dir)?;
+    let plugin = config.docker_plugin.as_deref().map(plugin::Socket::bind).transpose()?;
 
     let (stop, stopping) = watch::channel(false);
     let stopped = || {
@@ -233,6 +235,9 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let events = Events::new(names.clone());
     let engine = Arc::new(engine(handle.shared.clone(), &metrics, &events));
     server_of_names.serve(&engine).await;
+    let docker = config.docker_socket.clone();
+    let plugging =
+        plugin.map(|socket| tokio::spawn(plugin::serve(socket, handle.clone(), docker, stopped())));
     let context = api::server::Context {
         handle,
         places,
@@ -263,7 +268,12 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     notify("STOPPING=1");
     // Who listens no longer has stopped.
     let _ = stop.send(true);
-    let farewell = async { drop(tokio::join!(serving, scraping, driving)) };
+    let plugging = async {
+        if let Some(plugging) = plugging {
+            drop(plugging.await);
+        }
+    };
+    let farewell = async { drop(tokio::join!(serving, plugging, scraping, driving)) };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
         tracing::warn!("requests that had begun were cut short");
     }

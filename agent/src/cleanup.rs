@@ -69,6 +69,10 @@ pub fn cleanup(config: &Config, purge: bool) -> Result<Cleaned, CleanupError> {
         // Asked, not held: a directory that is open cannot be unmounted.
         drop(PinsLock::take(&config.bpffs)?);
     }
+    if let Some(socket) = &config.docker_plugin {
+        // dockerd would wait for somebody to listen there. Not there is as good.
+        drop(std::fs::remove_file(socket));
+    }
     let mut cleaned = Cleaned::default();
     let grace = Grace::new(&config.run_dir, config.rcu_expedited);
     let shortened = grace.shorten();

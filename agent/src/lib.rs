@@ -13,6 +13,7 @@ pub mod kernel;
 mod lock;
 pub mod model;
 pub mod plan;
+pub mod plugin;
 mod proxy;
 pub mod reconcile;
 mod reload;

@@ -84,6 +84,23 @@ impl Agent {
         Self { host: host.clone(), places: Places::new(), settings, child: None }
     }
 
+    /// Has it start with other settings from now on.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// What it starts with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes note of the end of a process that has ended.
+    #[track_caller]
+    pub fn reap(&mut self) {
+        assert!(self.has_ended(), "the agent is running");
+        self.child = None;
+    }
+
     /// Starts the process, without waiting for anything.
     #[track_caller]
     pub fn launch(&mut self) {

@@ -94,6 +94,12 @@ const ROOMS: &[Room] = &[
         ],
         never: &["clap", "rtnetlink", "aya"],
     },
+    // Docker's network driver: another way to ask for changes.
+    Room {
+        at: "agent/src/plugin/",
+        rooms: &["model", "state", "reconcile", "plugin", "kernel", "docker", "api::server"],
+        never: &["aya", "clap", "redb", "rtnetlink"],
+    },
     Room {
         at: "agent/src/proxy/",
         rooms: &["kernel", "telemetry", "proxy"],

@@ -63,6 +63,7 @@ const TOOLS: [Tool; 32] = [
     Tool { program: "musl-gcc", package: "musl-tools" },
     Tool { program: "dockerd", package: "docker.io" },
     Tool { program: "docker", package: "docker.io" },
+    Tool { program: "docker-compose", package: "docker-compose" },
 ];
 
 /// The compiler with library sources, as Debian has it, and its linter.

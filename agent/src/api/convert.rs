@@ -49,6 +49,7 @@ pub(super) fn network_create(
         auxiliary: config.auxiliary_addresses,
     };
     Ok(Change::CreateNetwork(NetworkSpec {
+        id: None,
         name: request.name,
         subnets: request.ipam.config.into_iter().map(subnet).collect(),
         without_ipv4: ipv4 == Some(false),

@@ -30,7 +30,7 @@ use tokio_io_timeout::TimeoutStream;
 pub use super::{
     context::{Context, Facts},
     request::Peer,
-    socket::{ServeError, Socket, bind},
+    socket::{ServeError, Socket, bind, bind_private},
 };
 use super::{
     handlers, reply, request,
@@ -57,6 +57,8 @@ const HEAD: usize = 64 << 10;
 /// Connections at once that are told that there is no room, and how long that may take.
 const HALLWAY: usize = 64;
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the queue is looked at, at the end.
+const QUEUE: Duration = Duration::from_millis(20);
 /// How long to wait where no connection can be taken, for want of descriptors.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -73,20 +75,46 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
     let server = Arc::new(Server { context, metrics });
+    let answer = move |peer, admitted, request| {
+        let server = Arc::clone(&server);
+        async move { handle(&server, peer, admitted, request).await }
+    };
+    connections(socket, answer, stop).await;
+}
+
+/// Takes connections until `stop` completes, and has every request answered.
+pub async fn connections<A, R>(socket: Socket, answer: A, stop: impl Future<Output = ()>)
+where
+    A: Fn(Peer, Result<(), String>, Request<Incoming>) -> R + Clone + Send + 'static,
+    R: Future<Output = Response<Body>> + Send + 'static,
+{
     let (seats, graceful) = (Seats::default(), GracefulShutdown::new());
     let hallway = Arc::new(Semaphore::new(HALLWAY));
-    let mut stop = pin::pin!(stop);
+    let (mut stop, mut stopping) = (pin::pin!(stop), false);
     loop {
-        let stream = tokio::select! {
-            () = &mut stop => break,
-            accepted = socket.listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot take a connection to the API");
-                    tokio::time::sleep(BREATH).await;
+        let accepted = if stopping {
+            // Who stands in the queue already has said what he wants, and may not say it again.
+            match tokio::time::timeout(QUEUE, socket.listener.accept()).await {
+                Ok(accepted) => accepted,
+                Err(_) => break,
+            }
+        } else {
+            tokio::select! {
+                () = &mut stop => {
+                    stopping = true;
                     continue;
                 }
-            },
+                accepted = socket.listener.accept() => accepted,
+            }
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(_) if stopping => break,
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a connection to the API");
+                tokio::time::sleep(BREATH).await;
+                continue;
+            }
         };
         let (peer, admitted) = socket.door.admit(&stream);
         let Some(seat) = seats.take(peer.uid) else {
@@ -95,10 +123,10 @@ pub async fn serve(
             }
             continue;
         };
-        let server = Arc::clone(&server);
+        let answer = answer.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            let (server, admitted) = (Arc::clone(&server), admitted.clone());
-            async move { Ok::<_, Infallible>(handle(&server, peer, admitted, request).await) }
+            let answered = answer(peer, admitted.clone(), request);
+            async move { Ok::<_, Infallible>(answered.await) }
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEADER);
@@ -193,9 +221,20 @@ async fn receive(
     request: Request<Incoming>,
 ) -> Result<(route::Route, request::Request), (u16, String)> {
     let (parts, body) = request.into_parts();
+    let body = read_body(body).await?;
+    if !body.is_empty() {
+        must_be_json(&parts.headers).map_err(|why| (400, why))?;
+    }
+    let query = query(&parts.uri).map_err(|why| (400, why))?;
+    let request = request::Request { peer, version: found.version, id: found.id, query, body };
+    Ok((found.row.route, request))
+}
+
+/// Reads a body to its end, unless it is too long or takes too long; that comes with a status.
+pub async fn read_body(body: Incoming) -> Result<Vec<u8>, (u16, String)> {
     let body = tokio::time::timeout(READ, to_bytes(Body::new(body), BODY)).await;
     let body = body.map_err(|_| (408, "the request body took too long".to_owned()))?;
-    let body = body.map_err(|error| {
+    body.map(|bytes| bytes.to_vec()).map_err(|error| {
         let mut cause: Option<&dyn std::error::Error> = Some(&error);
         while let Some(error) = cause {
             if error.is::<LengthLimitError>() {
@@ -204,14 +243,7 @@ async fn receive(
             cause = error.source();
         }
         (400, format!("cannot read the request body: {error}"))
-    })?;
-    if !body.is_empty() {
-        must_be_json(&parts.headers).map_err(|why| (400, why))?;
-    }
-    let query = query(&parts.uri).map_err(|why| (400, why))?;
-    let request =
-        request::Request { peer, version: found.version, id: found.id, query, body: body.to_vec() };
-    Ok((found.row.route, request))
+    })
 }
 
 fn must_be_json(headers: &HeaderMap) -> Result<(), String> {

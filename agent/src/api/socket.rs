@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     io,
-    os::{fd::AsFd as _, unix::fs::PermissionsExt},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{FileTypeExt as _, PermissionsExt},
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -32,7 +35,7 @@ const GLANCE: Duration = Duration::from_millis(500);
 
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} the API's socket {}: {source}", path.display())]
+#[error("cannot {action} the socket {}: {source}", path.display())]
 pub struct ServeError {
     action: &'static str,
     path: PathBuf,
@@ -68,6 +71,35 @@ pub fn bind(run_dir: &Path) -> Result<Socket, ServeError> {
     }
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o660)).map_err(failed("protect"))?;
     Ok(Socket { listener, door: Door { group: group.map(Gid::as_raw) } })
+}
+
+/// Makes a socket for root alone, in place of one that nobody listens at any more. It is never there with another mode,
+/// and whoever looks for it finds the former one or this one.
+pub fn bind_private(path: &Path) -> Result<Socket, ServeError> {
+    let failed = |action| move |source| ServeError { action, path: path.to_owned(), source };
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(failed("make the directory of"))?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            let why = io::Error::new(io::ErrorKind::AlreadyExists, "it is something else");
+            return Err(failed("replace")(why));
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            let why = io::Error::new(io::ErrorKind::AddrInUse, "somebody answers there");
+            return Err(failed("replace")(why));
+        }
+        _ => {}
+    }
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let unborn = path.with_file_name(format!(".{name}-{}", std::process::id()));
+    // Left by an agent of the same number that was killed.
+    drop(std::fs::remove_file(&unborn));
+    let listener = UnixListener::bind(&unborn).map_err(failed("make"))?;
+    std::fs::set_permissions(&unborn, PermissionsExt::from_mode(0o600))
+        .map_err(failed("protect"))?;
+    std::fs::rename(&unborn, path).map_err(failed("make"))?;
+    Ok(Socket { listener, door: Door { group: None } })
 }
 
 /// Who may come in, whatever the mode of the socket has become.

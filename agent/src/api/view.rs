@@ -72,7 +72,7 @@ fn config(network: &model::ConfigNetwork, shown: &mut proto::Network) {
 }
 
 fn bridge(desired: &Desired, network: &model::Network, full: bool, shown: &mut proto::Network) {
-    shown.driver = "bridge".to_owned();
+    shown.driver = if network.plugged { "bascule" } else { "bridge" }.to_owned();
     shown.created = time(network.created);
     shown.internal = network.internal;
     shown.attachable = network.attachable;

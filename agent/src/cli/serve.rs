@@ -63,6 +63,7 @@ fn given(global: &Global, options: AgentOptions) -> Given {
         cgroup: options.cgroup,
         docker_socket: options.docker_socket,
         docker_config: options.docker_config,
+        docker_plugin: options.docker_plugin,
         metrics_listen: options.metrics_listen,
         metrics_compat: options.metrics_compat,
         ui: options.ui,

@@ -21,6 +21,7 @@ pub(super) struct File {
     pub(super) cgroup: Option<PathBuf>,
     pub(super) docker_socket: Option<PathBuf>,
     pub(super) docker_config: Option<PathBuf>,
+    pub(super) docker_plugin: Option<PathBuf>,
     pub(super) metrics_listen: Option<SocketAddr>,
     pub(super) metrics_compat: Option<bool>,
     pub(super) ui: Option<SocketAddr>,

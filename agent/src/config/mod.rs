@@ -36,6 +36,8 @@ const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const DOCKER_CONFIG: &str = "/etc/docker/daemon.json";
 /// Where the web page is, where it is asked for and nobody says where.
 pub const UI: &str = "127.0.0.1:9478";
+/// Where dockerd looks for the driver `bascule`.
+pub const DOCKER_PLUGIN: &str = "/run/docker/plugins/bascule.sock";
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9477);
 
 /// What flags and environment say; what they leave open is the file's.
@@ -55,6 +57,8 @@ pub struct Given {
     pub docker_socket: Option<PathBuf>,
     /// Configuration file of Docker's daemon.
     pub docker_config: Option<PathBuf>,
+    /// Socket at which the agent is Docker's network driver; an empty one is none.
+    pub docker_plugin: Option<PathBuf>,
     /// Address of `/metrics` and `/healthz`.
     pub metrics_listen: Option<SocketAddr>,
     /// Whether metrics have Docker's and Podman's names, too.
@@ -167,6 +171,8 @@ pub struct Config {
     pub docker_socket: PathBuf,
     /// Configuration file of Docker's daemon.
     pub docker_config: PathBuf,
+    /// Socket at which the agent is Docker's network driver.
+    pub docker_plugin: Option<PathBuf>,
     /// Address of `/metrics` and `/healthz`.
     pub metrics_listen: SocketAddr,
     /// Whether metrics have Docker's and Podman's names, too.
@@ -296,6 +302,7 @@ impl Config {
             cgroup: given.cgroup.or(file.cgroup),
             docker_socket: path(given.docker_socket, file.docker_socket, DOCKER_SOCKET),
             docker_config: path(given.docker_config, file.docker_config, DOCKER_CONFIG),
+            docker_plugin: values::docker_plugin(given.docker_plugin.or(file.docker_plugin))?,
             metrics_listen: given.metrics_listen.or(file.metrics_listen).unwrap_or(METRICS),
             ui: given.ui.or(file.ui),
             flow_log: given.flow_log.or(file.flow_log),

@@ -1,6 +1,9 @@
 //! Values as they are written, read and judged.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
@@ -224,4 +227,15 @@ pub(super) fn log_format(text: Option<String>) -> Result<Format, ConfigError> {
         Some("json") => Ok(Format::Json),
         Some(other) => Err(ConfigError::value("log-format", other, "neither human nor json")),
     }
+}
+
+/// The socket of the Docker plugin: Docker calls the driver as the file.
+pub(super) fn docker_plugin(path: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Ok(None) };
+    let named = path.extension().is_some_and(|end| end == "sock") && path.is_absolute();
+    if named {
+        return Ok(Some(path));
+    }
+    let why = "it should be the absolute path of a socket DRIVER.sock";
+    Err(ConfigError::value("docker-plugin", &path.display().to_string(), why))
 }

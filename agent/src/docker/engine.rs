@@ -78,6 +78,8 @@ pub struct EngineNetwork {
     pub name: String,
     /// Its driver.
     pub driver: String,
+    /// Who gives its addresses.
+    pub ipam_driver: String,
     /// Whether it has no way out.
     pub internal: bool,
     /// Whether containers may be attached that no service made.
@@ -225,6 +227,22 @@ impl Engine {
         Ok(bare(found.name))
     }
 
+    /// Asks for the host name of a container, and for its further names by endpoint; one that is just being started is
+    /// answered for when the start is over.
+    pub async fn container_names(
+        &self,
+        id: &str,
+    ) -> Result<(String, BTreeMap<String, Vec<String>>)> {
+        let found = self.client.inspect_container(id, None).await;
+        let found = found.map_err(refused(&format!("of container {id}")))?;
+        let networks = found.network_settings.and_then(|settings| settings.networks);
+        let names = |place: models::EndpointSettings| {
+            Some((place.endpoint_id?, place.aliases.unwrap_or_default()))
+        };
+        let names = networks.unwrap_or_default().into_values().filter_map(names).collect();
+        Ok((found.config.and_then(|config| config.hostname).unwrap_or_default(), names))
+    }
+
     /// Listens to what happens from now on to containers and networks.
     pub fn events(&self) -> impl Stream<Item = Result<EngineEvent>> + use<> {
         let kinds = ["container", "network"].map(str::to_owned).to_vec();
@@ -252,6 +270,10 @@ fn bare(name: Option<String>) -> String {
     name.unwrap_or_default().trim_start_matches('/').to_owned()
 }
 
+fn ipam_driver(ipam: Option<&models::Ipam>) -> String {
+    ipam.and_then(|ipam| ipam.driver.clone()).unwrap_or_default()
+}
+
 fn subnets(ipam: Option<models::Ipam>) -> Vec<EngineSubnet> {
     let configs = ipam.and_then(|ipam| ipam.config).unwrap_or_default();
     let subnet = |config: models::IpamConfig| EngineSubnet {
@@ -272,6 +294,7 @@ fn listed(found: models::Network) -> EngineNetwork {
         attachable: found.attachable.unwrap_or(false),
         options: sorted(found.options),
         labels: sorted(found.labels),
+        ipam_driver: ipam_driver(found.ipam.as_ref()),
         subnets: subnets(found.ipam),
         places: Vec::new(),
     }
@@ -296,6 +319,7 @@ fn inspected(found: models::NetworkInspect) -> EngineNetwork {
         attachable: found.attachable.unwrap_or(false),
         options: sorted(found.options),
         labels: sorted(found.labels),
+        ipam_driver: ipam_driver(found.ipam.as_ref()),
         subnets: subnets(found.ipam),
         places,
         id,

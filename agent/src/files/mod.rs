@@ -113,8 +113,9 @@ impl Files {
         }
         self.written.retain(|id, _| desired.containers.contains_key(id));
         let source = Source::new(desired, settings, &host);
-        let with_files =
-            |c: &&Container| c.started_at.is_some() && !matches!(c.mode, Mode::Container(_));
+        let with_files = |c: &&Container| {
+            c.started_at.is_some() && !matches!(c.mode, Mode::Container(_)) && !c.is_plugged()
+        };
         let mut failed = Vec::new();
         let before = self.seen.take().filter(|(last, with, on)| {
             last.networks.values().map(told).eq(desired.networks.values().map(told))
@@ -276,6 +277,8 @@ impl<'a> Source<'a> {
         let named = |network: &&Network| !network.predefined || self.settings.default_bridge;
         match container.sandbox {
             Sandbox::Own => networks.any(|network| named(&network)).then_some(SERVER),
+            // Docker makes the files of its own.
+            Sandbox::Docker(_) => None,
             Sandbox::Path(_) | Sandbox::Process(_) => networks.filter(named).find_map(|network| {
                 Family::ALL.into_iter().find_map(|family| network.host_side(family))
             }),

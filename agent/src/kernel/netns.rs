@@ -27,7 +27,7 @@ use super::error::{Error, OrRefuse, Outcome, Result};
 /// Where `ip netns` looks.
 pub const IP_NETNS_DIR: &str = "/run/netns";
 /// Names this thread's network namespace.
-const OWN: &str = "/proc/thread-self/ns/net";
+pub const OWN: &str = "/proc/thread-self/ns/net";
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 /// Since 4.11: the kind of namespace that a file stands for.
 const NS_GET_NSTYPE: libc::c_ulong = 0xb703;

@@ -89,6 +89,8 @@ pub enum Sandbox {
     Path(PathBuf),
     /// It is brought, as the one of a process.
     Process(i32),
+    /// Docker makes it, gives it the interface that our plugin has made, and removes it: its key, once it is known.
+    Docker(Option<PathBuf>),
 }
 
 /// A container's place on a network.
@@ -125,6 +127,9 @@ pub struct Attachment {
     /// Addresses that it had when it ran: it gets them again, and others get them last.
     #[serde(default)]
     pub lease: Lease,
+    /// Whether Docker has said that the container's published ports lead here.
+    #[serde(default)]
+    pub exposed: bool,
 }
 
 /// Addresses that a place on a network had.
@@ -290,9 +295,30 @@ impl Container {
         self.sysctls.get("net.ipv6.conf.all.disable_ipv6").is_some_and(|value| value == "1")
     }
 
-    /// Returns whether it has a network namespace that no other container has, and that is not the agent's.
+    /// Returns whether it has a network namespace that no other container has, that is not the agent's, and that the
+    /// agent sets up.
     pub const fn has_namespace(&self) -> bool {
-        matches!(self.mode, Mode::Networks | Mode::None)
+        matches!(self.mode, Mode::Networks | Mode::None) && !self.is_plugged()
+    }
+
+    /// Returns whether it is Docker's, on networks of our plugin.
+    pub const fn is_plugged(&self) -> bool {
+        matches!(self.sandbox, Sandbox::Docker(_))
+    }
+
+    /// Returns whether nobody has said yet which of Docker's containers it is.
+    pub fn is_provisional(&self) -> bool {
+        self.is_plugged() && self.name.as_str() == Self::provisional(self.id)
+    }
+
+    /// Returns the name that a container of Docker's has until Docker says how it is called.
+    pub fn provisional(id: ContainerId) -> String {
+        format!("docker-{}", id.short())
+    }
+
+    /// Returns whether Docker has taken its interfaces.
+    pub const fn has_joined(&self) -> bool {
+        matches!(self.sandbox, Sandbox::Docker(Some(_)))
     }
 
     /// Returns what it has while it runs.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attachment, ConfigNetwork, Container, ContainerId, CopyOnWrite, Denial, Endpoint, Family,
-    Lease, Mode, Name, Network, NetworkId, Prefix, Shelf,
+    GivenPool, Lease, Mode, Name, Network, NetworkId, PoolId, Prefix, Shelf,
     index::{Generations, IndexPool},
 };
 
@@ -23,6 +23,8 @@ pub struct Desired {
     pub configs: Shelf<NetworkId, ConfigNetwork>,
     /// Containers.
     pub containers: Shelf<ContainerId, Container>,
+    /// Pools of addresses that Docker was given.
+    pub pools: Shelf<PoolId, GivenPool>,
     /// Prefixes that nobody may send from.
     pub denials: BTreeMap<Prefix, Denial>,
     /// Numbers.
@@ -100,6 +102,7 @@ impl Desired {
             networks: Shelf::new(),
             configs: Shelf::new(),
             containers: Shelf::new(),
+            pools: Shelf::new(),
             denials: BTreeMap::new(),
             indices: CopyOnWrite::new(Indices {
                 networks: IndexPool::new(NETWORKS),
@@ -144,7 +147,8 @@ impl Desired {
     }
 
     /// Returns which place gives a container its default route of a family and takes its published ports:
-    /// the one with the highest priority, then the first, of those that have the family and a way out.
+    /// the one with the highest priority, then the first, of those that have the family and a way out. Of Docker's
+    /// containers it is the one that Docker says.
     pub fn gateway<'a>(
         &self,
         container: &'a Container,
@@ -157,6 +161,7 @@ impl Desired {
             .attachments
             .iter()
             .filter(has)
+            .filter(|a| a.exposed || !container.is_plugged())
             .filter(|a| self.networks.get(&a.network).is_some_and(|n| !n.internal))
             .reduce(|best, next| if next.priority > best.priority { next } else { best })?;
         Some((first.network, first.endpoint.as_ref()?))

@@ -78,6 +78,9 @@ pub struct Network {
     pub internal: bool,
     /// Whether it is the default network, made by the agent.
     pub predefined: bool,
+    /// Whether it is Docker's, made by our plugin.
+    #[serde(default)]
+    pub plugged: bool,
     /// Driver options.
     pub options: NetworkOptions,
     /// Labels.

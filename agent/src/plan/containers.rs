@@ -22,12 +22,14 @@ pub(super) fn containers(
     plan: &mut Vec<Planned>,
 ) {
     for container in desired.containers.values() {
-        if container.running().is_none() || !container.has_namespace() {
+        if container.running().is_none() || !(container.has_namespace() || container.is_plugged()) {
             continue;
         }
         let subject = Subject::Container(container.id);
-        if let Some(sandbox) = observed.sandboxes.get(&container.id)
-            && ready(container, sandbox, &mut |action| plan.push(Planned { subject, action }))
+        let sandbox = observed.sandboxes.get(&container.id);
+        let mut push = |action| plan.push(Planned { subject, action });
+        if container.is_plugged()
+            || sandbox.is_some_and(|sandbox| ready(container, sandbox, &mut push))
         {
             for (attachment, endpoint) in places(container) {
                 if let Some(network) = desired.networks.get(&attachment.network) {
@@ -39,7 +41,7 @@ pub(super) fn containers(
                         network,
                         attachment,
                         endpoint,
-                        inside: sandbox.inside.as_ref(),
+                        inside: sandbox.and_then(|sandbox| sandbox.inside.as_ref()),
                     };
                     place.plan(plan);
                 }
@@ -88,6 +90,10 @@ impl Place<'_> {
         let link =
             self.observed.veths.get(&self.endpoint.id).and_then(|i| self.observed.links.get(i));
         let Some(link) = link else {
+            // What Docker has taken can only go with the sandbox that it is in.
+            if self.container.has_joined() {
+                return;
+            }
             let action = Action::CreateVeth {
                 container: self.container.id,
                 endpoint: self.endpoint.id,

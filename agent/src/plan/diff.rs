@@ -1,6 +1,6 @@
 //! The plan as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bascule_common::abi::{Config, Mac};
 
@@ -70,6 +70,21 @@ pub fn vanished(desired: &Desired, observed: &Observed) -> Vec<ContainerId> {
             && seen.is_some_and(|sandbox| sandbox.namespace != Some(namespace))
     };
     desired.containers.values().filter(gone).map(|c| c.id).collect()
+}
+
+/// Returns the endpoints whose interface Docker has taken and that are gone with their sandbox.
+pub fn unplugged(desired: &Desired, observed: &Observed) -> Vec<EndpointId> {
+    let mut joined = desired.containers.values().filter(|c| c.has_joined()).peekable();
+    if joined.peek().is_none() {
+        return Vec::new();
+    }
+    let owner = |link: &super::Link| match link.owner {
+        Owner::Endpoint(id) => Some(id),
+        _ => None,
+    };
+    let there: BTreeSet<_> = observed.links.values().filter_map(owner).collect();
+    let endpoints = joined.flat_map(|c| c.endpoints().map(|(_, e)| e.id));
+    endpoints.filter(|id| !there.contains(id)).collect()
 }
 
 /// Whose entries of maps are.

@@ -20,7 +20,7 @@ mod tests;
 
 pub use action::{Action, ConfigureInterface, Entry, Planned, Subject, WayToNames};
 pub use contents::Contents;
-pub use diff::{Settings, diff, vanished};
+pub use diff::{Settings, diff, unplugged, vanished};
 pub use narrow::{Places, Scope, Seen, narrow};
 pub use observed::{
     Address, FdbEntry, Hook, HookState, Inside, Interface, Link, Name, Neighbour, Observed, Owner,

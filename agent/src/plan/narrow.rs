@@ -74,6 +74,7 @@ impl Scope {
             networks: Shelf::new(),
             configs: Shelf::new(),
             containers: Shelf::new(),
+            pools: Shelf::new(),
             denials: BTreeMap::new(),
             indices: desired.indices.clone(),
             predefined: desired.predefined,

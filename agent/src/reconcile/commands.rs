@@ -146,7 +146,9 @@ impl Driver {
                 networks.chain([Subject::Container(*id)]).collect()
             }
             Outcome::Denials(_) => vec![Subject::DenyList],
-            Outcome::Pruned(_) | Outcome::Nothing => Vec::new(),
+            Outcome::Pruned(_) | Outcome::Pool(_) | Outcome::Address(_) | Outcome::Nothing => {
+                Vec::new()
+            }
         }
     }
 
@@ -179,14 +181,15 @@ impl Driver {
 /// Returns whether a change makes something, and is undone if it cannot be carried out. What takes away is
 /// carried out sooner or later.
 const fn makes(change: &Change) -> bool {
-    matches!(
-        change,
+    match change {
         Change::CreateNetwork(_)
-            | Change::Connect { .. }
-            | Change::CreateContainer(_)
-            | Change::Start(_)
-            | Change::Deny { .. }
-    )
+        | Change::Connect { .. }
+        | Change::CreateContainer(_)
+        | Change::Start(_)
+        | Change::Deny { .. } => true,
+        Change::Plugin(change) => change.makes(),
+        _ => false,
+    }
 }
 
 /// Tells whether a change is about published ports.

@@ -20,7 +20,7 @@ use crate::{
         AddressPools, Container, Desired, NamespaceId, PortRange, Process, Proto, PublishRange,
         Sandbox, pools::leads_anywhere,
     },
-    state::{Brought, Change, Facts, brings, find, store::Store},
+    state::{Brought, Change, Facts, PluginChange, brings, find, store::Store},
 };
 
 /// MTU of networks where no default route tells.
@@ -36,15 +36,17 @@ pub async fn gather(
     store: &Store,
 ) -> kernel::Result<Facts> {
     // What gives nothing out needs to know nothing.
-    let gives = !matches!(
-        change,
-        Change::Stop { .. }
-            | Change::Follow { .. }
-            | Change::BroughtUp { .. }
-            | Change::RemoveContainer { .. }
-            | Change::Deny { .. }
-            | Change::Undeny(_)
-    );
+    let of_plugin = matches!(change, Change::Plugin(change) if !change.looks_at_the_host());
+    let gives = !of_plugin
+        && !matches!(
+            change,
+            Change::Stop { .. }
+                | Change::Follow { .. }
+                | Change::BroughtUp { .. }
+                | Change::RemoveContainer { .. }
+                | Change::Deny { .. }
+                | Change::Undeny(_)
+        );
     let publishes = chooses_ports(desired, change);
     // An endpoint's address is chosen from its network's; only ports are a matter of the host's.
     let gives = gives && !(seen.is_some() && !publishes && is_of_container(change));
@@ -109,7 +111,13 @@ fn site(addresses: &[netlink::Address], routes: &[netlink::Route]) -> Vec<IpNetw
 
 /// Tells whether a change may choose a subnet.
 const fn makes_network(change: &Change) -> bool {
-    matches!(change, Change::CreateNetwork(_) | Change::DefaultNetwork(_) | Change::DefaultIpv6(_))
+    matches!(
+        change,
+        Change::CreateNetwork(_)
+            | Change::DefaultNetwork(_)
+            | Change::DefaultIpv6(_)
+            | Change::Plugin(PluginChange::CreateNetwork(_) | PluginChange::RequestPool { .. })
+    )
 }
 
 /// Tells whether a route is there on every link, and so takes nothing.
@@ -129,6 +137,11 @@ const fn is_of_container(change: &Change) -> bool {
 }
 
 fn chooses_ports(desired: &Desired, change: &Change) -> bool {
+    if let Change::Plugin(change) = change {
+        // When published ports lose their way, they may find another one.
+        return matches!(change, PluginChange::Revoke(_))
+            || matches!(change, PluginChange::Program { publish, .. } if !publish.is_empty());
+    }
     let (Change::Start(reference)
     | Change::Connect { container: reference, .. }
     | Change::Disconnect { container: reference, .. }) = change
@@ -198,7 +211,7 @@ async fn brought(
         _ => return None,
     };
     match sandbox {
-        Sandbox::Own => None,
+        Sandbox::Own | Sandbox::Docker(_) => None,
         Sandbox::Path(path) => Some(look(machine, &path, &path.display().to_string()).await),
         Sandbox::Process(pid) if process::start_time(pid).is_none() => {
             Some(Err(format!("there is no process {pid} whose network namespace could be brought")))

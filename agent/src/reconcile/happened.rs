@@ -15,7 +15,13 @@ pub(super) fn between(
     endings: &BTreeMap<ContainerId, Ending>,
 ) -> Vec<Event> {
     let mut events = Vec::new();
-    let changed: BTreeSet<_> = before.containers.differences(&after.containers).collect();
+    // Docker's containers are told of once it is known which they are.
+    let is_known = |id: &&ContainerId| {
+        let both = [before.containers.get(*id), after.containers.get(*id)];
+        both.into_iter().flatten().all(|container| !container.is_provisional())
+    };
+    let changed: BTreeSet<_> =
+        before.containers.differences(&after.containers).filter(is_known).collect();
     for id in &changed {
         if let Some(old) = before.containers.get(*id) {
             let new = after.containers.get(*id);

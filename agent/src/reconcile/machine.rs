@@ -50,6 +50,8 @@ impl Places {
             Sandbox::Own => self.sandbox(container.id),
             Sandbox::Path(path) => path.clone(),
             Sandbox::Process(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
+            // Its interfaces are made here, for Docker to take.
+            Sandbox::Docker(_) => PathBuf::from(netns::OWN),
         }
     }
 }

@@ -101,6 +101,11 @@ pub async fn observe(
         }
         observed.links.insert(link.index, found);
     }
+    // What is there for Docker to take is no interface of the host.
+    let ends = links.iter().filter(|link| is_end(link, &observed.links)).map(|link| link.index);
+    for index in ends.collect::<Vec<_>>() {
+        observed.links.remove(&index);
+    }
     let address = |a: &netlink::Address| plan::Address { link: a.link, address: a.address };
     observed.addresses = addresses.iter().map(address).collect();
     // Those of interfaces that have gone are among them: one that went to another namespace took the program along.
@@ -120,6 +125,13 @@ pub async fn observe(
     sandboxes(machine, desired, look, &mut observed).await;
     observed.stray_sandboxes = strays(machine, desired)?;
     Ok(observed)
+}
+
+/// Returns whether a link of the agent's own namespace is the other end of an endpoint's veth: Docker has yet to take it.
+pub(super) fn is_end(link: &netlink::Link, links: &BTreeMap<u32, Link>) -> bool {
+    let is_here = link.kind == netlink::LinkKind::Veth && link.peer_namespace.is_none();
+    let peer = link.peer.filter(|_| is_here).and_then(|peer| links.get(&peer));
+    peer.is_some_and(|peer| matches!(peer.owner, Owner::Endpoint(_)))
 }
 
 pub(super) fn link_of(machine: &Machine, desired: &Desired, link: &netlink::Link) -> Link {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     model::{ContainerId, EndpointId, NamespaceId},
     plan::{self, Action, Observed, Planned, Subject},
-    state::{Change, crash::crash_point},
+    state::{Change, PluginChange, crash::crash_point},
 };
 
 /// A pass that has not come to an end by then has a fault, or somebody works against it.
@@ -99,12 +99,23 @@ impl Driver {
 
     /// Takes down the containers whose namespace is gone.
     async fn take_down_vanished(&mut self, observed: &Observed) -> bool {
+        let unplugged = plan::unplugged(&self.desired, observed);
+        if !unplugged.is_empty() {
+            tracing::info!(
+                ?unplugged,
+                "Docker's sandboxes are gone, and their endpoints with them"
+            );
+            let change = Change::Plugin(PluginChange::DeleteEndpoints(unplugged.clone()));
+            if let Err(error) = self.apply(&change).await {
+                tracing::error!(%error, "cannot remove the endpoints");
+            }
+        }
         let vanished = plan::vanished(&self.desired, observed);
         for id in &vanished {
             tracing::warn!(container = %id.short(), "the network namespace is gone: the container has exited");
             self.stop(*id).await;
         }
-        !vanished.is_empty()
+        !vanished.is_empty() || !unplugged.is_empty()
     }
 
     /// Executes a plan; a failed object's further actions are left out. Returns how many were done, and whether what

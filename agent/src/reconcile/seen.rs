@@ -176,6 +176,7 @@ impl Seen {
             let ours = |link: &Link| matches!(link.owner, Owner::Endpoint(_) | Owner::Network(_));
             let same = match (known, found) {
                 (None, None) => true,
+                (None, Some(found)) => observe::is_end(&found, links),
                 (Some(known), Some(found)) if ours(known) => {
                     let Link { source, source6, leads_out, .. } = *known;
                     let found = observe::link_of(machine, desired, &found);

@@ -39,6 +39,7 @@ pub(super) fn attachment(
         priority: spec.priority,
         endpoint: None,
         lease: Lease::default(),
+        exposed: false,
     })
 }
 
@@ -128,7 +129,11 @@ fn address_is_free(desired: &Desired, network: &Network, ip: IpAddr) -> Result<(
     if taken { Err(Rejected::address_taken()) } else { Ok(()) }
 }
 
-fn mac_is_free(desired: &Desired, network: &Network, mac: MacAddress) -> Result<(), Rejected> {
+pub(super) fn mac_is_free(
+    desired: &Desired,
+    network: &Network,
+    mac: MacAddress,
+) -> Result<(), Rejected> {
     let holds = |a: &Attachment| {
         a.static_mac == Some(mac) || a.endpoint.as_ref().is_some_and(|e| e.mac == mac)
     };
@@ -155,6 +160,6 @@ pub(super) fn shared<'a>(
         "" => Err(Rejected::invalid(
             "invalid network mode: invalid container format container:<name|id>",
         )),
-        other => find::container(desired, other),
+        other => find::own(desired, other),
     })
 }

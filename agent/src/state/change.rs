@@ -5,13 +5,14 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use ipnetwork::{Ipv4Network, Ipv6Network};
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use jiff::Timestamp;
 
-use super::{Facts, Rejected, container, deny, lifecycle, network};
+use super::{Facts, PluginChange, Rejected, container, deny, lifecycle, network, plugin};
 use crate::model::{
     Container, ContainerId, Desired, Expose, Family, Link, MacAddress, Name, NamespaceId, Naming,
-    Network, NetworkId, NetworkName, Prefix, Process, PublishSpec, Running, Sandbox, SubnetSpec,
+    Network, NetworkId, NetworkName, PoolId, Prefix, Process, PublishSpec, Running, Sandbox,
+    SubnetSpec,
 };
 
 /// What somebody wants to be different.
@@ -93,6 +94,8 @@ pub enum Change {
     },
     /// Take prefixes off the deny list, all of them or none.
     Undeny(Vec<String>),
+    /// Do what Docker asks of our plugin.
+    Plugin(PluginChange),
     /// Have the default network, or have it not.
     DefaultNetwork(DefaultNetwork),
     /// Have IPv6 on the default network, or have it not.
@@ -154,6 +157,8 @@ pub enum DefaultIpv6 {
 pub struct NetworkSpec {
     /// Its name.
     pub name: String,
+    /// The id that Docker has chosen; then it is Docker's.
+    pub id: Option<NetworkId>,
     /// Its subnets, one a family; what is missing is chosen.
     pub subnets: Vec<SubnetSpec>,
     /// Whether it has no IPv4.
@@ -254,6 +259,10 @@ pub enum Outcome {
     Pruned(Vec<NetworkName>),
     /// These prefixes are on the deny list now, or off it.
     Denials(Vec<Prefix>),
+    /// Docker is given this pool.
+    Pool(PoolId),
+    /// Docker is given this address.
+    Address(IpNetwork),
     /// Everything was so already.
     Nothing,
 }
@@ -276,6 +285,7 @@ impl Change {
             Self::BroughtUp { .. } => "brought up",
             Self::Deny { .. } => "deny",
             Self::Undeny(_) => "undeny",
+            Self::Plugin(change) => change.kind(),
             Self::DefaultNetwork(_) => "default network",
             Self::DefaultIpv6(_) => "default network's ipv6",
             Self::Rebooted => "rebooted",
@@ -323,6 +333,7 @@ pub fn apply(
             deny::add(&mut next, prefixes, comment, *force, facts)
         }
         Change::Undeny(prefixes) => deny::remove(&mut next, prefixes),
+        Change::Plugin(change) => plugin::apply(&mut next, change, facts),
         Change::Rebooted => Ok(lifecycle::take_down(&mut next, facts, |_, _| true)),
         Change::Recover => {
             let half = |c: &Container, r: &Running| c.has_namespace() && r.namespace.is_none();
@@ -365,6 +376,7 @@ pub fn revert(before: &Desired, after: &Desired) -> Desired {
         }
     }
     next.configs.clone_from(&before.configs);
+    next.pools.clone_from(&before.pools);
     next.containers.clone_from(&before.containers);
     lifecycle::forget_tables(&mut next);
     for index in published {

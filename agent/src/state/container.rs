@@ -4,7 +4,7 @@ use super::{
     ContainerSpec, EndpointSpec, Facts, Kind, Outcome, Rejected,
     attachment::{self, attachment},
     find::{self, Found},
-    former, lifecycle, links, publish,
+    former, lifecycle, links, plugin, publish,
 };
 use crate::model::{
     Attachment, Container, ContainerId, Desired, Mode, Name, Network, NetworkId, Sandbox, State,
@@ -112,7 +112,7 @@ pub(super) fn remove(
     force: bool,
     facts: &Facts,
 ) -> Result<Outcome, Rejected> {
-    let container = find::container(desired, reference)?;
+    let container = find::own(desired, reference)?;
     let (id, name) = (container.id, container.name.clone());
     if container.running().is_some() {
         if !force {
@@ -134,8 +134,9 @@ pub(super) fn connect(
     facts: &mut Facts,
 ) -> Result<Outcome, Rejected> {
     let found = find::network(desired, network)?;
-    let target = find::container(desired, container)?;
+    let target = find::own(desired, container)?;
     let network = match (found, target.mode) {
+        (Found::Bridge(network), _) if network.plugged => return Err(plugin::network(network)),
         (Found::Host(_), _) => return Err(Rejected::invalid(NO_WAY_TO_HOST)),
         (Found::Config(_), _) => return Err(Rejected::forbidden(NO_CONFIG)),
         (_, Mode::Host | Mode::Container(_)) => return Err(Rejected::invalid(SHARED)),
@@ -163,7 +164,7 @@ pub(super) fn disconnect(
     force: bool,
     facts: &Facts,
 ) -> Result<Outcome, Rejected> {
-    let target = match find::container(desired, container) {
+    let target = match find::own(desired, container) {
         // It may be an endpoint's id, as `network inspect` shows it. One without a container does not exist with us.
         Err(error) if force && error.kind == Kind::NotFound => {
             let network = find::network(desired, network)?.id();
@@ -290,6 +291,7 @@ fn mode(desired: &Desired, networks: &[(String, EndpointSpec)]) -> Result<Mode, 
 
 fn bridge<'a>(desired: &'a Desired, reference: &str) -> Result<&'a Network, Rejected> {
     match find::network(desired, reference)? {
+        Found::Bridge(network) if network.plugged => Err(plugin::network(network)),
         Found::Bridge(network) => Ok(network),
         Found::Config(_) => Err(Rejected::forbidden(NO_CONFIG)),
         Found::Host(_) => Err(Rejected::invalid(NO_WAY_TO_HOST)),

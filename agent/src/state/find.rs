@@ -82,6 +82,17 @@ pub fn container<'a>(desired: &'a Desired, reference: &str) -> Result<&'a Contai
     }
 }
 
+/// Finds a container that is not Docker's.
+pub(super) fn own<'a>(desired: &'a Desired, reference: &str) -> Result<&'a Container, Rejected> {
+    match container(desired, reference)? {
+        found if found.is_plugged() => Err(Rejected::forbidden(format!(
+            "container {} is Docker's: `docker` starts, connects, stops and removes it",
+            found.name
+        ))),
+        found => Ok(found),
+    }
+}
+
 /// Finds the container whose endpoint on a network has this id, or the beginning of it.
 pub fn by_endpoint<'a>(
     desired: &'a Desired,

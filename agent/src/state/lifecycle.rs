@@ -19,7 +19,7 @@ pub(super) fn start(
     reference: &str,
     facts: &mut Facts,
 ) -> Result<Outcome, Rejected> {
-    let container = find::container(desired, reference)?;
+    let container = find::own(desired, reference)?;
     let id = container.id;
     if container.running().is_some() {
         return Ok(Outcome::Nothing);
@@ -71,7 +71,7 @@ pub(super) fn stop(
     exit_code: Option<i32>,
     facts: &Facts,
 ) -> Result<Outcome, Rejected> {
-    let container = find::container(desired, reference)?;
+    let container = find::own(desired, reference)?;
     let id = container.id;
     if container.running().is_none() {
         // Whoever knows how it ended may tell after it was noticed.
@@ -92,7 +92,7 @@ pub(super) fn follow(
     reference: &str,
     process: Process,
 ) -> Result<Outcome, Rejected> {
-    let id = find::container(desired, reference)?.id;
+    let id = find::own(desired, reference)?.id;
     let container =
         desired.containers.get_mut(&id).ok_or_else(|| Rejected::no_container(reference))?;
     let name = container.name.clone();
@@ -292,7 +292,11 @@ fn names(container: &Container, network: NetworkId) -> (Option<String>, BTreeSet
 }
 
 /// Returns the next name of an interface with a prefix; names count up as long as the container runs.
-fn next_interface(running: &mut Running, prefix: Option<&str>, taken: &BTreeSet<String>) -> String {
+pub(super) fn next_interface(
+    running: &mut Running,
+    prefix: Option<&str>,
+    taken: &BTreeSet<String>,
+) -> String {
     let next = match prefix {
         None => &mut running.next_interface,
         Some(prefix) => running.next_interfaces.entry(prefix.to_owned()).or_default(),
@@ -307,7 +311,7 @@ fn next_interface(running: &mut Running, prefix: Option<&str>, taken: &BTreeSet<
 }
 
 /// Refuses a place on a network whose bridge has no port left.
-fn has_port(desired: &Desired, id: NetworkId) -> Result<(), Rejected> {
+pub(super) fn has_port(desired: &Desired, id: NetworkId) -> Result<(), Rejected> {
     let network = network_of(desired, id)?;
     let taken = || desired.attachments(id).filter(|(_, a)| a.endpoint.is_some()).count();
     if network.without_bridge() || taken() < BRIDGE_PORTS {
@@ -365,7 +369,7 @@ const fn v6(address: IpAddr) -> Option<Ipv6Addr> {
 }
 
 /// Chooses the Ethernet address of a place without IPv4: from the end of its IPv6 address, or by lot.
-fn chosen_mac(
+pub(super) fn chosen_mac(
     desired: &Desired,
     network: NetworkId,
     ip6: Option<Ipv6Addr>,

@@ -11,6 +11,7 @@ mod former;
 mod lifecycle;
 mod links;
 mod network;
+mod plugin;
 mod publish;
 mod rejected;
 pub mod store;
@@ -22,6 +23,7 @@ pub use change::{
 };
 pub use facts::{Brought, Facts};
 pub use lifecycle::{brings, rules};
+pub use plugin::{EndpointWish, LearntContainer, LearntNetwork, PluginChange};
 pub use rejected::{Kind, Rejected};
 
 pub use crate::model::SubnetSpec;

@@ -9,8 +9,9 @@ pub(super) use default::{default, default_ipv6};
 use std::net::IpAddr;
 
 use super::{
-    Facts, NetworkSpec, Outcome, PruneFilter, Rejected,
+    Facts, NetworkSpec, Outcome, PruneFilter, Rejected, SubnetSpec,
     find::{self, Found},
+    plugin,
     subnet::{self, Pools},
 };
 use crate::model::{
@@ -43,7 +44,7 @@ pub(super) fn create(
     let applied = applied.map(|from| config::applied(desired, spec, from)).transpose()?;
     let spec = applied.as_ref().unwrap_or(spec);
     let mut options = options(spec)?;
-    let id = new_id(desired, facts);
+    let id = spec.id.unwrap_or_else(|| new_id(desired, facts));
     let bridge = options.bridge.clone().unwrap_or_else(|| format!("br-{}", id.short()));
     bridge_is_free(desired, id, &bridge)?;
     let brought = facts.has_interface(&bridge);
@@ -94,8 +95,11 @@ fn choose_l2(
         };
     }
     let range = |pool: &Pool| pool.ip_range.unwrap_or(pool.subnet).prefix();
-    let asked =
-        spec.subnets.iter().any(|wish| !wish.subnet.is_empty() && !wish.subnet.contains(':'));
+    let dockers = |wish: &SubnetSpec| spec.id.is_some() && plugin::is_dockers_choice(&wish.subnet);
+    let asked = spec
+        .subnets
+        .iter()
+        .any(|wish| !wish.subnet.is_empty() && !wish.subnet.contains(':') && !dockers(wish));
     let large =
         asked && addresses.get(&Family::V4).is_some_and(|pool| range(pool) < SMALLEST_LARGE);
     if large && !options.verbatim.contains_key(keys::L2) {
@@ -133,6 +137,7 @@ pub(super) fn update(
 
 pub(super) fn remove(desired: &mut Desired, reference: &str) -> Result<Outcome, Rejected> {
     let network = match find::network(desired, reference)? {
+        Found::Bridge(network) if network.plugged => return Err(plugin::network(network)),
         Found::Bridge(network) if !network.predefined => network,
         Found::Config(config) => {
             let config = config.clone();
@@ -169,7 +174,7 @@ pub(super) fn prune(desired: &mut Desired, filter: &PruneFilter) -> Outcome {
     let idle: Vec<_> = desired
         .networks
         .values()
-        .filter(|n| !n.predefined && active(desired, n.id).is_none())
+        .filter(|n| !n.predefined && !n.plugged && active(desired, n.id).is_none())
         .filter(meant)
         .map(|n| (n.id, n.name.clone()))
         .collect();
@@ -190,7 +195,7 @@ fn active(desired: &Desired, network: NetworkId) -> Option<String> {
     (!names.is_empty()).then(|| format!("has active endpoints ({})", names.join(", ")))
 }
 
-fn drop_network(desired: &mut Desired, id: NetworkId) {
+pub(super) fn drop_network(desired: &mut Desired, id: NetworkId) {
     if let Some(network) = desired.networks.remove(&id) {
         desired.indices.networks.free(network.index);
     }
@@ -225,6 +230,7 @@ fn insert(desired: &mut Desired, facts: &Facts, new: New<'_>) -> Result<Outcome,
         mtu,
         internal: spec.internal,
         predefined,
+        plugged: spec.id.is_some(),
         options,
         labels: spec.labels.clone(),
         attachable: spec.attachable,

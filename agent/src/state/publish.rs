@@ -41,7 +41,12 @@ pub(super) fn publish(
     let first = Family::ALL.into_iter().find_map(|family| desired.gateway(container, family));
     let Some((_, endpoint)) = first else { return Ok(Vec::new()) };
     let (name, endpoint) = (container.name.clone(), endpoint.id);
-    let refuse = |why: String| Rejected::port(name.as_str(), &endpoint.to_string(), why);
+    // To what Docker was told, Docker adds the rest itself.
+    let plugged = container.is_plugged();
+    let refuse = |why: String| match plugged {
+        true => Rejected::conflict(why),
+        false => Rejected::port(name.as_str(), &endpoint.to_string(), why),
+    };
     let mut warnings = Vec::new();
     // Named ports first: a chosen one must not take them away.
     let (named, chosen): (Vec<_>, Vec<_>) =

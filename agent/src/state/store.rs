@@ -15,7 +15,7 @@ use super::crash::crash_point;
 use crate::model::{CopyOnWrite, Desired, Indices, Network, Predefined, Shelf};
 
 /// Version of everything that is written here; a store of a newer one is refused.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 /// File name in the state directory.
 const FILE: &str = "bascule.redb";
 
@@ -24,6 +24,7 @@ const NETWORKS: TableDefinition<&str, &[u8]> = TableDefinition::new("networks");
 const CONFIGS: TableDefinition<&str, &[u8]> = TableDefinition::new("config_networks");
 const CONTAINERS: TableDefinition<&str, &[u8]> = TableDefinition::new("containers");
 const DENIALS: TableDefinition<&str, &[u8]> = TableDefinition::new("denials");
+const POOLS: TableDefinition<&str, &[u8]> = TableDefinition::new("pools");
 const SYSCTLS: TableDefinition<&str, &[u8]> = TableDefinition::new("sysctls");
 
 /// Why the store cannot be read or written.
@@ -113,7 +114,7 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Self> {
         let store = Self { database: Mutex::new(None), path: directory.join(FILE) };
         store.write(|transaction| {
-            for table in [META, NETWORKS, CONFIGS, CONTAINERS, DENIALS, SYSCTLS] {
+            for table in [META, NETWORKS, CONFIGS, CONTAINERS, POOLS, DENIALS, SYSCTLS] {
                 transaction.open_table(table)?;
             }
             Ok(())
@@ -150,6 +151,7 @@ impl Store {
         let configs = self.all(CONFIGS)?;
         let containers = self.all(CONTAINERS)?;
         let denials = self.all(DENIALS)?;
+        let pools = self.all(POOLS)?;
         let mut desired = Desired {
             networks: networks.map(|n| (n.id, n)).collect(),
             configs: configs.into_iter().map(|c: crate::model::ConfigNetwork| (c.id, c)).collect(),
@@ -157,6 +159,7 @@ impl Store {
                 .into_iter()
                 .map(|c: crate::model::Container| (c.id, c))
                 .collect(),
+            pools: pools.into_iter().map(|p: crate::model::GivenPool| (p.id.clone(), p)).collect(),
             denials: denials.into_iter().map(|d: crate::model::Denial| (d.prefix, d)).collect(),
             indices: CopyOnWrite::new(indices),
             predefined,
@@ -185,6 +188,9 @@ impl Store {
             let none = Shelf::new();
             let was = before.map_or(&none, |b| &b.containers);
             put_differences(&mut transaction.open_table(CONTAINERS)?, was, &after.containers)?;
+            let none = Shelf::new();
+            let was = before.map_or(&none, |b| &b.pools);
+            put_differences(&mut transaction.open_table(POOLS)?, was, &after.pools)?;
             let none = Default::default();
             let mut table = transaction.open_table(DENIALS)?;
             let was = before.map_or(&none, |b| &b.denials);

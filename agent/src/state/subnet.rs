@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnetwork::{IpNetwork, Ipv6Network};
 
 use super::{Facts, NetworkSpec, Rejected, SubnetSpec, network::DEFAULT_BRIDGE};
-use crate::model::{Desired, Family, GatewayMode, NetworkOptions, Pool, ipam, pools};
+use crate::model::{Desired, Family, GatewayMode, GivenPool, NetworkOptions, Pool, ipam, pools};
 
 /// Gateway of the default network's IPv6: the same on every link.
 const FE80_1: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
@@ -60,6 +60,11 @@ pub(super) fn pools(
         let pool = match asked {
             Asked::This(pool) => {
                 free(desired, pool.subnet, facts, brought)?;
+                // What Docker was given is for Docker's networks.
+                let given = |given: &GivenPool| ipam::overlap(given.id.subnet, pool.subnet);
+                if spec.id.is_none() && desired.pools.values().any(given) {
+                    return Err(Rejected::pool_overlaps());
+                }
                 pool
             }
             Asked::OfSize(size) => {
@@ -184,7 +189,7 @@ fn exhausted() -> Rejected {
 }
 
 /// Chooses a subnet that nothing here uses.
-fn choose(
+pub(super) fn choose(
     desired: &mut Desired,
     family: Family,
     size: Option<u8>,
@@ -215,6 +220,7 @@ fn taken(desired: &Desired, facts: &Facts) -> Vec<IpNetwork> {
         .filter(|(name, _)| name.as_str() != DEFAULT_BRIDGE)
         .flat_map(|(_, a)| a);
     let resolvers = facts.resolvers.iter().map(|ip| IpNetwork::from(*ip));
+    let own = own.chain(desired.pools.values().map(|given| given.id.subnet));
     own.chain(host.copied()).chain(facts.routes.iter().copied()).chain(resolvers).collect()
 }
 
@@ -319,7 +325,7 @@ fn free(
     Ok(())
 }
 
-fn subnet(text: &str, without_gateway: bool) -> Result<IpNetwork, String> {
+pub(super) fn subnet(text: &str, without_gateway: bool) -> Result<IpNetwork, String> {
     let invalid = |why: &str| format!("invalid subnet {text}: {why}");
     if !text.contains('/') {
         return Err(invalid("a prefix length is needed, as in 172.25.0.0/16"));
@@ -348,7 +354,7 @@ fn subnet(text: &str, without_gateway: bool) -> Result<IpNetwork, String> {
     Ok(subnet)
 }
 
-fn ip_range(text: &str, subnet: IpNetwork) -> Result<IpNetwork, String> {
+pub(super) fn ip_range(text: &str, subnet: IpNetwork) -> Result<IpNetwork, String> {
     let invalid = |why: String| format!("invalid ip-range {text}: {why}");
     let range: IpNetwork =
         text.parse().map_err(|_| invalid("invalid CIDR block notation".to_owned()))?;

@@ -50,6 +50,17 @@ pub struct AgentOptions {
     /// Configuration file of Docker's daemon, which `docker adopt` changes [default: /etc/docker/daemon.json]
     #[arg(long, env = "BASCULE_DOCKER_CONFIG", value_name = "FILE")]
     pub docker_config: Option<PathBuf>,
+    /// Be Docker's network and IPAM driver, at a socket that is called as the driver [default: no;
+    /// without a value, /run/docker/plugins/bascule.sock]
+    #[arg(
+        long,
+        env = "BASCULE_DOCKER_PLUGIN",
+        value_name = "SOCKET",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = crate::config::DOCKER_PLUGIN
+    )]
+    pub docker_plugin: Option<PathBuf>,
     /// Address that serves /metrics and /healthz [default: 127.0.0.1:9477]
     #[arg(long, env = "BASCULE_METRICS_LISTEN", value_name = "IP:PORT")]
     pub metrics_listen: Option<SocketAddr>,

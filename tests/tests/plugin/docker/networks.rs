@@ -1,0 +1,210 @@
+//! Networks: who reaches whom, by which name, and what is seen of it.
+
+use std::net::SocketAddrV4;
+
+use bascule_tests::{
+    Container, api,
+    topology::{HOST, HOST6, OUTSIDE, OUTSIDE6},
+    traffic, wait,
+};
+use serde_json::json;
+
+use crate::stage::{DOCKERS, Stage, listed};
+
+#[test]
+fn networks_of_a_real_docker() {
+    let stage = Stage::start(&[]);
+    moby_icc_001_containers_reach_each_other_by_name(&stage);
+    moby_api_022_names_are_learnt_and_follow_a_rename(&stage);
+    moby_icc_014_options_and_labels_apply(&stage);
+    moby_int_001_an_internal_network_is_internal(&stage);
+    moby_icc_003_ipv6(&stage);
+    moby_ipam_024_addresses_that_are_asked_for(&stage);
+    moby_inc_015_networks_come_and_go_while_a_container_runs(&stage);
+    moby_lc_007_nothing_is_left(&stage);
+}
+
+fn container<'a>(found: &'a [serde_json::Value], name: &str) -> Option<&'a serde_json::Value> {
+    let name = format!("/{name}");
+    found.iter().find(|c| c["Names"][0] == name.as_str())
+}
+
+fn moby_icc_001_containers_reach_each_other_by_name(stage: &Stage) {
+    let docker = &stage.docker;
+    docker.ok("network create -d bascule --subnet 10.81.1.0/24 --label team=a blue");
+    docker.ok("network create -d bascule green");
+    let c1 = docker.container("c1", "blue", "--label app=one");
+    let c2 = docker.container("c2", "blue", "--network-alias www");
+    let g1 = docker.container("g1", "green", "");
+    // As dockerd has it on a host that it has made a router itself.
+    stage.net.host.sh("iptables -P FORWARD DROP");
+    traffic::answers(&c1.ns, c2.address());
+    for name in ["c2", "www", &c2.id[..12]] {
+        stage.exec("c1", &format!("ping -c 1 -W 5 {name}"));
+    }
+    let mac =
+        docker.inspect("container", "c1")["NetworkSettings"]["Networks"]["blue"]["MacAddress"]
+            .clone();
+    let seen = c1.ns.mac("eth0").map(|byte| format!("{byte:02x}")).join(":");
+    assert_eq!(mac, seen.as_str(), "MOBY-RD-008");
+    // Out by the host's address, and not to another network.
+    let _server = traffic::TcpServer::start(&stage.net.outside, 80);
+    assert_eq!(*traffic::reaches(&c1.ns, SocketAddrV4::new(OUTSIDE, 80)).ip(), HOST);
+    traffic::does_not_answer(&c1.ns, g1.address());
+    let _server = traffic::TcpServer::start(&g1.ns, 80);
+    traffic::tcp::unreachable(&c1.ns, SocketAddrV4::new(g1.address(), 80));
+}
+
+fn moby_api_022_names_are_learnt_and_follow_a_rename(stage: &Stage) {
+    let id = stage.docker.inspect("container", "c1")["Id"].clone();
+    wait::wait_until("the names", DOCKERS, || {
+        let found = listed(&stage.agent);
+        let shown = stage.agent.ok("network ls");
+        let c1 = container(&found, "c1");
+        c1.is_some_and(|c| c["Id"] == id && c["Labels"]["app"] == "one")
+            && container(&found, "c2").is_some()
+            && shown.contains(" blue ")
+            && shown.contains(" green ")
+    });
+    assert!(stage.agent.ok("ps").contains("/bin/busybox"), "its command");
+    let shown = stage.agent.inspect("network", "blue");
+    assert_eq!((&shown["Driver"], &shown["Labels"]["team"]), (&json!("bascule"), &json!("a")));
+    assert_eq!(shown["Containers"][id.as_str().expect("an id")]["Name"], "c1");
+    wait::wait_until("aliases", DOCKERS, || {
+        let shown = stage.agent.inspect("container", "c2");
+        shown["NetworkSettings"]["Networks"]["blue"]["Aliases"].to_string().contains("www")
+    });
+    assert!(stage.agent.metrics().traffic("c1", "out").0 > 0);
+    stage.docker.ok("rename c2 two");
+    wait::wait_until("the new name", DOCKERS, || {
+        let found = listed(&stage.agent);
+        container(&found, "two").is_some() && container(&found, "c2").is_none()
+    });
+    stage.docker.ok("rename two c2");
+    assert_eq!(stage.agent.metrics().drops_anywhere("agent_not_ready"), 0);
+}
+
+fn moby_icc_014_options_and_labels_apply(stage: &Stage) {
+    let docker = &stage.docker;
+    let why =
+        stage.fails("network create -d bascule -o com.docker.network.bridge.enable_icc=maybe bad");
+    assert!(why.contains("remote: ") && why.contains("enable_icc"), "{why}");
+    docker.ok(
+        "network create -d bascule -o com.docker.network.bridge.enable_icc=false \
+         -o com.docker.network.driver.mtu=1400 -o com.docker.network.container_iface_prefix=lan quiet",
+    );
+    let q1 = docker.container("q1", "quiet", "");
+    let q2 = docker.container("q2", "quiet", "");
+    let address = q2.address_on("lan0");
+    traffic::does_not_answer(&q1.ns, address);
+    assert!(q1.ns.sh("ip link show lan0").contains("mtu 1400"));
+    traffic::answers(&q1.ns, OUTSIDE);
+    // A label says it as well, as soon as it is read.
+    docker.ok("network create -d bascule --label com.docker.network.bridge.enable_icc=false soon");
+    let s1 = docker.container("s1", "soon", "");
+    let s2 = docker.container("s2", "soon", "");
+    wait::wait_until("the label", DOCKERS, || {
+        traffic::ping_with(&s1.ns, s2.address(), 1, "-W 1").received == 0
+    });
+    // Without a bridge.
+    docker.ok("network create -d bascule -o bascule.l2=bpf flat");
+    let f1 = docker.container("f1", "flat", "");
+    let f2 = docker.container("f2", "flat", "");
+    traffic::answers(&f1.ns, f2.address());
+    traffic::answers(&f1.ns, OUTSIDE);
+    docker.ok("rm -f q1 q2 s1 s2 f1 f2");
+    docker.ok("network rm quiet soon flat");
+}
+
+fn moby_int_001_an_internal_network_is_internal(stage: &Stage) {
+    let docker = &stage.docker;
+    docker.ok("network create -d bascule --internal inside");
+    let i1 = docker.container("i1", "inside", "-p 8300:80");
+    let i2 = docker.container("i2", "inside", "");
+    traffic::answers(&i1.ns, i2.address());
+    assert!(!i1.ns.sh("ip route").contains("default"));
+    assert_eq!(i1.ns.interfaces().len(), 2, "no way round by another bridge");
+    stage.exec("i1", "ping -c 1 -W 5 i2");
+    traffic::tcp::refused(&stage.net.outside, SocketAddrV4::new(HOST, 8300));
+    docker.ok("rm -f i1 i2");
+    docker.ok("network rm inside");
+}
+
+fn moby_icc_003_ipv6(stage: &Stage) {
+    let docker = &stage.docker;
+    docker.ok("network create -d bascule --ipv6 --subnet 10.81.6.0/24 --subnet fd81:6::/64 six");
+    let s1 = docker.container("s1", "six", "-p 8400:80");
+    let s2 = docker.container("s2", "six", "--ip6 fd81:6::77");
+    assert_eq!(s2.address6().to_string(), "fd81:6::77");
+    wait::wait_until("addresses that were tried", wait::SOON, || {
+        traffic::ping_with(&s1.ns, s2.address6(), 1, "-6 -W 1").received == 1
+    });
+    traffic::answers(&s1.ns, s2.address());
+    traffic::answers(&s1.ns, OUTSIDE6);
+    let _server = traffic::TcpServer::start_at(
+        &s1.ns,
+        std::net::SocketAddrV6::new(std::net::Ipv6Addr::UNSPECIFIED, 80, 0, 0),
+    );
+    traffic::reaches(&stage.net.outside, std::net::SocketAddrV6::new(HOST6, 8400, 0, 0));
+    docker.ok("rm -f s1 s2");
+    docker.ok("network rm six");
+}
+
+fn moby_ipam_024_addresses_that_are_asked_for(stage: &Stage) {
+    let docker = &stage.docker;
+    let fixed = docker.container("fixed", "blue", "--ip 10.81.1.77");
+    assert_eq!(fixed.address().to_string(), "10.81.1.77");
+    docker.ok("restart -t 0 fixed");
+    let fixed = docker.open("fixed", &fixed.id);
+    assert_eq!(fixed.address().to_string(), "10.81.1.77");
+    // The command line does not say it to this version of the API.
+    let body = json!({"Image": "busybox", "Cmd": ["/bin/busybox", "sleep", "1000"],
+                      "MacAddress": "02:00:5e:00:00:99", "HostConfig": {"NetworkMode": "blue"}});
+    let path = "/v1.41/containers/create?name=mac";
+    let answer = api::request(&docker.socket(), "POST", path, Some(&body)).expect("Docker answers");
+    assert_eq!(answer.status, 201, "{:?}", answer.body);
+    docker.ok("start mac");
+    let mac = docker.open("mac", answer.body["Id"].as_str().expect("an id"));
+    assert_eq!(mac.ns.mac("eth0"), [2, 0, 0x5e, 0, 0, 0x99]);
+    traffic::answers(&mac.ns, fixed.address());
+    docker.ok("rm -f fixed mac");
+}
+
+fn moby_inc_015_networks_come_and_go_while_a_container_runs(stage: &Stage) {
+    let docker = &stage.docker;
+    let open = |name: &str| -> Container {
+        let id = docker.inspect("container", name)["Id"].as_str().expect("an id").to_owned();
+        docker.open(name, &id)
+    };
+    let (c1, g1) = (open("c1"), open("g1"));
+    docker.ok("network connect green c1");
+    traffic::answers(&c1.ns, g1.address());
+    assert!(c1.ns.interfaces().contains(&"eth1".to_owned()));
+    let shown = wait::wait_for("the second network", DOCKERS, || {
+        let found = listed(&stage.agent);
+        let shown = container(&found, "c1")?.clone();
+        shown["NetworkSettings"]["Networks"]["green"].is_object().then_some(shown)
+    });
+    assert!(shown["NetworkSettings"]["Networks"]["blue"].is_object(), "{shown}");
+    docker.ok("network disconnect green c1");
+    traffic::does_not_answer(&c1.ns, g1.address());
+    assert_eq!(c1.ns.interfaces().len(), 2);
+    docker.ok("network disconnect blue c1");
+    docker.ok("network connect blue c1");
+    stage.exec("c1", "ping -c 1 -W 5 c2");
+}
+
+fn moby_lc_007_nothing_is_left(stage: &Stage) {
+    let docker = &stage.docker;
+    let why = stage.fails("network rm blue");
+    assert!(why.contains("active endpoints"), "{why}");
+    docker.ok("rm -f c1 c2 g1");
+    docker.ok("network rm blue green");
+    assert_eq!(stage.agent.ok("ps -aq"), "");
+    assert_eq!(stage.agent.ok("network ls -q").lines().count(), 2, "host and none");
+    let left = stage.net.host.interfaces();
+    assert!(
+        left.iter().all(|name| !name.starts_with("bs") && !name.starts_with("br-")),
+        "{left:?}"
+    );
+}

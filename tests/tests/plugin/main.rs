@@ -1,0 +1,6 @@
+//! Docker's network driver and IPAM driver: the protocol by hand, and by a real dockerd.
+
+mod caller;
+mod docker;
+mod protocol;
+mod stage;
