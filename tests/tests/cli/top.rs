@@ -58,7 +58,7 @@ fn row(text: &str, first: &str) -> Option<Vec<String>> {
 }
 
 #[test]
-fn p82_top_shows_who_talks_follows_the_window_and_leaves_the_terminal_as_it_was() {
+fn top_shows_who_talks_follows_the_window_and_leaves_the_terminal_as_it_was() {
     let (mut agent, net) = stage();
     let _traffic = talking(&agent, &net);
     let mut top = Terminal::start(&mut command(&agent), 24, 80);
@@ -111,7 +111,7 @@ fn p82_top_shows_who_talks_follows_the_window_and_leaves_the_terminal_as_it_was(
 }
 
 #[test]
-fn p82_top_ends_by_key_and_signal_and_without_colours_where_none_are_wanted() {
+fn top_ends_by_key_and_signal_and_without_colours_where_none_are_wanted() {
     let (agent, _net) = stage();
     for (end, code) in [(None, 0), (Some(Signal::SIGTERM), 143), (Some(Signal::SIGINT), 130)] {
         let mut top = Terminal::start(command(&agent).env("NO_COLOR", "1"), 24, 80);
@@ -127,7 +127,7 @@ fn p82_top_ends_by_key_and_signal_and_without_colours_where_none_are_wanted() {
 }
 
 #[test]
-fn p82_top_refuses_what_it_cannot_draw_on_and_prints_for_scripts() {
+fn top_refuses_what_it_cannot_draw_on_and_prints_for_scripts() {
     let (agent, net) = stage();
     let _traffic = talking(&agent, &net);
     let out = agent.cli(["top"]);

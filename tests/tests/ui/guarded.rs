@@ -5,7 +5,7 @@ use bascule_tests::{Agent, Topology, agent::Settings};
 use crate::{PAGE, stage};
 
 #[test]
-fn s105_the_page_is_for_its_address_and_changes_nothing() {
+fn the_page_is_for_its_address_and_changes_nothing() {
     let (agent, net) = stage();
     let curl = |options: &str| net.host.try_sh(&format!("curl -s -i -m 5 {options}")).stdout;
     let page = curl(PAGE);
@@ -36,7 +36,7 @@ fn s105_the_page_is_for_its_address_and_changes_nothing() {
 }
 
 #[test]
-fn s105_there_is_no_page_unless_asked_for_and_an_open_one_is_warned_of() {
+fn there_is_no_page_unless_asked_for_and_an_open_one_is_warned_of() {
     let net = Topology::new();
     let mut agent = Agent::start(&net.host);
     assert_ne!(net.host.try_sh(&format!("curl -s -m 2 {PAGE}")).code, 0);

@@ -168,7 +168,7 @@ fn not_blank(browser: &mut Browser, file: &std::path::Path) {
 }
 
 #[test]
-fn p84_names_are_texts_and_a_thousand_endpoints_are_usable() {
+fn names_are_texts_and_a_thousand_endpoints_are_usable() {
     let (agent, net) = stage();
     agent.network("blue", "");
     agent.container("web", "blue", "");

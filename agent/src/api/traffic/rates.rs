@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn p99_rates_are_what_counters_grew_by_over_the_time_between() {
+    fn rates_are_what_counters_grew_by_over_the_time_between() {
         let (before, mut now) = (reading(1_000, 1_000, 0), reading(3_000, 6_000, 400));
         fill_rates(&mut now, &before);
         let endpoint = &now.endpoints[0];

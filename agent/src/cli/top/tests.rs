@@ -119,7 +119,7 @@ fn order(view: &View) -> Vec<String> {
 }
 
 #[test]
-fn p82_endpoints_are_sorted_by_what_they_receive_and_by_what_is_asked_for() {
+fn endpoints_are_sorted_by_what_they_receive_and_by_what_is_asked_for() {
     let mut view = view(Page::Endpoints);
     let shown = screen(&view, PLAIN, 80, 24);
     assert!(shown[0].contains("3 endpoints  in 2.5MB/s"), "{shown:?}");
@@ -137,7 +137,7 @@ fn p82_endpoints_are_sorted_by_what_they_receive_and_by_what_is_asked_for() {
 }
 
 #[test]
-fn p82_what_is_typed_narrows_down_and_esc_shows_all_again() {
+fn what_is_typed_narrows_down_and_esc_shows_all_again() {
     let mut view = view(Page::Endpoints);
     keys(&mut view, &[KeyCode::Char('/'), KeyCode::Char('G'), KeyCode::Char('r')]);
     assert!(screen(&view, PLAIN, 80, 24)[22].starts_with("/Gr_"));
@@ -152,7 +152,7 @@ fn p82_what_is_typed_narrows_down_and_esc_shows_all_again() {
 }
 
 #[test]
-fn p82_pages_show_drops_connections_and_ports() {
+fn pages_show_drops_connections_and_ports() {
     let mut view = view(Page::Endpoints);
     keys(&mut view, &[KeyCode::Char('2')]);
     let drops = screen(&view, PLAIN, 80, 24);
@@ -170,7 +170,7 @@ fn p82_pages_show_drops_connections_and_ports() {
 }
 
 #[test]
-fn p82_an_endpoint_is_looked_at_closely() {
+fn an_endpoint_is_looked_at_closely() {
     let mut view = view(Page::Endpoints);
     // The choice stays with what was chosen when the order changes.
     keys(&mut view, &[KeyCode::Down, KeyCode::Char('r'), KeyCode::Down, KeyCode::Up]);
@@ -197,7 +197,7 @@ fn p82_an_endpoint_is_looked_at_closely() {
 }
 
 #[test]
-fn p82_an_agent_that_goes_and_comes_is_told_of() {
+fn an_agent_that_goes_and_comes_is_told_of() {
     let mut view = view(Page::Endpoints);
     view.take(Reading::Lost("cannot reach the agent".into()));
     let shown = screen(&view, PLAIN, 80, 24);
@@ -209,7 +209,7 @@ fn p82_an_agent_that_goes_and_comes_is_told_of() {
 }
 
 #[test]
-fn p82_it_holds_still_when_told_and_ends_when_told() {
+fn it_holds_still_when_told_and_ends_when_told() {
     let mut view = view(Page::Endpoints);
     keys(&mut view, &[KeyCode::Char(' ')]);
     view.take(Reading::Good(Box::default(), None));
@@ -223,7 +223,7 @@ fn p82_it_holds_still_when_told_and_ends_when_told() {
 }
 
 #[test]
-fn p82_every_window_is_large_enough_to_go_on() {
+fn every_window_is_large_enough_to_go_on() {
     for page in Page::ALL {
         for (width, height) in [(1, 1), (31, 24), (32, 6), (40, 10), (60, 12), (80, 24), (250, 70)]
         {
@@ -239,7 +239,7 @@ fn p82_every_window_is_large_enough_to_go_on() {
 }
 
 #[test]
-fn p82_a_thousand_endpoints_are_drawn_in_no_time_and_the_chosen_one_is_seen() {
+fn a_thousand_endpoints_are_drawn_in_no_time_and_the_chosen_one_is_seen() {
     let mut many = traffic();
     many.endpoints = (0..1_000).map(|i| endpoint(&format!("c{i:04}"), "blue", 1.0, 0.0)).collect();
     let mut view = view(Page::Endpoints);
