@@ -104,6 +104,9 @@ fn matters(event: &EngineEvent) -> bool {
     )
 }
 
+/// Endpoints that a container had when it was asked, its host name, and its further names by endpoint.
+type Asked = (Vec<String>, String, BTreeMap<String, Vec<String>>);
+
 struct Follower<'a> {
     handle: &'a Handle,
     engine: &'a Engine,
@@ -112,7 +115,7 @@ struct Follower<'a> {
     /// What was taken over last.
     learnt: Option<(Vec<LearntContainer>, Vec<LearntNetwork>)>,
     /// Containers that were asked for their further names, with the endpoints that they had then.
-    asked: BTreeMap<String, (Vec<String>, String, BTreeMap<String, Vec<String>>)>,
+    asked: BTreeMap<String, Asked>,
 }
 
 impl Follower<'_> {
