@@ -30,7 +30,7 @@ struct Tool {
 }
 
 /// What the tests and the demo run.
-const TOOLS: [Tool; 32] = [
+const TOOLS: [Tool; 33] = [
     Tool { program: "ip", package: "iproute2" },
     Tool { program: "bridge", package: "iproute2" },
     Tool { program: "tc", package: "iproute2" },
