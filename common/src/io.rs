@@ -8,8 +8,9 @@ use core::ops::{Deref, DerefMut};
 
 use crate::{
     abi::{
-        Config, Direction, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, LinkKey, Local,
-        Mac, Neighbour, Network, Rule, ServedKey, Stat, Subnet, TrustKey, Uplink,
+        Chosen, Config, Direction, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, LinkKey,
+        Local, Mac, Neighbour, Network, Rule, ServedKey, Stat, Subnet, TrustKey, Uplink,
+        names::map::TABLES_GENERATION, watch,
     },
     datapath::{conntrack::Entries, family::Family, short::Recent},
     wire::Wire,
@@ -133,6 +134,14 @@ pub trait Tables<A: Family> {
     fn network(&self, index: u32) -> Option<Self::Ref<Network>>;
     /// The current generation of an endpoint index, or of the tables ([`crate::abi::names::map::TABLES_GENERATION`]).
     fn generation(&self, endpoint: u32) -> u32;
+    /// Who watches: bits of [`watch`].
+    fn watched(&self) -> u32 {
+        self.generation(TABLES_GENERATION) & (watch::CONNECTIONS | watch::PACKETS)
+    }
+    /// Counts a packet of a connection that is watched.
+    fn count_traffic(&self, key: &FlowKey<A>, packets: u32, bytes: u32, flags: u64);
+    /// A slot of those whose packets are told.
+    fn chosen(&self, slot: u32) -> Option<Self::Ref<Chosen>>;
     /// An address of the host.
     fn local(&self, address: A) -> Option<Local>;
     /// The subnet of ours that an address belongs to.

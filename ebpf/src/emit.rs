@@ -8,9 +8,9 @@ use aya_ebpf::{
 };
 use bascule_common::{
     abi::{AnyIp, Direction, DropKey, DropReason, Event, Ip4, Port, Record, Stat, event},
-    datapath::{End, Family, Kind, Next, Outcome, Verdict},
+    datapath::{End, Kind, Next, Outcome, Verdict, Went, family},
     io::{Packet, Tables},
-    wire::{Ipv4, Ipv6, Ports, ethertype, proto},
+    wire::{Ipv4, Ipv6, L3, Ports, ethertype, proto},
 };
 
 use crate::{
@@ -66,6 +66,16 @@ impl End for Code {
             Self::WHOLE => Next::Whole,
             Self::VACANT => Next::Vacant,
             _ => Next::Done,
+        }
+    }
+
+    #[inline(always)]
+    fn went(&self) -> Option<Went> {
+        match self.0 {
+            TC_ACT_UNSPEC => Some(Went::ToKernel),
+            TC_ACT_REDIRECT => Some(Went::On),
+            number if number & Self::KIND == Self::CLAMP => Some(Went::On),
+            _ => None,
         }
     }
 }
@@ -204,6 +214,18 @@ fn dropped<const NETWORK: u32>(skb: &Skb<NETWORK>, reason: u8, direction: u8) {
     let endpoint = endpoint_of(skb);
     let key = DropKey { endpoint, reason, direction, pad: 0 };
     tables::count_drop(&key, skb.segments(), skb.length().wrapping_sub(NETWORK));
+    report(skb, endpoint, reason, direction);
+}
+
+/// Reports a packet that goes on. A function of its own, for its stack.
+#[inline(never)]
+pub fn tell(skb: &Skb<L3>, what: u8, direction: u8) {
+    report(skb, endpoint_of(skb), what, direction);
+}
+
+/// Writes an event, if there is room and leave.
+#[inline(always)]
+fn report<const NETWORK: u32>(skb: &Skb<NETWORK>, endpoint: u32, reason: u8, direction: u8) {
     if !has_token() {
         tables::count(Stat::EventsLost);
         return;
@@ -261,21 +283,14 @@ fn endpoint_of<const NETWORK: u32>(skb: &Skb<NETWORK>) -> u32 {
         return endpoint.endpoint;
     }
     match skb.protocol() {
-        ethertype::IPV4 => skb.load::<Ipv4>(NETWORK).map_or(0, |header| holder(header.dst)),
-        ethertype::IPV6 => skb.load::<Ipv6>(NETWORK).map_or(0, |header| holder(header.dst)),
+        ethertype::IPV4 => {
+            skb.load::<Ipv4>(NETWORK).map_or(0, |header| family::holder(&Maps, header.dst))
+        }
+        ethertype::IPV6 => {
+            skb.load::<Ipv6>(NETWORK).map_or(0, |header| family::holder(&Maps, header.dst))
+        }
         _ => 0,
     }
-}
-
-/// The endpoint that holds an address of ours, or 0.
-#[inline(always)]
-fn holder<A: Family>(address: A) -> u32
-where
-    Maps: Tables<A>,
-{
-    Maps.subnet(address)
-        .and_then(|subnet| Maps.neighbour(subnet.network, address))
-        .map_or(0, |neighbour| neighbour.endpoint)
 }
 
 /// Fills in what can be read of the packet.

@@ -1,6 +1,6 @@
 //! Entry points of the eBPF programs. Plumbing only: every decision is in `bascule_common::datapath`.
 
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod collect;

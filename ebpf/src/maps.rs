@@ -9,10 +9,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use bascule_common::abi::{
-    Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey4, FlowKey6,
-    FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey4,
-    NeighbourKey6, Network, PortSlot, Record, Rule, RuleCounters, ServedKey, SocketKey,
-    SocketOrigin, Stat, Subnet, TrustKey, Uplink, deny, names::map, service,
+    Chosen, Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey4,
+    FlowKey6, FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour,
+    NeighbourKey4, NeighbourKey6, Network, PortSlot, Record, Rule, RuleCounters, ServedKey,
+    SocketKey, SocketOrigin, Stat, Subnet, Traffic, TrustKey, Uplink, deny, names::map, service,
 };
 use bascule_common::datapath::{conntrack::Entries, short};
 
@@ -119,6 +119,14 @@ pub static DENY6: LpmTrie<Ip6, Denied, { deny::SLOTS as usize }> = LpmTrie::new(
 pub static DENY_STATS: PerCpuArray<Count, { deny::SLOTS as usize }> = PerCpuArray::new();
 #[btf_map]
 pub static DENY_LATE: Array<u64, 1> = Array::new();
+
+// Filled while somebody watches, and emptied by the agent: memory is taken for what is there.
+#[btf_map]
+pub static TRAFFIC4: HashMap<FlowKey4, Traffic, 65_536, SPARSE> = HashMap::new();
+#[btf_map]
+pub static TRAFFIC6: HashMap<FlowKey6, Traffic, 65_536, SPARSE> = HashMap::new();
+#[btf_map]
+pub static CHOSEN: Array<Chosen, { Chosen::SLOTS as usize }> = Array::new();
 
 /// What processes of the host asked for, by what they got. Sized by the agent; LRU, because sockets that close
 /// say no word.

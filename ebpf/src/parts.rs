@@ -5,18 +5,19 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use bascule_common::{
-    abi::{Direction, DropReason, Ip4, Ip6},
+    abi::{Direction, DropReason, Ip4, Ip6, event, watch},
     datapath::{
-        End as _, Verdict, conntrack, deny, family, from_container, from_uplink, icmp, in_parts,
-        names, rewrite, short, to_container, to_uplink, unbridged, v6,
+        End as _, Verdict, Went, conntrack, deny, family, from_container, from_uplink, icmp,
+        in_parts, names, rewrite, short, to_container, to_uplink, unbridged, v6, watched,
     },
+    io::Tables,
     wire::L3,
 };
 
 use crate::{
-    emit::{Code, code, finish, refuse},
-    skb::{Host, Skb},
-    tables::Maps,
+    emit::{self, Code, code, finish, refuse},
+    skb::{Helped, Host, Skb},
+    tables::{Maps, Stored},
 };
 
 /// Defines parts: name, family, offset of the IP header, and what runs.
@@ -44,6 +45,8 @@ parts! {
     restarted6<Ip6, L3>(skb, _host) short::restarted::<Ip6, _, _>(skb, &Maps);
     bare_restarted4<Ip4, 0>(skb, _host) short::restarted::<Ip4, _, _>(skb, &Maps);
     bare_restarted6<Ip6, 0>(skb, _host) short::restarted::<Ip6, _, _>(skb, &Maps);
+    count4<Ip4, L3>(skb, _host) watched::count::<Ip4, _, _>(skb, &Maps);
+    count6<Ip6, L3>(skb, _host) watched::count::<Ip6, _, _>(skb, &Maps);
     container_known4<Ip4, L3>(skb, host, told) from_container::known::<Ip4, _, _, _>(skb, &Maps, host, told.into());
     container_first4<Ip4, L3>(skb, host) from_container::first::<Ip4, _, _, _>(skb, &Maps, host);
     container_error4<Ip4, L3>(skb, _host) from_container::error::<Ip4, _, _>(skb, &Maps);
@@ -139,13 +142,67 @@ fn clamp<A: family::Family>(context: *mut __sk_buff, mtu: u32) -> i32 {
     0
 }
 
+/// Tells of a packet, if it is chosen: `what` became of it, `direction` is the program's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tell4(context: *mut __sk_buff, what: u32, direction: u32) -> i32 {
+    tell::<Ip4>(context, what, direction)
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tell6(context: *mut __sk_buff, what: u32, direction: u32) -> i32 {
+    tell::<Ip6>(context, what, direction)
+}
+
+#[inline(always)]
+fn tell<A: Stored + Helped>(context: *mut __sk_buff, what: u32, direction: u32) -> i32 {
+    // Whatever goes on has an Ethernet header by now.
+    let skb = &Skb::<L3>::new(context);
+    if watched::is_told::<A, _, _, _>(skb, &Maps, &Host::new(context)) {
+        emit::tell(skb, what as u8, direction as u8);
+    }
+    0
+}
+
+/// Lets those who watch see a packet at the end of its walk: `anywhere`, or only if it does not go to the kernel.
+#[inline(always)]
+fn seen(
+    context: *mut __sk_buff,
+    end: Code,
+    anywhere: bool,
+    direction: Direction,
+    count: extern "C" fn(*mut __sk_buff) -> i32,
+    tell: extern "C" fn(*mut __sk_buff, u32, u32) -> i32,
+) {
+    let watched = Tables::<Ip4>::watched(&Maps);
+    if watched == 0 {
+        return;
+    }
+    let what = match end.went() {
+        Some(Went::On) => event::SENT_ON,
+        Some(Went::ToKernel) if anywhere => event::TO_KERNEL,
+        _ => return,
+    };
+    if watched & watch::CONNECTIONS != 0 {
+        count(context);
+    }
+    if watched & watch::PACKETS != 0 {
+        tell(context, what.into(), direction as u32);
+    }
+}
+
 /// Defines walks over parts.
 macro_rules! walks {
-    ($($(#[$doc:meta])* $name:ident<$network:tt, $direction:ident>: $([$short:ident])? $known:ident $($refresh:ident $keep:ident $first:ident $requoted:ident $error:ident)?, $($answer:ident)?, $($clamp:ident)?;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident<$network:tt, $direction:ident>: $([$short:ident])? $known:ident $($refresh:ident $keep:ident $first:ident $requoted:ident $error:ident)?, $($answer:ident)?, $($clamp:ident)? $(, $anywhere:literal $count:ident $tell:ident)?;)+) => {$(
         $(#[$doc])*
         #[inline(always)]
         pub fn $name(context: *mut __sk_buff) -> i32 {
-            let end = walks!(@parts context [$($short)?] $known $($refresh $keep $first $requoted $error)?);
+            let _seen = |_end: Code| {
+                $(seen(context, _end, $anywhere, Direction::$direction, $count, $tell))?
+            };
+            let end = walks!(@parts context _seen [$($short)?] $known $($refresh $keep $first $requoted $error)?);
             let skb = Skb::<{ $network }>::new(context);
             finish(
                 &skb,
@@ -156,8 +213,12 @@ macro_rules! walks {
             )
         }
     )+};
-    (@parts $context:ident [] $known:ident) => { Code($known($context)) };
-    (@parts $context:ident [$($short:ident)?] $known:ident $refresh:ident $keep:ident $first:ident $requoted:ident $error:ident) => {
+    (@parts $context:ident $seen:ident [] $known:ident) => {{
+        let end = Code($known($context));
+        $seen(end);
+        end
+    }};
+    (@parts $context:ident $seen:ident [$($short:ident)?] $known:ident $refresh:ident $keep:ident $first:ident $requoted:ident $error:ident) => {
         in_parts(
             &mut { $context },
             |_context| walks!(@short _context $($short)?),
@@ -170,6 +231,7 @@ macro_rules! walks {
             |context| Code($first(*context)),
             |context| Code($requoted(*context)),
             |context| Code($error(*context)),
+            |_, end| $seen(*end),
         )
     };
     (@short $context:ident) => { Code::WHOLE };
@@ -182,35 +244,35 @@ macro_rules! walks {
 
 walks! {
     /// IPv4 from a container.
-    from_container4<L3, Out>: [container_short4] container_known4 refresh4 keep4 container_first4 container_requoted4 container_error4, container_answer4, clamp4;
+    from_container4<L3, Out>: [container_short4] container_known4 refresh4 keep4 container_first4 container_requoted4 container_error4, container_answer4, clamp4, true count4 tell4;
     /// IPv6 from a container.
-    from_container6<L3, Out>: [container_short6] container_known6 refresh6 keep6 container_first6 container_requoted6 container_error6, container_answer6, clamp6;
+    from_container6<L3, Out>: [container_short6] container_known6 refresh6 keep6 container_first6 container_requoted6 container_error6, container_answer6, clamp6, true count6 tell6;
     /// Anything else from a container.
     from_container_other<L3, Out>: container_other, , ;
     /// What a container's walk left to the kernel.
     handed<L3, Out>: container_handed, , ;
     /// IPv4 from the host to a network without a bridge.
-    to_bridge4<L3, In>: led4, , ;
+    to_bridge4<L3, In>: led4, , , true count4 tell4;
     /// IPv6 from the host to a network without a bridge.
-    to_bridge6<L3, In>: led6, , ;
+    to_bridge6<L3, In>: led6, , , true count6 tell6;
     /// IPv4 from the server of names.
-    from_names4<L3, In>: named4, , ;
+    from_names4<L3, In>: named4, , , true count4 tell4;
     /// IPv6 from the server of names.
-    from_names6<L3, In>: named6, , ;
+    from_names6<L3, In>: named6, , , true count6 tell6;
     /// IPv4 from the kernel to a container.
-    to_container4<L3, In>: received4, , ;
+    to_container4<L3, In>: received4, , , true count4 tell4;
     /// IPv6 from the kernel to a container.
-    to_container6<L3, In>: received6, , ;
+    to_container6<L3, In>: received6, , , true count6 tell6;
     /// Anything else from the kernel to a container.
     to_container_other<L3, In>: received_other, , ;
     /// IPv4 from outside.
-    from_uplink4<L3, In>: [uplink_short4] uplink_known4 refresh4 keep4 uplink_first4 requoted4 uplink_error4, uplink_answer4, clamp4;
+    from_uplink4<L3, In>: [uplink_short4] uplink_known4 refresh4 keep4 uplink_first4 requoted4 uplink_error4, uplink_answer4, clamp4, false count4 tell4;
     /// IPv6 from outside.
-    from_uplink6<L3, In>: [uplink_short6] uplink_known6 refresh6 keep6 uplink_first6 requoted6 uplink_error6, uplink_answer6, clamp6;
+    from_uplink6<L3, In>: [uplink_short6] uplink_known6 refresh6 keep6 uplink_first6 requoted6 uplink_error6, uplink_answer6, clamp6, false count6 tell6;
     /// IPv4 from outside, without an Ethernet header.
-    from_bare_uplink4<0, In>: bare_known4 bare_refresh4 bare_restarted4 bare_first4 bare_requoted4 bare_error4, bare_answer4, clamp4;
+    from_bare_uplink4<0, In>: bare_known4 bare_refresh4 bare_restarted4 bare_first4 bare_requoted4 bare_error4, bare_answer4, clamp4, false count4 tell4;
     /// IPv6 from outside, without an Ethernet header.
-    from_bare_uplink6<0, In>: bare_known6 bare_refresh6 bare_restarted6 bare_first6 bare_requoted6 bare_error6, bare_answer6, clamp6;
+    from_bare_uplink6<0, In>: bare_known6 bare_refresh6 bare_restarted6 bare_first6 bare_requoted6 bare_error6, bare_answer6, clamp6, false count6 tell6;
     /// IPv4 to the outside.
     to_uplink4<L3, Out>: leaving_known4 refresh4 restarted4 leaving_first4 requoted4 leaving_error4, , ;
     /// IPv6 to the outside.

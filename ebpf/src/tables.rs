@@ -1,6 +1,9 @@
 //! [`Tables`] over the maps: the only place that touches map memory.
 
-use core::mem::{MaybeUninit, offset_of};
+use core::{
+    arch::asm,
+    mem::{MaybeUninit, offset_of},
+};
 
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
@@ -9,12 +12,13 @@ use aya_ebpf::{
 };
 use bascule_common::{
     abi::{
-        Config, Count, Direction, DropKey, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts,
-        Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey, Network, Rule, ServedKey, Stat, Subnet,
-        TrustKey, Uplink, config::CLOCK_SHIFT, names::map,
+        Chosen, Config, Count, Direction, DropKey, Endpoint, Flow, FlowKey, FragmentKey,
+        FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey, Network, Rule, ServedKey,
+        Stat, Subnet, Traffic, TrustKey, Uplink, config::CLOCK_SHIFT, names::map,
     },
     datapath::{Family, conntrack::Entries, short::Recent},
     io::{Inserted, Tables},
+    wire::tcp,
 };
 
 use crate::maps;
@@ -23,6 +27,8 @@ use crate::maps;
 pub struct Maps;
 
 const EEXIST: i32 = -17;
+/// Flags that end a connection.
+const OVER: u64 = (tcp::FIN | tcp::RST) as u64;
 /// ICMP errors that each CPU sends in a unit of the coarse clock.
 const ANSWERS: u64 = 1_000;
 
@@ -91,6 +97,10 @@ pub trait Stored: Family {
     fn fragment(key: &FragmentKey<Self>) -> Option<*mut FragmentPorts>;
     /// Remembers a first fragment. A table that refuses is seen when the next one is not found, and named then.
     fn put_fragment(key: &FragmentKey<Self>, ports: &FragmentPorts);
+    /// What was counted of a connection, in place.
+    fn traffic(key: &FlowKey<Self>) -> Option<*mut Traffic>;
+    /// Begins to count one, if there is room.
+    fn begin_traffic(key: &FlowKey<Self>, traffic: &Traffic);
     /// A neighbour.
     fn neighbour(key: &NeighbourKey<Self>) -> Option<*mut Neighbour>;
     /// An address of the host's.
@@ -104,7 +114,7 @@ pub trait Stored: Family {
 }
 
 macro_rules! stored {
-    ($family:ty: $flows:ident by $key:expr, $fragments:ident, $neighbours:ident, $locals:ident, $subnets:ident, $scratch:ident, $recent:ident) => {
+    ($family:ty: $flows:ident by $key:expr, $fragments:ident, $neighbours:ident, $locals:ident, $subnets:ident, $scratch:ident, $recent:ident, $traffic:ident) => {
         impl Stored for $family {
             #[inline(always)]
             fn flow(key: &FlowKey<Self>) -> Option<*mut Flow<Self>> {
@@ -129,6 +139,16 @@ macro_rules! stored {
             #[inline(always)]
             fn put_fragment(key: &FragmentKey<Self>, ports: &FragmentPorts) {
                 let _ = maps::$fragments.insert(key, ports, u64::from(BPF_ANY));
+            }
+
+            #[inline(always)]
+            fn traffic(key: &FlowKey<Self>) -> Option<*mut Traffic> {
+                maps::$traffic.get_ptr_mut(key)
+            }
+
+            #[inline(always)]
+            fn begin_traffic(key: &FlowKey<Self>, traffic: &Traffic) {
+                let _ = maps::$traffic.insert(key, traffic, u64::from(BPF_NOEXIST));
             }
 
             #[inline(always)]
@@ -159,8 +179,8 @@ macro_rules! stored {
         }
     };
 }
-stored!(Ip4: FLOWS4 by (|key| Words::of(key).0), FRAGMENTS4, NEIGHBOURS4, LOCALS4, SUBNETS4, SCRATCH4, RECENT4);
-stored!(Ip6: FLOWS6 by core::convert::identity, FRAGMENTS6, NEIGHBOURS6, LOCALS6, SUBNETS6, SCRATCH6, RECENT6);
+stored!(Ip4: FLOWS4 by (|key| Words::of(key).0), FRAGMENTS4, NEIGHBOURS4, LOCALS4, SUBNETS4, SCRATCH4, RECENT4, TRAFFIC4);
+stored!(Ip6: FLOWS6 by core::convert::identity, FRAGMENTS6, NEIGHBOURS6, LOCALS6, SUBNETS6, SCRATCH6, RECENT6, TRAFFIC6);
 
 // Values that the agent writes are read in place: the memory stays valid until the program ends (RCU), and
 // nothing is cached by the compiler across the helper calls between the reads. The agent replaces array
@@ -344,6 +364,36 @@ impl<A: Stored> Tables<A> for Maps {
     }
 
     #[inline(always)]
+    fn count_traffic(&self, key: &FlowKey<A>, packets: u32, bytes: u32, flags: u64) {
+        // SAFETY: no arguments.
+        let now = unsafe { bpf::bpf_ktime_get_coarse_ns() };
+        let mut found = A::traffic(key);
+        if found.is_none() {
+            A::begin_traffic(key, &Traffic { first: now, ..Traffic::default() });
+            found = A::traffic(key).or_else(|| A::traffic(&FlowKey::default()));
+        }
+        let Some(traffic) = found else { return };
+        // SAFETY: valid until the program ends: an entry that is removed meanwhile is not given to another before.
+        // The sums are added to whole, by whatever CPUs; of two CPUs that write the others at once either one's stay,
+        // and the next packet sets them right.
+        unsafe {
+            if (*traffic).flags & OVER != 0 && flags & u64::from(tcp::SYN) != 0 {
+                // The same ports again.
+                *traffic = Traffic { first: now, ..Traffic::default() };
+            }
+            add_shared(&raw mut (*traffic).packets, packets);
+            add_shared(&raw mut (*traffic).bytes, bytes);
+            (*traffic).last = now;
+            (*traffic).flags |= flags;
+        }
+    }
+
+    #[inline(always)]
+    fn chosen(&self, slot: u32) -> Option<&'static Chosen> {
+        maps::CHOSEN.get(slot)
+    }
+
+    #[inline(always)]
     fn count_endpoint(&self, endpoint: u32, direction: Direction, packets: u32, bytes: u32) {
         if let Some(counters) = maps::ENDPOINT_STATS.get_ptr_mut(endpoint) {
             // SAFETY: this CPU's own slot, valid until the program ends.
@@ -401,6 +451,19 @@ fn add(count: *mut Count, packets: u32, bytes: u32) {
     unsafe {
         (*count).packets = (*count).packets.wrapping_add(u64::from(packets));
         (*count).bytes = (*count).bytes.wrapping_add(u64::from(bytes));
+    }
+}
+
+/// Adds to a number that other CPUs add to at the same time.
+///
+/// # Safety
+/// `at` is aligned, and valid until the program ends.
+#[inline(always)]
+unsafe fn add_shared(at: *mut u64, more: u32) {
+    // The target has no atomic additions in `core`, since it has no compare-and-swap everywhere.
+    // SAFETY: one addition at the address, which the caller vouches for.
+    unsafe {
+        asm!("lock *(u64 *)({at} + 0) += {more}", at = in(reg) at, more = in(reg) u64::from(more));
     }
 }
 

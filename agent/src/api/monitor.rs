@@ -1,8 +1,9 @@
 //! `GET /bascule/v1/monitor`: what is seen on the network, as it is seen, one line an event.
 
-use std::{io, sync::Arc};
+use std::{io, net::IpAddr, sync::Arc};
 
 use axum::body::Bytes;
+use bascule_common::abi::{Address as _, Chosen, Ip4, Ip6, Port};
 use futures::{StreamExt as _, stream};
 use tokio::sync::{broadcast, watch};
 
@@ -11,13 +12,17 @@ pub use crate::telemetry::Seen;
 use crate::{
     reconcile::{Event, Journal},
     state::Rejected,
-    telemetry::{QuestionWatcher, Watcher},
+    telemetry::{Names, PacketWatcher, QuestionWatcher, Watcher, proto_number},
 };
 
 /// Kinds of events.
-const TYPES: [&str; 5] = ["drop", "open", "close", "lifecycle", DNS];
+const TYPES: [&str; 7] = ["drop", "open", "close", "lifecycle", POLICY, TRACE, DNS];
 /// The kind that is told to those alone who name it: there may be many, and what is asked for is its asker's.
 const DNS: &str = "dns";
+/// Connections that were opened, and drops that a policy asked for.
+const POLICY: &str = "policy";
+/// Every packet of whom it is asked for: to those alone who name it, too.
+const TRACE: &str = "trace";
 
 /// Which events are asked for: each list that is not empty has to have the event's.
 #[derive(Clone, Debug, Default)]
@@ -71,9 +76,28 @@ impl Filter {
         Ok(filter)
     }
 
+    /// What the data plane is asked for: by the ends that are named, and one port and protocol. The rest is left out
+    /// here ([`Self::takes`]).
+    fn chosen(&self, names: &Names) -> Vec<Chosen> {
+        let only = |list: &[String]| match list {
+            [one] => Some(one.clone()),
+            _ => None,
+        };
+        let port = only(&self.ports).and_then(|port| port.parse().ok()).map_or(Port(0), Port::new);
+        let proto = only(&self.protos).and_then(|proto| proto_number(&proto)).unwrap_or_default();
+        let any = Chosen { port, proto, taken: 1, ..Chosen::default() };
+        let ends = [&self.related, &self.from, &self.to].into_iter();
+        let found = ends.map(|values| ends_named(values, names)).find(|found| !found.is_empty());
+        match found {
+            Some(ends) => ends.into_iter().map(|end| Chosen { port, proto, ..end }).collect(),
+            None if port == Port(0) && proto == 0 => Vec::new(),
+            None => vec![any],
+        }
+    }
+
     fn wants(&self, kind: &str) -> bool {
         match self.types.as_slice() {
-            [] => kind != DNS,
+            [] => kind != DNS && kind != TRACE,
             types => types.iter().any(|wanted| wanted == kind),
         }
     }
@@ -99,7 +123,7 @@ impl Filter {
         let related = [&from[..], &to[..], &[seen.container.as_str()]].concat();
         let ports =
             [&seen.source, &seen.destination, &seen.translated_destination].map(|e| port(e));
-        self.wants(&seen.kind)
+        (self.wants(&seen.kind) || self.wants(POLICY) && is_verdict(seen))
             && any(&self.from, &from)
             && any(&self.to, &to)
             && any(&self.related, &related)
@@ -109,6 +133,34 @@ impl Filter {
             && any(&self.verdicts, &[seen.verdict.as_str()])
             && any(&self.ports, &ports.each_ref().map(String::as_str))
     }
+}
+
+/// Whether a policy has spoken: of a connection that was opened it has allowed the first packet.
+fn is_verdict(seen: &Seen) -> bool {
+    seen.kind == "open" || seen.kind == "drop" && seen.reason.starts_with("policy_")
+}
+
+/// Containers and addresses; none where one of the values is neither, as `outside`.
+fn ends_named(values: &[String], names: &Names) -> Vec<Chosen> {
+    let mut found = Vec::new();
+    for value in values {
+        let one = Chosen { taken: 1, ..Chosen::default() };
+        if let Ok(ip) = value.parse::<IpAddr>() {
+            let address = match ip {
+                IpAddr::V4(ip) => Ip4::from(ip).to_any(),
+                IpAddr::V6(ip) => Ip6::from(ip).to_any(),
+            };
+            found.push(Chosen { address, ..one });
+            continue;
+        }
+        let of = names.endpoints.iter().filter(|(_, name)| name.container == *value);
+        let before = found.len();
+        found.extend(of.map(|(index, _)| Chosen { endpoint: *index, ..one }));
+        if found.len() == before {
+            return Vec::new();
+        }
+    }
+    found
 }
 
 /// Answers with a stream of events.
@@ -121,11 +173,12 @@ pub(super) fn monitor(context: &Context, request: &Request) -> Result<Reply, Rej
     let journal = context.handle.journal.clone();
     let written = journal.listen();
     let from = *written.borrow();
-    let connections = filter.wants("open") || filter.wants("close");
+    let connections = ["open", "close", POLICY].iter().any(|kind| filter.wants(kind));
     let listener = Listener {
         events: context.events.subscribe(),
         _watcher: connections.then(|| context.events.watch_connections()),
         _questions: filter.wants(DNS).then(|| context.events.watch_questions()),
+        _packets: filter.wants(TRACE).then(|| watch_packets(context, &filter)).transpose()?,
         journal,
         written,
         from,
@@ -139,11 +192,28 @@ pub(super) fn monitor(context: &Context, request: &Request) -> Result<Reply, Rej
     Ok(Reply::Lines(lines.boxed()))
 }
 
+/// Has the data plane tell of the packets that the filter may take.
+fn watch_packets(context: &Context, filter: &Filter) -> Result<PacketWatcher, Rejected> {
+    let chosen = filter.chosen(&context.names.get());
+    if chosen.is_empty() {
+        let how = "name whose packets: --from, --to or --related-to with a container or an address, --port or --proto";
+        return Err(Rejected::invalid(format!("a trace of everything tells nothing: {how}")));
+    }
+    context.events.watch_packets(&chosen).ok_or_else(|| {
+        let most = Chosen::SLOTS;
+        Rejected::conflict(format!(
+            "cannot trace this, too: {most} addresses and endpoints are traced at one time; wait until another \
+             `bascule monitor --type trace` has ended, or name fewer"
+        ))
+    })
+}
+
 /// Somebody who watches.
 struct Listener {
     events: broadcast::Receiver<Arc<Seen>>,
     _watcher: Option<Watcher>,
     _questions: Option<QuestionWatcher>,
+    _packets: Option<PacketWatcher>,
     journal: Journal,
     written: watch::Receiver<u64>,
     /// Number of the next event of the journal.
@@ -213,6 +283,36 @@ fn happened(event: &Event) -> Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::EndpointName;
+
+    #[test]
+    fn p80_what_is_traced_is_named_to_the_data_plane() {
+        let name = |container: &str| EndpointName {
+            container: container.into(),
+            ..EndpointName::default()
+        };
+        let names = Names {
+            endpoints: [(3, name("web")), (4, name("web")), (5, name("db"))].into(),
+            ..Names::default()
+        };
+        let list = |value: &str| vec![value.to_owned()];
+        let chosen = |filter: Filter| {
+            let found = filter.chosen(&names).into_iter();
+            found.map(|one| (one.endpoint, one.port.number(), one.proto)).collect::<Vec<_>>()
+        };
+        let web = Filter { related: list("web"), ports: list("80"), ..Filter::default() };
+        assert_eq!(chosen(web), [(3, 80, 0), (4, 80, 0)]);
+        let out = Filter { from: list("outside"), protos: list("udp"), ..Filter::default() };
+        assert_eq!(chosen(out), [(0, 0, 17)]);
+        let both = Filter { from: list("outside"), to: list("db"), ..Filter::default() };
+        assert_eq!(chosen(both), [(5, 0, 0)]);
+        assert!(chosen(Filter { networks: list("n1"), ..Filter::default() }).is_empty());
+        let ip = Filter { to: list("2001:db8::1"), ..Filter::default() }.chosen(&names);
+        assert_eq!(
+            ip[0].address,
+            Ip6::from("2001:db8::1".parse::<std::net::Ipv6Addr>().expect("one")).to_any()
+        );
+    }
 
     #[test]
     fn p80_filters_narrow_down_by_name_address_and_port() {
@@ -251,6 +351,10 @@ mod tests {
         }
         let asked = Seen { kind: "dns".into(), from: "c1".into(), ..Seen::default() };
         assert!(!Filter::default().takes(&asked), "nobody asked for it");
+        let policy = Filter { types: list("policy"), ..Filter::default() };
+        assert!(policy.takes(&seen) && policy.takes(&Seen { kind: "open".into(), ..seen.clone() }));
+        assert!(!policy.takes(&Seen { reason: "ttl_expired".into(), ..seen.clone() }));
+        assert!(!policy.takes(&Seen { kind: "close".into(), ..seen.clone() }));
         assert!(Filter { types: list("dns"), from: list("c1"), ..Filter::default() }.takes(&asked));
     }
 }

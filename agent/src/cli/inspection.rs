@@ -148,6 +148,7 @@ mod tests {
             idle_seconds: 3,
             timeout_seconds: 21_600,
             published: String::new(),
+            traffic: Default::default(),
         };
         let golden = "\
 PROTO     STATE     IDLE        FROM      SOURCE             TO        DESTINATION       KIND

@@ -101,9 +101,10 @@ fn write(file: &mut Writer<File>, seen: &Seen) -> Result<(), Failure> {
         frame: &frame,
         length: seen.length.try_into().unwrap_or(u32::MAX),
         comment: &format!(
-            "dropped {} {whose}: {}: {}",
+            "{} {} {whose}: {}{}",
+            seen.verdict,
             if seen.direction == "in" { "into" } else { "out of" },
-            seen.reason,
+            if seen.reason.is_empty() { String::new() } else { format!("{}: ", seen.reason) },
             seen.explanation
         ),
     };
@@ -113,7 +114,7 @@ fn write(file: &mut Writer<File>, seen: &Seen) -> Result<(), Failure> {
 fn style(seen: &Seen) -> Style {
     match seen.kind.as_str() {
         "drop" | "lost" => AnsiColor::Red.on_default(),
-        "open" => AnsiColor::Green.on_default(),
+        "open" | "trace" => AnsiColor::Green.on_default(),
         "close" => AnsiColor::BrightBlack.on_default(),
         _ => AnsiColor::Cyan.on_default(),
     }
@@ -134,11 +135,31 @@ fn text(seen: &Seen) -> String {
             seen.reason,
             seen.explanation
         ),
-        "close" => format!("{} {} {}", path(seen), proto(seen), seen.end),
+        "trace" => format!(
+            "{} {} ({}): {} bytes, {}",
+            path(seen),
+            proto(seen),
+            seen.interface,
+            seen.length,
+            seen.explanation
+        ),
+        "close" => format!("{} {} {}{}", path(seen), proto(seen), seen.end, went(seen)),
         "dns" => asked(seen),
         _ => format!("{} {}", path(seen), proto(seen)),
     };
     format!("{time} {kind:<9} {what}")
+}
+
+/// Writes what went both ways of a connection.
+fn went(seen: &Seen) -> String {
+    let both = &seen.traffic;
+    if both.sent_packets + both.received_packets == 0 {
+        return String::new();
+    }
+    format!(
+        ", {} packets ({} bytes) there, {} ({} bytes) back",
+        both.sent_packets, both.sent_bytes, both.received_packets, both.received_bytes
+    )
 }
 
 /// Writes who asked for what, and what was answered by whom.

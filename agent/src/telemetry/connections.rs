@@ -1,15 +1,24 @@
 //! What is tracked, by name.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use bascule_common::{
-    abi::{Address, Config, Flow, FlowKey, Port, config::CLOCK_SHIFT, state},
+    abi::{Config, Count, Flow, FlowKey, Ip4, Ip6, Port, Traffic, config::CLOCK_SHIFT, state},
     datapath::conntrack,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Names, events::proto_name, names::OUTSIDE};
+use super::{
+    Names,
+    events::proto_name,
+    names::{HOST, OUTSIDE},
+    seen::{Around as _, owner},
+    traffic::{Counted, Counts, Pair},
+};
 use crate::kernel::bpf::{BpfError, Tables};
 
 /// A connection that is tracked: one that is translated, or goes out of its network.
@@ -26,7 +35,8 @@ pub struct Connection {
     pub translated_source: String,
     /// Destination after translation.
     pub translated_destination: String,
-    /// `published`, `masqueraded`, both with a blank between, or `routed` where nothing is translated.
+    /// `published`, `masqueraded`, both with a blank between, or `routed` where nothing is translated; `local` within
+    /// a network or with the host, which is not tracked, and seen while somebody watches.
     pub kind: String,
     /// Container that opened it, or `outside`.
     pub from: String,
@@ -42,6 +52,43 @@ pub struct Connection {
     pub timeout_seconds: u64,
     /// What it came by, where that is published: `0.0.0.0:8080`.
     pub published: String,
+    /// What its opener sent, where somebody watches connections.
+    #[serde(flatten)]
+    pub traffic: Both,
+}
+
+/// What went both ways of a connection since somebody watches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Both {
+    /// Packets of its opener; those of segmentation offload count their segments.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sent_packets: u64,
+    /// Bytes of its opener, from the IP header on.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sent_bytes: u64,
+    /// Packets that came back.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub received_packets: u64,
+    /// Bytes that came back.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub received_bytes: u64,
+}
+
+impl Both {
+    fn new(sent: Count, received: Count) -> Self {
+        Self {
+            sent_packets: sent.packets,
+            sent_bytes: sent.bytes,
+            received_packets: received.packets,
+            received_bytes: received.bytes,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Reads every connection that `wanted` says true of; it may take tens of milliseconds.
@@ -50,24 +97,22 @@ pub fn connections(
     names: &Names,
     mut wanted: impl FnMut(&Connection) -> bool,
 ) -> Result<Vec<Connection>, BpfError> {
-    let reader = Reader { config: tables.config()?.unwrap_or_default(), names, now: now() };
-    let mut found = Vec::new();
-    let mut keep = |connection: Option<Connection>| {
-        found.extend(connection.filter(|connection| wanted(connection)));
-    };
-    tables.flows4.for_each(|key, flow| {
-        keep(reader.connection(&key, &flow, |ip| Ipv4Addr::from(ip).into()));
-    })?;
-    tables.flows6.for_each(|key, flow| {
-        keep(reader.connection(&key, &flow, |ip| Ipv6Addr::from(ip).into()));
-    })?;
+    let mut reader = Reader::new(tables, names)?;
+    let mut found = reader.tracked()?;
+    found.retain(|connection| wanted(connection));
     Ok(found)
 }
 
-/// The coarse clock of the flows.
-fn now() -> u32 {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
-    time.map_or(0, |time| (std::time::Duration::from(time).as_nanos() >> CLOCK_SHIFT) as u32)
+/// Reads every connection, those that nothing tracks included, for somebody who has them watched. What is over of those
+/// is forgotten. Beside them, how many packets there was no room to count.
+pub(super) fn watched(tables: &Tables, names: &Names) -> Result<(Vec<Connection>, u64), BpfError> {
+    let mut reader = Reader::new(tables, names)?;
+    let mut found = reader.tracked()?;
+    let over4 = reader.local::<Ip4>(&mut found);
+    let over6 = reader.local::<Ip6>(&mut found);
+    tables.watching.traffic4.remove_many(&over4)?;
+    tables.watching.traffic6.remove_many(&over6)?;
+    Ok((found, reader.counted.lost))
 }
 
 /// Units of the coarse clock in seconds.
@@ -77,22 +122,36 @@ fn seconds(units: u32) -> u64 {
 
 struct Reader<'a> {
     config: Config,
+    tables: &'a Tables,
     names: &'a Names,
-    now: u32,
+    counted: Counted,
+    /// The coarse monotonic clock, in nanoseconds.
+    now: u64,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(tables: &'a Tables, names: &'a Names) -> Result<Self, BpfError> {
+        let counted = Counted::read(tables)?;
+        let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
+        let now = time.map_or(0, |time| Duration::from(time).as_nanos() as u64);
+        let config = tables.config()?.unwrap_or_default();
+        Ok(Self { config, tables, names, counted, now })
+    }
+
+    /// Every connection that is tracked.
+    fn tracked(&mut self) -> Result<Vec<Connection>, BpfError> {
+        let mut found = Vec::new();
+        self.tables.flows4.for_each(|key, flow| found.extend(self.connection(&key, &flow)))?;
+        self.tables.flows6.for_each(|key, flow| found.extend(self.connection(&key, &flow)))?;
+        Ok(found)
+    }
+
     /// Names an entry; none for that of the answers.
-    fn connection<A: Address>(
-        &self,
-        key: &FlowKey<A>,
-        flow: &Flow<A>,
-        ip: impl Fn(A) -> IpAddr,
-    ) -> Option<Connection> {
+    fn connection<A: Counts>(&mut self, key: &FlowKey<A>, flow: &Flow<A>) -> Option<Connection> {
         if flow.state & state::IS_REPLY != 0 {
             return None;
         }
-        let at = |address: A, port: Port| end(key.proto, ip(address), port);
+        let at = |address: A, port: Port| end(key.proto, address.ip(), port);
         let (from, to) = (self.names.endpoints.get(&flow.from), self.names.endpoints.get(&flow.to));
         let network = to.or(from).map(|name| name.network.clone());
         let who = |name: Option<&super::EndpointName>| {
@@ -107,6 +166,12 @@ impl Reader<'_> {
             (false, false) => "routed",
         };
         let rule = self.names.rules.get(&flow.rule);
+        let there = conntrack::rewritten(key, flow);
+        let traffic = Both::new(
+            self.counted.take([*key, there]),
+            self.counted.take([key.reversed(), there.reversed()]),
+        );
+        let now = (self.now >> CLOCK_SHIFT) as u32;
         Some(Connection {
             proto: proto_name(key.proto),
             source: at(key.src, key.src_port),
@@ -118,12 +183,60 @@ impl Reader<'_> {
             to: who(to),
             network: network.unwrap_or_default(),
             state: stage(key.proto, flow.state).to_owned(),
-            idle_seconds: seconds(self.now.saturating_sub(flow.last_seen)),
+            idle_seconds: seconds(now.saturating_sub(flow.last_seen)),
             timeout_seconds: seconds(conntrack::timeout(&self.config, key.proto, flow.state)),
             published: rule
                 .map(|rule| format!("{}:{}", rule.host_ip, rule.host_port))
                 .unwrap_or_default(),
+            traffic,
         })
+    }
+
+    /// Names what was counted and is not tracked: connections within a network, and with the host. Answers which of
+    /// the rest is over, or belongs to a connection that is tracked no longer.
+    fn local<A: Counts>(&mut self, found: &mut Vec<Connection>) -> Vec<FlowKey<A>> {
+        let mut over = Vec::new();
+        while let Some(pair) = self.counted.next::<A>() {
+            let key = pair.key;
+            let (from, to) = (self.owner(key.src), self.owner(key.dst));
+            let ours = from != OUTSIDE && to != OUTSIDE && (from != HOST || to != HOST);
+            if !ours || pair.idle(self.now) >= pair.timeout(&self.config) {
+                over.extend([key, key.reversed()]);
+            } else if pair.has_begun() {
+                found.push(self.untracked(&pair, from, to));
+            }
+        }
+        over
+    }
+
+    fn owner<A: Counts>(&self, address: A) -> String {
+        owner(address.ip(), self.names, self.tables)
+    }
+
+    fn untracked<A: Counts>(&self, pair: &Pair<A>, from: String, to: String) -> Connection {
+        let (key, now) = (pair.key, self.now);
+        let at = |address: A, port: Port| end(key.proto, address.ip(), port);
+        let (source, destination) = (at(key.src, key.src_port), at(key.dst, key.dst_port));
+        let network =
+            [key.dst.ip(), key.src.ip()].into_iter().find_map(|ip| self.tables.network(ip));
+        let network = network.and_then(|index| self.names.networks.get(&index));
+        let count = |way: Traffic| Count { packets: way.packets, bytes: way.bytes };
+        Connection {
+            proto: proto_name(key.proto),
+            translated_source: source.clone(),
+            translated_destination: destination.clone(),
+            source,
+            destination,
+            kind: "local".to_owned(),
+            from,
+            to,
+            network: network.map(|name| name.network.clone()).unwrap_or_default(),
+            state: stage(key.proto, pair.state()).to_owned(),
+            idle_seconds: pair.idle(now).as_secs(),
+            timeout_seconds: pair.timeout(&self.config).as_secs(),
+            published: String::new(),
+            traffic: Both::new(count(pair.sent), count(pair.received)),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use aya::maps::{Map, MapData, MapError, RingBuf};
-use bascule_common::abi::Record;
+use bascule_common::abi::{Chosen, Record, event};
 use jiff::Timestamp;
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     names::{Names, SharedNames},
+    origin::origin,
     seen::Seen,
 };
 use crate::kernel::bpf::Tables;
@@ -59,6 +60,11 @@ pub(super) fn proto_name(number: u8) -> String {
     }
 }
 
+/// Returns the number of a protocol by its name, or as it is written.
+pub fn proto_number(name: &str) -> Option<u8> {
+    (0..=u8::MAX).find(|number| proto_name(*number) == name)
+}
+
 /// Returns when something was by the wall clock.
 pub(super) fn wall_time(monotonic: u64, (now, now_monotonic): (Timestamp, u64)) -> Timestamp {
     now - Duration::from_nanos(now_monotonic.saturating_sub(monotonic))
@@ -78,6 +84,7 @@ pub struct Events {
     sender: broadcast::Sender<Arc<Seen>>,
     names: SharedNames,
     watchers: watch::Sender<usize>,
+    packets: watch::Sender<Slots>,
     /// How many watch questions about names: looked at with every question.
     curious: Arc<AtomicUsize>,
 }
@@ -89,6 +96,22 @@ pub struct Watcher(watch::Sender<usize>);
 impl Drop for Watcher {
     fn drop(&mut self) {
         self.0.send_modify(|watchers| *watchers -= 1);
+    }
+}
+
+/// Whose packets are told, by slot of the data plane.
+pub(super) type Slots = [Option<Chosen>; Chosen::SLOTS as usize];
+
+/// Somebody who watches packets, until this is dropped.
+#[derive(Debug)]
+pub struct PacketWatcher {
+    packets: watch::Sender<Slots>,
+    slots: Vec<usize>,
+}
+
+impl Drop for PacketWatcher {
+    fn drop(&mut self) {
+        self.packets.send_modify(|all| self.slots.iter().for_each(|slot| all[*slot] = None));
     }
 }
 
@@ -106,7 +129,8 @@ impl Events {
     /// Makes the channel.
     pub fn new(names: SharedNames) -> Self {
         let (sender, watchers) = (broadcast::Sender::new(BACKLOG), watch::Sender::new(0));
-        Self { sender, names, watchers, curious: Arc::default() }
+        let packets = watch::Sender::default();
+        Self { sender, names, watchers, packets, curious: Arc::default() }
     }
 
     /// Listens to everything from now on; one that lags too far behind loses the oldest.
@@ -129,6 +153,28 @@ impl Events {
     /// Whether somebody wants to hear of questions about names.
     pub fn are_questions_watched(&self) -> bool {
         self.curious.load(Ordering::Relaxed) > 0
+    }
+
+    /// Has packets told, as many kinds as there are slots free; none: there are not enough.
+    pub fn watch_packets(&self, chosen: &[Chosen]) -> Option<PacketWatcher> {
+        let mut slots = Vec::new();
+        let free = |all: &[Option<Chosen>]| {
+            (0..all.len()).filter(|slot| all[*slot].is_none()).take(chosen.len()).collect()
+        };
+        let taken = self.packets.send_if_modified(|all| {
+            slots = free(all.as_slice());
+            let enough = slots.len() == chosen.len();
+            for (slot, one) in slots.iter().zip(chosen).filter(|_| enough) {
+                all[*slot] = Some(*one);
+            }
+            enough
+        });
+        taken.then(|| PacketWatcher { packets: self.packets.clone(), slots })
+    }
+
+    /// Whose packets are told.
+    pub(super) fn chosen(&self) -> watch::Receiver<Slots> {
+        self.packets.subscribe()
     }
 
     /// Waits until somebody watches connections, or nobody does.
@@ -177,12 +223,20 @@ impl Events {
             let Some(seen) = decode(&record) else { continue };
             drop(record);
             let event = &seen.event;
+            if event.reason == event::SENT_ON || event.reason == event::TO_KERNEL {
+                let named = Seen::packet(&seen, &names, tables, clocks);
+                self.tell(match origin(tables, event) {
+                    Some(ends) => named.before(ends, &names, tables),
+                    None => named,
+                });
+                continue;
+            }
             let held_back =
                 gate.admit((event.endpoint, event.reason, event.direction), Instant::now());
             if held_back.is_none() && self.sender.receiver_count() == 0 {
                 continue;
             }
-            let named = Seen::dropped(&seen, &names, tables, clocks);
+            let named = Seen::packet(&seen, &names, tables, clocks);
             if let Some(held_back) = held_back {
                 log(&named, held_back);
             }
@@ -245,9 +299,9 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use bascule_common::abi::{Direction, DropReason, Event, Port, event::SNAP};
-
     use std::net::IpAddr;
+
+    use bascule_common::abi::{Direction, DropReason, Event, Port, event::SNAP};
 
     use super::*;
     use crate::telemetry::{EndpointName, seen::Around};
@@ -261,6 +315,10 @@ mod tests {
 
         fn is_host(&self, _: IpAddr) -> bool {
             false
+        }
+
+        fn network(&self, _: IpAddr) -> Option<u32> {
+            None
         }
     }
 
@@ -299,7 +357,7 @@ mod tests {
             ..Default::default()
         };
         let now: Timestamp = "2026-01-01T00:00:05Z".parse().expect("a time");
-        let named = Seen::dropped(&record(), &names, &Known, (now, 5_000_000_000));
+        let named = Seen::packet(&record(), &names, &Known, (now, 5_000_000_000));
         assert_eq!(named.time, "2026-01-01T00:00:04Z");
         assert_eq!((named.reason.as_str(), named.direction.as_str()), ("policy_icc", "out"));
         assert_eq!((named.container.as_str(), named.from.as_str()), ("web", "web"));
@@ -316,7 +374,7 @@ mod tests {
         let Record { event, frame } = record();
         let event = Event { family: 0, endpoint: 0, reason: 200, ..event };
         let record = Record { event, frame };
-        let named = Seen::dropped(&record, &Names::default(), &Known, (Timestamp::UNIX_EPOCH, 0));
+        let named = Seen::packet(&record, &Names::default(), &Known, (Timestamp::UNIX_EPOCH, 0));
         assert_eq!((named.source, named.proto, named.container), Default::default());
         assert_eq!((named.reason.as_str(), named.interface.as_str()), ("unknown", "bsc00000001"));
     }

@@ -1,6 +1,6 @@
 //! What the agent tells of itself and of the data plane: metrics, events, logs.
 //!
-//! Reads maps, writes nothing, decides nothing. Indices become names by a snapshot of [`Names`] that the
+//! Reads maps, tells the data plane who watches, decides nothing else. Indices become names by a snapshot of [`Names`] that the
 //! control side publishes.
 
 mod census;
@@ -14,15 +14,17 @@ pub mod flowlog;
 pub mod log;
 mod metrics;
 mod names;
+mod origin;
 mod proxy;
 mod seen;
 mod serve;
+mod traffic;
 mod watch;
 
-pub use connections::{Connection, connections};
+pub use connections::{Both, Connection, connections};
 pub use counters::Counters;
 pub use dns::{DnsMetrics, code_name};
-pub use events::{Events, EventsError, QuestionWatcher, Watcher};
+pub use events::{Events, EventsError, PacketWatcher, QuestionWatcher, Watcher, proto_number};
 pub use metrics::Metrics;
 pub use names::{EndpointName, Names, NetworkName, ProgramName, RuleName, SharedNames};
 pub use proxy::{Carried, ProxyMetrics};

@@ -8,11 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    connections::{Connection, end},
+    connections::{Both, Connection, end},
     events::{proto_name, wall_time},
     names::{HOST, Names, OUTSIDE},
+    origin::End,
 };
-use crate::kernel::bpf::Tables;
+use crate::kernel::bpf::{Prefix4, Prefix6, Tables};
 
 /// Something that was seen. What does not apply is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,28 +21,28 @@ use crate::kernel::bpf::Tables;
 pub struct Seen {
     /// When, in RFC 3339.
     pub time: String,
-    /// `drop`, `open`, `close`, `lifecycle`, `dns`, or `lost` for what could not be told.
+    /// `drop`, `open`, `close`, `lifecycle`, `dns`, `trace`, or `lost` for what could not be told.
     #[serde(rename = "Type")]
     pub kind: String,
-    /// `dropped`, or `allowed` for a connection that was opened.
+    /// `dropped`, or `allowed` for a connection that was opened and a packet that went on.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub verdict: String,
     /// Why it was dropped, as in metrics.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// The reason in a sentence; of `lifecycle`, what happened.
+    /// The reason in a sentence; of `lifecycle`, what happened; of `trace`, where the packet went.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub explanation: String,
     /// Network of the container that it is about.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub network: String,
-    /// The container that a drop is counted for, or that something happened to.
+    /// The container that a drop is counted for, whose packet was seen, or that something happened to.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub container: String,
     /// `in` or `out`, seen from the container, or from the host.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub direction: String,
-    /// Interface that a drop was seen at.
+    /// Interface that a packet was seen at.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub interface: String,
     /// Name or number of the protocol.
@@ -92,13 +93,16 @@ pub struct Seen {
     /// Of `dns`: how long another server took.
     #[serde(skip_serializing_if = "is_zero")]
     pub microseconds: u64,
-    /// Length of a dropped frame, in bytes.
+    /// What went both ways of a connection; of `close`, all of it.
+    #[serde(flatten)]
+    pub traffic: Both,
+    /// Length of a frame, in bytes.
     #[serde(skip_serializing_if = "is_zero")]
     pub length: u64,
     /// Of `lost`: how many.
     #[serde(skip_serializing_if = "is_zero")]
     pub count: u64,
-    /// The beginning of a dropped frame, in hexadecimal digits, where it was asked for.
+    /// The beginning of a frame, in hexadecimal digits, where it was asked for.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub frame: String,
     /// Whether that begins with the IP header, as on lines without Ethernet.
@@ -117,6 +121,8 @@ pub trait Around {
     fn interface(&self, index: u32) -> Option<String>;
     /// Tells whether an address is the host's own.
     fn is_host(&self, address: IpAddr) -> bool;
+    /// Returns the index of the network that an address belongs to.
+    fn network(&self, address: IpAddr) -> Option<u32>;
 }
 
 impl Around for Tables {
@@ -131,19 +137,27 @@ impl Around for Tables {
             IpAddr::V6(ip) => self.locals6.get(&ip.into()).is_ok_and(|local| local.is_some()),
         }
     }
+
+    fn network(&self, address: IpAddr) -> Option<u32> {
+        let found = match address {
+            IpAddr::V4(ip) => self.subnets4.get(&Prefix4 { length: 32, key: ip.into() }),
+            IpAddr::V6(ip) => self.subnets6.get(&Prefix6 { length: 128, key: ip.into() }),
+        };
+        found.ok().flatten().map(|subnet| subnet.network)
+    }
 }
 
 impl Seen {
-    /// Names a dropped packet, of what is told about the host; `now` is the same moment by both clocks, the monotonic
-    /// one in nanoseconds.
-    pub fn dropped(
+    /// Names a packet, of what is told about the host; `now` is the same moment by both clocks, the monotonic one in
+    /// nanoseconds.
+    pub fn packet(
         record: &Record,
         names: &Names,
         around: &impl Around,
         now: (Timestamp, u64),
     ) -> Self {
         let event = &record.event;
-        let reason = DropReason::from_number(event.reason);
+        let (kind, verdict, reason, explanation) = fate(event.reason);
         let of_endpoint = names.endpoints.get(&event.endpoint);
         let interface = around.interface(event.ifindex);
         let is_raw = |name: &String| {
@@ -151,22 +165,14 @@ impl Seen {
         };
         let (src, dst) = (address(event.family, event.src), address(event.family, event.dst));
         let end = |ip: Option<IpAddr>, port| ip.map(|ip| end(event.proto, ip, port));
-        let whose = |ip: Option<IpAddr>| {
-            ip.map(|ip| match names.addresses.get(&ip) {
-                Some(name) => name.clone(),
-                None if around.is_host(ip) => HOST.to_owned(),
-                None => OUTSIDE.to_owned(),
-            })
-        };
+        let whose = |ip: Option<IpAddr>| ip.map(|ip| owner(ip, names, around));
         let captured = (event.captured as usize).min(event::SNAP);
         Self {
             time: wall_time(event.time, now).to_string(),
-            kind: "drop".to_owned(),
-            verdict: "dropped".to_owned(),
-            reason: reason.map_or("unknown", DropReason::label).to_owned(),
-            explanation: reason
-                .map_or("A newer data plane said so.", DropReason::explanation)
-                .to_owned(),
+            kind: kind.to_owned(),
+            verdict: verdict.to_owned(),
+            reason: reason.to_owned(),
+            explanation: explanation.to_owned(),
             network: of_endpoint.map(|name| name.network.clone()).unwrap_or_default(),
             container: of_endpoint.map(|name| name.container.clone()).unwrap_or_default(),
             direction: Direction::from_number(event.direction)
@@ -183,6 +189,30 @@ impl Seen {
             frame: record.frame.iter().take(captured).map(|byte| format!("{byte:02x}")).collect(),
             ..Self::default()
         }
+    }
+
+    /// Says what a packet that goes on was before it was translated, of the connection that it belongs to.
+    pub(super) fn before(
+        mut self,
+        (source, destination): (End, End),
+        names: &Names,
+        around: &impl Around,
+    ) -> Self {
+        for (end, who, now, translated) in [
+            (source, &mut self.from, &mut self.source, &mut self.translated_source),
+            (destination, &mut self.to, &mut self.destination, &mut self.translated_destination),
+        ] {
+            let (ip, written) = end;
+            if *now == written {
+                continue;
+            }
+            *translated = std::mem::replace(now, written);
+            // A published port is the container's.
+            if *who == HOST {
+                *who = owner(ip, names, around);
+            }
+        }
+        self
     }
 
     /// Tells of a connection that was seen to open.
@@ -207,6 +237,7 @@ impl Seen {
             source: connection.source.clone(),
             destination: connection.destination.clone(),
             published: connection.published.clone(),
+            traffic: connection.traffic,
             ..Self::default()
         }
     }
@@ -231,6 +262,27 @@ impl Seen {
             count,
             ..Self::default()
         }
+    }
+}
+
+/// Whose an address is.
+pub(super) fn owner(ip: IpAddr, names: &Names, around: &impl Around) -> String {
+    match names.addresses.get(&ip) {
+        Some(name) => name.clone(),
+        None if around.is_host(ip) => HOST.to_owned(),
+        None => OUTSIDE.to_owned(),
+    }
+}
+
+/// What became of a packet: kind of the event, verdict, reason and explanation.
+fn fate(number: u8) -> (&'static str, &'static str, &'static str, &'static str) {
+    match number {
+        event::SENT_ON => ("trace", "allowed", "", "sent on"),
+        event::TO_KERNEL => ("trace", "allowed", "", "left to the kernel"),
+        number => match DropReason::from_number(number) {
+            Some(reason) => ("drop", "dropped", reason.label(), reason.explanation()),
+            None => ("drop", "dropped", "unknown", "A newer data plane said so."),
+        },
     }
 }
 

@@ -11,7 +11,7 @@ use bascule_common::abi::Stat;
 use jiff::Timestamp;
 
 use super::{
-    connections::{Connection, connections},
+    connections::{Connection, watched},
     events::Events,
     names::Names,
     seen::Seen,
@@ -28,6 +28,8 @@ type Key = (String, String, String);
 /// A connection that was seen.
 struct Open {
     seen: Seen,
+    /// How it ends, where that has been seen: told a reading later, when its last packets are counted.
+    ending: Option<&'static str>,
     over: bool,
 }
 
@@ -35,19 +37,45 @@ struct Open {
 #[derive(Default)]
 struct Watch {
     connections: HashMap<Key, Open>,
-    lost: u64,
+    lost: [u64; 2],
 }
 
-/// Tells of connections while somebody watches them; never ends.
+/// What could not be told, by what it was.
+const LOST: [&str; 2] = [
+    "drops that were counted and not told",
+    "packets of connections that there was no room to count",
+];
+
+/// Has the data plane know who watches, and tells of connections meanwhile; never ends.
 pub async fn watch(events: Events, tables: Arc<Tables>) {
+    let packets = packets(&events, &tables);
+    tokio::join!(packets, connections(&events, &tables));
+}
+
+/// Has packets told while somebody watches them.
+async fn packets(events: &Events, tables: &Tables) {
+    let mut chosen = events.chosen();
     loop {
+        let slots: Vec<_> = chosen.borrow_and_update().iter().flatten().copied().collect();
+        if let Err(error) = tables.watching.packets(&slots) {
+            tracing::warn!(%error, "packets are not told");
+        }
+        // The sender is ours: it does not go.
+        let _ = chosen.changed().await;
+    }
+}
+
+async fn connections(events: &Events, tables: &Arc<Tables>) {
+    loop {
+        count(tables, false).await;
         events.watched(true).await;
+        count(tables, true).await;
         let mut watch = Watch::default();
         // What is there already has not been opened now.
         let mut first = true;
         while events.is_watched() {
             let begin = Instant::now();
-            let (names, own) = (events.names(), Arc::clone(&tables));
+            let (names, own) = (events.names(), Arc::clone(tables));
             let read = tokio::task::spawn_blocking(move || read(&own, &names)).await;
             match read {
                 Ok(Ok((found, lost))) => {
@@ -66,13 +94,24 @@ pub async fn watch(events: Events, tables: Arc<Tables>) {
     }
 }
 
-fn read(tables: &Tables, names: &Names) -> Result<(Vec<Connection>, u64), BpfError> {
-    let lost = tables.stats.get(Stat::EventsLost as u32)?.unwrap_or_default();
-    Ok((connections(tables, names, |_| true)?, lost))
+/// Has packets counted by connection, or no longer.
+async fn count(tables: &Arc<Tables>, on: bool) {
+    let own = Arc::clone(tables);
+    match tokio::task::spawn_blocking(move || own.watching.connections(on)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "packets are not counted by connection"),
+        Err(error) => tracing::error!(%error, "packets are not counted by connection"),
+    }
+}
+
+fn read(tables: &Tables, names: &Names) -> Result<(Vec<Connection>, [u64; 2]), BpfError> {
+    let (found, uncounted) = watched(tables, names)?;
+    let untold = tables.stats.get(Stat::EventsLost as u32)?.unwrap_or_default();
+    Ok((found, [untold, uncounted]))
 }
 
 impl Watch {
-    fn compare(&mut self, found: Vec<Connection>, lost: u64, first: bool) -> Vec<Seen> {
+    fn compare(&mut self, found: Vec<Connection>, lost: [u64; 2], first: bool) -> Vec<Seen> {
         let now = Timestamp::now();
         let mut told = Vec::new();
         let mut before = std::mem::take(&mut self.connections);
@@ -87,27 +126,46 @@ impl Watch {
                 "reset" => Some("reset"),
                 _ => None,
             };
-            let known = before.remove(&key).filter(|open| !open.over || end.is_some());
+            let known = before.remove(&key).filter(|open| open.goes_on(end, now, &mut told));
             let mut open = known.unwrap_or_else(|| {
                 let seen = Seen::opened(&connection, now);
                 if !first {
                     told.push(seen.clone());
                 }
-                Open { seen, over: first && end.is_some() }
+                Open { seen, ending: None, over: first && end.is_some() }
             });
-            if let Some(end) = end.filter(|_| !open.over) {
-                told.push(open.seen.closed(now, end));
-                open.over = true;
+            open.seen.traffic = connection.traffic;
+            match open.ending {
+                Some(ending) if !open.over => {
+                    told.push(open.seen.closed(now, ending));
+                    open.over = true;
+                }
+                _ => open.ending = end,
             }
             self.connections.insert(key, open);
         }
         let gone = before.into_values().filter(|open| !open.over);
-        told.extend(gone.map(|open| open.seen.closed(now, "idle")));
-        if !first && lost > self.lost {
-            told.push(Seen::lost(lost - self.lost, "drops that were counted and not told"));
+        told.extend(gone.map(|open| open.seen.closed(now, open.ending.unwrap_or("idle"))));
+        for ((lost, before), what) in lost.into_iter().zip(self.lost).zip(LOST) {
+            if !first && lost > before {
+                told.push(Seen::lost(lost - before, what));
+            }
         }
         self.lost = lost;
         told
+    }
+}
+
+impl Open {
+    /// Whether this is the same connection still, and not another with the same ports; tells of its end then.
+    fn goes_on(&self, end: Option<&str>, now: Timestamp, told: &mut Vec<Seen>) -> bool {
+        if end.is_some() || self.ending.is_none() && !self.over {
+            return true;
+        }
+        if let (Some(ending), false) = (self.ending, self.over) {
+            told.push(self.seen.closed(now, ending));
+        }
+        false
     }
 }
 
@@ -130,7 +188,7 @@ mod tests {
         let mut watch = Watch::default();
         let mut kinds = |found: &[(&str, &str)], lost, first| {
             let found = found.iter().map(|(source, state)| connection(source, state)).collect();
-            let told = watch.compare(found, lost, first);
+            let told = watch.compare(found, [lost, 0], first);
             told.into_iter()
                 .map(|s| format!("{} {} {}", s.kind, s.source, s.end))
                 .collect::<Vec<_>>()
@@ -138,12 +196,18 @@ mod tests {
         assert!(kinds(&[("a", "open"), ("b", "closing")], 5, true).is_empty());
         assert_eq!(kinds(&[("a", "open"), ("c", "opening")], 5, false), ["open c "]);
         assert_eq!(kinds(&[("c", "open")], 5, false), ["close a idle"]);
+        assert_eq!(kinds(&[("c", "closing"), ("d", "reset")], 5, false), ["open d "]);
+        // Told when its last packets are counted.
         assert_eq!(
             kinds(&[("c", "closing"), ("d", "reset")], 5, false),
-            ["close c closed", "open d ", "close d reset"]
+            ["close c closed", "close d reset"]
         );
         assert!(kinds(&[("c", "closing")], 5, false).is_empty());
         // The same ports again.
         assert_eq!(kinds(&[("c", "opening")], 7, false), ["open c ", "lost  "]);
+        assert!(kinds(&[("c", "closing")], 7, false).is_empty());
+        assert_eq!(kinds(&[("c", "opening")], 7, false), ["close c closed", "open c "]);
+        assert!(kinds(&[("c", "reset")], 7, false).is_empty());
+        assert_eq!(kinds(&[], 7, false), ["close c reset"]);
     }
 }

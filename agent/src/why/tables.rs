@@ -4,9 +4,9 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use bascule_common::{
     abi::{
-        Config, Direction, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, Ip4, Ip6, LinkKey,
-        Local, Neighbour, NeighbourKey, Network, Rule, ServedKey, Stat, Subnet, TrustKey, Uplink,
-        service,
+        Chosen, Config, Direction, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, Ip4, Ip6,
+        LinkKey, Local, Neighbour, NeighbourKey, Network, Rule, ServedKey, Stat, Subnet, TrustKey,
+        Uplink, service,
     },
     datapath::{conntrack, conntrack::Entries, short::Recent},
     io::{Inserted, Tables},
@@ -123,6 +123,16 @@ impl<A: Mapped> Tables<A> for Live<'_> {
 
     fn recent(&self, _place: u32) -> Option<Own<Recent<A>>> {
         // The whole walk alone is run, to which the short way has to come.
+        None
+    }
+
+    fn watched(&self) -> u32 {
+        0
+    }
+
+    fn count_traffic(&self, _key: &FlowKey<A>, _packets: u32, _bytes: u32, _flags: u64) {}
+
+    fn chosen(&self, _slot: u32) -> Option<Own<Chosen>> {
         None
     }
 

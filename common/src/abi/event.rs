@@ -2,19 +2,19 @@
 
 use super::Port;
 
-/// A dropped packet.
+/// A packet that was dropped, or went on and was chosen to be told.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Event {
     /// Monotonic clock, in nanoseconds.
     pub time: u64,
-    /// Endpoint that the drop is counted for; 0 for none.
+    /// Endpoint that a drop is counted for, or that a packet comes from or is for; 0 for none.
     pub endpoint: u32,
     /// Interface that the program is attached to.
     pub ifindex: u32,
     /// Length of the frame, in bytes.
     pub length: u32,
-    /// A [`super::DropReason`].
+    /// A [`super::DropReason`], or [`SENT_ON`] or [`TO_KERNEL`].
     pub reason: u8,
     /// A [`super::Direction`].
     pub direction: u8,
@@ -35,10 +35,15 @@ pub struct Event {
 }
 const _: () = assert!(size_of::<Event>() == 64 && align_of::<Event>() == 8);
 
+/// In the place of a reason: the packet went where it shall.
+pub const SENT_ON: u8 = 240;
+/// In the place of a reason: the packet was left to the kernel.
+pub const TO_KERNEL: u8 = 241;
+
 /// Bytes of a frame that a record has room for: every header, and where the payload begins.
 pub const SNAP: usize = 128;
 
-/// A record: a dropped packet, and the beginning of its frame.
+/// A record: a packet, and the beginning of its frame.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {

@@ -14,6 +14,7 @@ pub mod names;
 pub mod reason;
 pub mod service;
 pub mod socket;
+pub mod traffic;
 
 pub use address::{Address, AnyIp, Ip4, Ip6};
 pub use config::{Config, Timeouts};
@@ -31,6 +32,7 @@ pub use event::{Event, Record};
 pub use reason::{Direction, DropReason};
 pub use service::{PortSlot, Rule, ServedKey};
 pub use socket::{SocketKey, SocketOrigin};
+pub use traffic::{Chosen, Traffic, watch};
 
 /// Version of everything in this module. It is part of the pin directory's name: a change of layout
 /// takes a new number, and with it new maps.
@@ -106,5 +108,7 @@ mod user {
         SocketOrigin,
         Rule,
         Denied,
+        Traffic,
+        Chosen,
     );
 }

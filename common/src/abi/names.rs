@@ -66,8 +66,8 @@ pub mod map {
     pub const GENERATIONS: &str = "GENERATIONS";
     /// Endpoint indices: 1 up to this, exclusive.
     pub const ENDPOINT_INDICES: u32 = 65_536;
-    /// The slot of [`GENERATIONS`] that whoever writes a table makes odd before and even afterwards: what packets found
-    /// before counts no longer, and meanwhile they keep nothing ([`crate::datapath::short`]).
+    /// The slot of [`GENERATIONS`] that whoever writes a table raises before and afterwards: what packets found before
+    /// counts no longer ([`crate::datapath::short`]). Its lowest bits say what goes on meanwhile ([`crate::abi::watch`]).
     pub const TABLES_GENERATION: u32 = 0;
     /// [`crate::abi::Local`] by address.
     pub const LOCALS4: &str = "LOCALS4";
@@ -128,7 +128,7 @@ pub mod map {
     pub const DENY_LATE: &str = "DENY_LATE";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 36] = [
+    pub const ALL: [&str; 39] = [
         ENDPOINTS,
         ENDPOINTS_HI,
         NEIGHBOURS4,
@@ -165,9 +165,18 @@ pub mod map {
         SOCKETS,
         PROXIES,
         TALLIES,
+        TRAFFIC4,
+        TRAFFIC6,
+        CHOSEN,
     ];
     /// `u64` by [`crate::abi::Tally`]: no program knows it.
     pub const TALLIES: &str = "TALLIES";
+    /// [`crate::abi::Traffic`] by [`crate::abi::FlowKey4`], while somebody watches connections.
+    pub const TRAFFIC4: &str = "TRAFFIC4";
+    /// [`crate::abi::Traffic`] by [`crate::abi::FlowKey6`].
+    pub const TRAFFIC6: &str = "TRAFFIC6";
+    /// [`crate::abi::Chosen`] by number: whose packets are told.
+    pub const CHOSEN: &str = "CHOSEN";
     /// [`crate::abi::SocketOrigin`] by [`crate::abi::SocketKey`].
     pub const SOCKETS: &str = "SOCKETS";
     /// The proxy's sockets, by the slots below.

@@ -233,10 +233,10 @@ pub struct Entries<A> {
     /// The tuple as it arrives.
     pub key: FlowKey<A>,
     /// The answers' tuple, while a port is looked for.
-    reply_key: FlowKey<A>,
+    pub(super) reply_key: FlowKey<A>,
     /// Who has that tuple already, and the tuple of the other half of that flow. Here, for the stack's sake.
-    held: Flow<A>,
-    peer: FlowKey<A>,
+    pub(super) held: Flow<A>,
+    pub(super) peer: FlowKey<A>,
 }
 
 /// How the source port of a flow to be opened is chosen.

@@ -153,6 +153,14 @@ pub fn holds<A: Family, T: Tables<A>>(tables: &T, endpoint: &Endpoint, address: 
     neighbour.is_some_and(|neighbour| neighbour.endpoint == endpoint.endpoint)
 }
 
+/// The endpoint that an address of ours belongs to, or 0.
+#[inline(always)]
+pub fn holder<A: Family, T: Tables<A>>(tables: &T, address: A) -> u32 {
+    let subnet = tables.subnet(address);
+    let neighbour = subnet.and_then(|subnet| tables.neighbour(subnet.network, address));
+    neighbour.map_or(0, |neighbour| neighbour.endpoint)
+}
+
 /// Both families' tables.
 pub trait BothTables: Tables<Ip4> + Tables<Ip6> {}
 impl<T: Tables<Ip4> + Tables<Ip6>> BothTables for T {}

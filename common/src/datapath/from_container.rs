@@ -13,6 +13,7 @@ use crate::{
         rewrite::{self, Ttl},
         service, short, unbridged,
         verdict::{Kind as Fate, Outcome, Told, Verdict, in_parts},
+        watched,
     },
     io::{Kernel, Packet, Route, Tables},
     wire::{Ethernet, ethertype, proto},
@@ -48,6 +49,7 @@ fn walk<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
         |packet| first(packet, tables, kernel),
         |packet| requoted(packet, tables),
         |packet| error(packet, tables),
+        |packet, end| watched::sent(packet, tables, end),
     )
 }
 

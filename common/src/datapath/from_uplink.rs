@@ -11,6 +11,7 @@ use crate::{
         rewrite::{self, Ttl},
         service, short,
         verdict::{Outcome, Told, Verdict, in_parts},
+        watched,
     },
     io::{Kernel, Packet, Tables},
     wire::ethertype,
@@ -45,6 +46,7 @@ fn walk<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
         |packet| first(packet, tables, kernel),
         |packet| icmp::requoted(packet, tables),
         |packet| error(packet, tables),
+        |packet, end| watched::arrived(packet, tables, end),
     )
 }
 

@@ -39,6 +39,7 @@ pub mod unbridged;
 mod v4;
 pub mod v6;
 mod verdict;
+pub mod watched;
 
 pub use family::{BothKernels, BothTables, Family};
 pub use from_container::from_container;
@@ -47,4 +48,4 @@ pub use names::from_names;
 pub use to_container::to_container;
 pub use to_uplink::to_uplink;
 pub use unbridged::to_bridge;
-pub use verdict::{End, Kind, Next, Outcome, Told, Verdict, in_parts};
+pub use verdict::{End, Kind, Next, Outcome, Told, Verdict, Went, in_parts};

@@ -5,12 +5,13 @@
 //! and under one generation of the tables, which the agent raises before and after whatever it writes: while it is odd,
 //! nothing is kept, and an agent that dies in between leaves only the whole walk. What packets themselves
 //! change in a flow happens on the whole walk, once in each of these units and whenever its state has to. A connection
-//! that begins anew ends the short way of both its directions, on all CPUs ([`restarted`]).
+//! that begins anew ends the short way of both its directions, on all CPUs ([`restarted`]). There is none while somebody
+//! watches ([`super::watched`]).
 
 use crate::{
     abi::{
         Action, DropReason, Endpoint, Flow, FlowKey, Network, Port, names::map::TABLES_GENERATION,
-        state,
+        state, watch,
     },
     datapath::{
         conntrack,
@@ -92,6 +93,7 @@ pub fn from_container<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
         && network.flags & Network::ICC != 0
         && let Some(to) = tables.neighbour(endpoint.network, dst)
         && to.mac == frame.dst
+        && tables.watched() == 0
     {
         container::sent(packet, tables, endpoint.endpoint);
         return container::deliver(packet, tables, to.endpoint, to.ifindex);
@@ -147,8 +149,8 @@ fn along<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     let now = kernel.now();
     let generation = tables.generation(TABLES_GENERATION);
     if recent.judged != now || recent.generation != generation {
-        // Somebody writes: what the whole walk finds now may be old at once.
-        if generation & 1 != 0 {
+        // Somebody writes: what the whole walk finds now may be old at once. Or watches: nothing goes past the walk.
+        if generation & watch::ALL != 0 {
             return WHOLE;
         }
         // Whatever the whole walk finds is found after this.

@@ -48,6 +48,8 @@ fn walk<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
         |packet| first(packet, tables, kernel),
         |packet| icmp::requoted(packet, tables),
         |packet| error(packet, tables),
+        // What leaves here was seen where it came from.
+        |_, _| {},
     )
 }
 

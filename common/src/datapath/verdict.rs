@@ -175,6 +175,17 @@ pub trait End {
     const WHOLE: Self;
     /// What is left to do.
     fn next(&self) -> Next;
+    /// Where the packet goes on; none where it does not.
+    fn went(&self) -> Option<Went>;
+}
+
+/// Where a packet goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Went {
+    /// Where the walk sends it.
+    On,
+    /// To the kernel.
+    ToKernel,
 }
 
 impl End for Outcome {
@@ -191,11 +202,19 @@ impl End for Outcome {
             _ => Next::Done,
         }
     }
+
+    fn went(&self) -> Option<Went> {
+        match self.ok()?.kind {
+            Kind::Deliver | Kind::Leave | Kind::Back | Kind::Send | Kind::Host => Some(Went::On),
+            Kind::Pass => Some(Went::ToKernel),
+            _ => None,
+        }
+    }
 }
 
 /// Walks the parts: the short way for every packet, which most do not leave; the first; another one, where the first
 /// says so, for the few that are an ICMP error, open a flow, or change one; and the first again. It is told then that
-/// the flow is up to date.
+/// the flow is up to date. Who watches sees what did not go the short way: nothing does while somebody does.
 ///
 /// The parts are functions of their own, side by side, because a BPF program has 512 bytes of stack for
 /// everything that is called at one time; and because the verifier looks at each of them once.
@@ -208,6 +227,7 @@ pub fn in_parts<C, E: End>(
     first: impl Fn(&mut C) -> E,
     requote: impl Fn(&mut C) -> E,
     error: impl Fn(&mut C) -> E,
+    watched: impl Fn(&mut C, &E),
 ) -> E {
     let end = short(context);
     let told = match end.next() {
@@ -215,6 +235,22 @@ pub fn in_parts<C, E: End>(
         Next::Vacant => Told::Room,
         _ => return end,
     };
+    let end = whole(context, told, known, refresh, first, requote, error);
+    watched(context, &end);
+    end
+}
+
+/// All parts but the short way.
+#[inline(always)]
+fn whole<C, E: End>(
+    context: &mut C,
+    told: Told,
+    known: impl Fn(&mut C, Told) -> E,
+    refresh: impl Fn(&mut C) -> E,
+    first: impl Fn(&mut C) -> E,
+    requote: impl Fn(&mut C) -> E,
+    error: impl Fn(&mut C) -> E,
+) -> E {
     let mut end = known(context, told);
     if end.next() == Next::Refresh {
         refresh(context);

@@ -7,9 +7,9 @@ use std::{
 
 use crate::{
     abi::{
-        Config, Direction, Endpoint, EndpointCounters, Flow, FlowKey, FragmentKey, FragmentPorts,
-        Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey, Network, Rule, RuleCounters, ServedKey,
-        Stat, Subnet, TrustKey, Uplink,
+        Chosen, Config, Direction, Endpoint, EndpointCounters, Flow, FlowKey, FragmentKey,
+        FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey, Network, Rule,
+        RuleCounters, ServedKey, Stat, Subnet, Traffic, TrustKey, Uplink,
     },
     datapath::{Family, conntrack::Entries, short::Recent},
     io::{Inserted, Tables},
@@ -29,6 +29,8 @@ pub struct Half<A> {
     pub flows: RefCell<BTreeMap<FlowKey<A>, Flow<A>>>,
     /// `FRAGMENTS4` or `FRAGMENTS6`.
     pub fragments: RefCell<BTreeMap<FragmentKey<A>, FragmentPorts>>,
+    /// `TRAFFIC4` or `TRAFFIC6`.
+    pub traffic: RefCell<BTreeMap<FlowKey<A>, Traffic>>,
 }
 
 impl<A> Default for Half<A> {
@@ -39,6 +41,7 @@ impl<A> Default for Half<A> {
             subnets: Vec::new(),
             flows: RefCell::new(BTreeMap::new()),
             fragments: RefCell::new(BTreeMap::new()),
+            traffic: RefCell::new(BTreeMap::new()),
         }
     }
 }
@@ -72,6 +75,8 @@ pub struct MemTables {
     pub networks: BTreeMap<u32, Network>,
     /// `GENERATIONS`.
     pub generations: BTreeMap<u32, u32>,
+    /// `CHOSEN`.
+    pub chosen: Vec<Chosen>,
     /// `UPLINKS`.
     pub uplinks: BTreeMap<u32, Uplink>,
     /// `LINKS`.
@@ -111,6 +116,7 @@ impl Default for MemTables {
             endpoints: BTreeMap::new(),
             networks: BTreeMap::new(),
             generations: BTreeMap::new(),
+            chosen: Vec::new(),
             uplinks: BTreeMap::new(),
             links: BTreeMap::new(),
             ports: BTreeMap::new(),
@@ -256,6 +262,18 @@ impl<A: Stored> Tables<A> for MemTables {
 
     fn remember_fragment(&self, key: &FragmentKey<A>, ports: FragmentPorts) {
         A::half(self).fragments.borrow_mut().insert(*key, ports);
+    }
+
+    fn count_traffic(&self, key: &FlowKey<A>, packets: u32, bytes: u32, flags: u64) {
+        let mut all = A::half(self).traffic.borrow_mut();
+        let traffic = all.entry(*key).or_default();
+        traffic.packets += u64::from(packets);
+        traffic.bytes += u64::from(bytes);
+        traffic.flags |= flags;
+    }
+
+    fn chosen(&self, slot: u32) -> Option<Own<Chosen>> {
+        self.chosen.get(slot as usize).copied().map(Own)
     }
 
     fn count_endpoint(&self, endpoint: u32, direction: Direction, packets: u32, bytes: u32) {

@@ -53,6 +53,7 @@ mod tunnels;
 mod unbridged;
 mod uplinks;
 mod walls;
+mod watched;
 mod why;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};

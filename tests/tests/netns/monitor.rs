@@ -18,13 +18,13 @@ use serde_json::Value;
 use crate::{Stage, at, names::Upstream};
 
 /// A monitor that writes into a file, until the end of the test.
-struct Monitor {
+pub(crate) struct Monitor {
     child: Child,
     log: PathBuf,
 }
 
 impl Monitor {
-    fn start(stage: &Stage, name: &str, args: &str) -> Self {
+    pub(crate) fn start(stage: &Stage, name: &str, args: &str) -> Self {
         let log = stage.agent.places.root().join(name);
         let mut command = stage.agent.bascule();
         command.arg("monitor").args(args.split_whitespace());
@@ -33,7 +33,7 @@ impl Monitor {
         Self { child: command.spawn().expect("bascule monitor"), log }
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         fs::read_to_string(&self.log).expect("a log")
     }
 
@@ -45,7 +45,12 @@ impl Monitor {
 
     /// Does something again and again until it is told.
     #[track_caller]
-    fn expect(&self, what: &str, act: impl Fn(), wanted: impl Fn(&Value) -> bool + Copy) -> Value {
+    pub(crate) fn expect(
+        &self,
+        what: &str,
+        act: impl Fn(),
+        wanted: impl Fn(&Value) -> bool + Copy,
+    ) -> Value {
         wait::wait_until(what, wait::START, || {
             act();
             self.find(wanted).is_some()
@@ -65,7 +70,7 @@ impl Drop for Monitor {
     }
 }
 
-fn is(value: &Value, pairs: &[(&str, &str)]) -> bool {
+pub(crate) fn is(value: &Value, pairs: &[(&str, &str)]) -> bool {
     pairs.iter().all(|(key, wanted)| value[key] == *wanted)
 }
 
@@ -121,7 +126,7 @@ fn p80_d2_drops_connections_and_lifecycle_are_told_with_names() {
     assert!(text.lines().all(|line| line.contains("drop      other ")), "{text}");
     assert!(text.contains("policy_isolation: The destination is on another network."), "{text}");
     for (wrong, why) in [
-        ("monitor --type nosuch", "none of drop, open, close, lifecycle, dns"),
+        ("monitor --type nosuch", "none of drop, open, close, lifecycle, policy, trace, dns"),
         ("monitor --reason nonsense", "none of policy_icc"),
         ("monitor --port http", "it is not a number"),
     ] {

@@ -21,7 +21,7 @@ use bascule_common::{
         FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey4,
         NeighbourKey6, PortSlot, Rule, RuleCounters, ServedKey, Subnet, TrustKey, Uplink,
         names::{map, program},
-        service,
+        service, watch,
     },
     testing::{FramePacket, MemTables, Walk},
 };
@@ -206,14 +206,19 @@ impl Kernel {
 
     /// Raises the generation of the tables, as the agent does after it wrote one.
     pub fn changed(&mut self) {
-        self.changes();
-        self.generation += 1;
+        self.generation = (self.generation | u64::from(watch::ALL)) + 1;
         self.set_generation();
     }
 
     /// The same as before it writes one.
     pub fn changes(&mut self) {
-        self.generation |= 1;
+        self.generation |= u64::from(watch::CHANGING);
+        self.set_generation();
+    }
+
+    /// Says that somebody watches connections.
+    pub fn watched(&mut self) {
+        self.generation |= u64::from(watch::CONNECTIONS);
         self.set_generation();
     }
 

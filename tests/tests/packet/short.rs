@@ -147,6 +147,19 @@ fn p1_nothing_is_kept_while_the_tables_are_being_changed() {
 }
 
 #[test]
+fn p80_nothing_goes_short_while_somebody_watches() {
+    for (family, proto, walk) in kinds() {
+        let mut flow = Settled::new(family, proto, walk);
+        let frame = flow.frame.clone();
+        let watch = |twin: &mut Twin| twin.kernel.watched();
+        assert!(!flow.goes_short(&frame, watch), "{family:?} {proto} {walk:?}");
+        watch(&mut flow.twin);
+        flow.again();
+        assert!(!flow.goes_short(&frame, |_| {}), "{family:?} {proto} {walk:?}");
+    }
+}
+
+#[test]
 fn p1_what_is_not_plain_goes_the_whole_way() {
     for (family, proto, walk) in kinds() {
         let mut flow = Settled::new(family, proto, walk);

@@ -10,19 +10,23 @@ Examples:
   bascule monitor --type drop --from web
   bascule monitor --related-to db --proto tcp --port 5432 -o json
   bascule monitor --dns --from web
+  bascule monitor --type trace,drop --related-to web --port 80
   bascule monitor --reason policy_icc,policy_isolation --write drops.pcapng
 
-Told are drops as they happen, at most 1,000 a second for each CPU, and connections that are
-translated or leave their network, as their table shows them once a second; what was lost is told as
-`lost`. Traffic within a network is not tracked: of it drops alone are told. A name is a container's,
-`host` or `outside`. Options may be given several times, or with commas: each names what may be.
+Told are drops as they happen, at most 1,000 a second for each CPU, and connections as they are seen
+once a second: their ends with what went both ways. What was lost is told as `lost`. A name is a
+container's, `host` or `outside`. Options may be given several times, or with commas: each names what
+may be. `policy` is connections that were allowed, and drops that a policy asked for. `trace` is every
+packet that goes on of whom --from, --to, --related-to, --port or --proto name, with `drop` those that
+do not; at most eight addresses and endpoints at one time. While somebody asks for trace, open, close
+or policy, packets cost a little more.
 Questions about names, who asked them and what was answered, by what the agent knows (`local`), by
 what it was told before (`cache`) or by another server (`upstream`), are told with --dns alone.";
 
 /// `monitor`.
 #[derive(Debug, clap::Args)]
 pub struct Monitor {
-    /// Only these: drop, open, close, lifecycle, dns
+    /// Only these: drop, open, close, lifecycle, policy, trace, dns
     #[arg(short, long = "type", value_name = "TYPE", value_delimiter = ',')]
     pub types: Vec<String>,
     /// Only questions about names and their answers, and what --type names
@@ -55,7 +59,7 @@ pub struct Monitor {
     /// End after so many events
     #[arg(short = 'n', long, value_name = "NUMBER")]
     pub count: Option<u64>,
-    /// Write the beginnings of dropped packets into this file, for Wireshark; for root
+    /// Write the beginnings of packets that are dropped, or traced, into this file, for Wireshark; for root
     #[arg(short, long, value_name = "FILE.pcapng")]
     pub write: Option<PathBuf>,
     /// `table` or `json`, as --output

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, fmt};
 
 use aya_obj::generated::bpf_map_type::{self, *};
 use bascule_common::abi::{
-    Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey4, FlowKey6,
-    FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey4,
-    NeighbourKey6, Network, PortSlot, Rule, RuleCounters, SocketKey, SocketOrigin, Stat, Subnet,
-    Tally, TrustKey, Uplink, deny, names::map, service,
+    Chosen, Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey4,
+    FlowKey6, FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour,
+    NeighbourKey4, NeighbourKey6, Network, PortSlot, Rule, RuleCounters, SocketKey, SocketOrigin,
+    Stat, Subnet, Tally, Traffic, TrustKey, Uplink, deny, names::map, service,
 };
 
 use super::{
@@ -152,6 +152,9 @@ pub fn expected() -> BTreeMap<&'static str, Geometry> {
         (map::DENY6, Geometry::new::<Prefix6, Denied>(BPF_MAP_TYPE_LPM_TRIE, deny::SLOTS, SPARSE)),
         (map::DENY_STATS, Geometry::new::<u32, Count>(per_cpu, deny::SLOTS, 0)),
         (map::DENY_LATE, Geometry::new::<u32, u64>(array, 1, 0)),
+        (map::TRAFFIC4, Geometry::new::<FlowKey4, Traffic>(hash, 65_536, SPARSE)),
+        (map::TRAFFIC6, Geometry::new::<FlowKey6, Traffic>(hash, 65_536, SPARSE)),
+        (map::CHOSEN, Geometry::new::<u32, Chosen>(array, Chosen::SLOTS, 0)),
         (map::TALLIES, Geometry::new::<u32, u64>(array, Tally::SLOTS, 0)),
     ])
 }

@@ -22,6 +22,7 @@ mod sizes;
 mod steering;
 mod sys;
 mod tables;
+mod watching;
 mod xdp;
 
 pub use attach::{Attached, Attachment, Hook, Hooks, Mode, Side};

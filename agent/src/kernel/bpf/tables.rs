@@ -22,6 +22,7 @@ use super::{
     map::{CounterHash, CounterSlots, Hash, Slots, Table},
     ports::Ports,
     sys::{self, Kind},
+    watching::Watching,
 };
 
 /// Key of `SUBNETS4` and `SUBNETS6`: a prefix as the kernel's tries want it.
@@ -269,6 +270,8 @@ pub struct Tables {
     pub rule_counters: CounterSlots<RuleCounters>,
     /// Drops by endpoint, reason and direction.
     pub drops: CounterHash<DropKey, Count>,
+    /// Who watches.
+    pub watching: Watching,
     /// Counters of the whole, by [`bascule_common::abi::Stat`].
     pub stats: CounterSlots<u64>,
     /// The deny list.
@@ -313,6 +316,7 @@ impl Tables {
             rule_counters: CounterSlots::new(map::RULE_STATS, fd(map::RULE_STATS)?)?,
             drops: CounterHash::new(map::DROPS, fd(map::DROPS)?)?,
             stats: CounterSlots::new(map::STATS, fd(map::STATS)?)?,
+            watching: Watching::open(fd)?,
             deny: Denials::open(fd)?,
             tallies: Slots::new(map::TALLIES, fd(map::TALLIES)?)?,
             collected: Slots::new(map::COLLECTED, fd(map::COLLECTED)?)?,
@@ -326,10 +330,9 @@ impl Tables {
         &self,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        let before = self.generations.get(map::TABLES_GENERATION)?.unwrap_or(0) | 1;
-        self.generations.put(&map::TABLES_GENERATION, &before)?;
+        self.watching.changing(true)?;
         let done = work();
-        self.generations.put(&map::TABLES_GENERATION, &before.wrapping_add(1))?;
+        self.watching.changing(false)?;
         done
     }
 
