@@ -20,6 +20,7 @@ use crate::{
     api::{self, proto},
     config::{Bridge, Config, Given, Ipv6},
     dns::{Engine, Names, Stub, Wish},
+    docker::service::Service,
     kernel::{
         self,
         bpf::{self, BpfError, CgroupHook, Features, Hooks, Pins, Programs, Report, Sizes, Tables},
@@ -215,6 +216,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let store = Store::open(&config.state_dir)?;
     let options = options(config, own.cookie()?);
     // Before the first pass, which puts the programs on its veth.
+    let netlink = machine.netlink.clone();
     let mut server_of_names = Names::prepare(machine.netlink.clone(), machine.mark.clone()).await;
     let (driver, handle) = Driver::start(machine, store, &options, Arc::clone(&metrics)).await?;
     let recent = filter.recent().clone();
@@ -235,11 +237,16 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let events = Events::new(names.clone());
     let engine = Arc::new(engine(handle.shared.clone(), &metrics, &events));
     server_of_names.serve(&engine).await;
-    let docker = config.docker_socket.clone();
-    let plugging =
-        plugin.map(|socket| tokio::spawn(plugin::serve(socket, handle.clone(), docker, stopped())));
+    let plugging = plugin.map(|socket| {
+        let docker = config.docker_socket.clone();
+        tokio::spawn(plugin::serve(socket, handle.clone(), docker, stopped()))
+    });
+    let docker =
+        Service::new(&config.docker_socket, &config.docker_config, netlink, handle.clone());
+    let following = tokio::spawn(docker.clone().run());
     let context = api::server::Context {
         handle,
+        docker,
         places,
         tables: Arc::clone(&plane.tables),
         programs: Arc::clone(&plane.programs),
@@ -278,6 +285,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         tracing::warn!("requests that had begun were cut short");
     }
     showing.iter().for_each(tokio::task::JoinHandle::abort);
+    following.abort();
     watching.abort();
     logging.iter().for_each(tokio::task::JoinHandle::abort);
     listening.abort();

@@ -91,6 +91,7 @@ const ROOMS: &[Room] = &[
             "telemetry",
             "why",
             "dns",
+            "docker",
         ],
         never: &["clap", "rtnetlink", "aya"],
     },

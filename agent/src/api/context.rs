@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::proto;
 use crate::{
+    docker::service::Service,
     kernel::bpf::{Programs, Tables},
     reconcile::{Handle, Places},
     telemetry::{Events, Metrics, SharedNames, log::Recent},
@@ -30,6 +31,8 @@ pub struct Context {
     pub recent: Recent,
     /// Names of what is in the tables.
     pub names: SharedNames,
+    /// Docker's networks.
+    pub docker: Service,
     /// What the status says that never changes: places and features.
     pub facts: Arc<Facts>,
 }

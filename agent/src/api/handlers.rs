@@ -1,8 +1,9 @@
 //! What each request does.
 
 use super::{
-    bugreport, containers, context::Context, convert, engine, events, flows, maps, monitor, names,
-    networks, openapi, policy, reply::Reply, request::Request, route::Route, status, traffic, why,
+    bugreport, containers, context::Context, convert, docker, engine, events, flows, maps, monitor,
+    names, networks, openapi, policy, reply::Reply, request::Request, route::Route, status,
+    traffic, why,
 };
 use crate::state::{Change, Rejected};
 
@@ -57,6 +58,9 @@ pub(super) async fn answer(
         Route::Bugreport => bugreport::bugreport(context, request).await,
         Route::Monitor => monitor::monitor(context, request),
         Route::Traffic => traffic::traffic(context).await,
+        Route::Docker => docker::report(context).await,
+        Route::DockerAdopt => docker::adopt(context, request).await,
+        Route::DockerRelease => docker::release(context, request).await,
         Route::Denials => policy::list(context),
         Route::Deny => policy::deny(context, request).await,
         Route::Undeny => policy::undeny(context, request).await,

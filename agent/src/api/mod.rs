@@ -10,6 +10,7 @@ pub mod client;
 mod containers;
 mod context;
 mod convert;
+pub mod docker;
 mod engine;
 mod events;
 mod filters;

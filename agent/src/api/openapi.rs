@@ -9,7 +9,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    bugreport, flows, maps, monitor, names, policy, proto,
+    bugreport, docker, flows, maps, monitor, names, policy, proto,
     route::{Route, Row, TABLE},
     traffic, why,
 };
@@ -193,6 +193,16 @@ fn described(route: Route, shapes: &mut SchemaGenerator) -> Option<Described> {
             .gives(shape::<why::Answer>(shapes)),
         Route::Name => new("Says what a name of a container leads to, as the host sees it", 200)
             .gives(shape::<names::Resolved>(shapes)),
+        Route::Docker => {
+            new("Tells how it stands with Docker's networks, and what taking over would change", 200)
+                .gives(shape::<docker::Report>(shapes))
+        }
+        Route::DockerAdopt => {
+            new("Takes over Docker's networks", 200).gives(shape::<docker::Report>(shapes))
+        }
+        Route::DockerRelease => {
+            new("Gives Docker's networks back", 200).gives(shape::<docker::Report>(shapes))
+        }
         Route::Status => new("Shows how the agent is", 200).gives(shape::<proto::Status>(shapes)),
         Route::OpenApi => new("Gives this description", 200).gives(json!({ "type": "object" })),
     })

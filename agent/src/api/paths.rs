@@ -44,6 +44,12 @@ pub const MONITOR: &str = "/bascule/v1/monitor";
 pub const TRAFFIC: &str = "/bascule/v1/traffic";
 /// `POST` [`super::why::Question`]: [`super::why::Answer`].
 pub const WHY: &str = "/bascule/v1/why";
+/// `GET`: [`super::docker::Report`].
+pub const DOCKER: &str = "/bascule/v1/docker";
+/// `POST`, for root: [`super::docker::Report`].
+pub const DOCKER_ADOPT: &str = "/bascule/v1/docker/adopt";
+/// `POST`, for root: [`super::docker::Report`].
+pub const DOCKER_RELEASE: &str = "/bascule/v1/docker/release";
 /// `GET`: [`super::proto::Status`].
 pub const STATUS: &str = "/bascule/v1/status";
 /// `GET`: a description of what begins with `/bascule/v1`, in OpenAPI 3.1.

@@ -37,6 +37,9 @@ pub(super) enum Route {
     Traffic,
     Why,
     Name,
+    Docker,
+    DockerAdopt,
+    DockerRelease,
     Status,
     OpenApi,
 }
@@ -91,6 +94,9 @@ pub(super) const TABLE: &[Row] = &[
     row(Route::Traffic, "GET", paths::TRAFFIC),
     row(Route::Why, "POST", paths::WHY),
     row(Route::Name, "GET", "/bascule/v1/names/{id}"),
+    row(Route::Docker, "GET", paths::DOCKER),
+    row(Route::DockerAdopt, "POST", paths::DOCKER_ADOPT),
+    row(Route::DockerRelease, "POST", paths::DOCKER_RELEASE),
     row(Route::Status, "GET", paths::STATUS),
     row(Route::OpenApi, "GET", paths::OPENAPI),
 ];

@@ -4,6 +4,7 @@
 
 mod agent;
 mod container;
+mod docker;
 mod inspection;
 mod monitor;
 mod network;
@@ -18,6 +19,7 @@ pub use container::{
     Container, ContainerList, ContainerRemove, ContainerStop, Create, Exec, Execution, Port,
     References, Run, Sandbox,
 };
+pub use docker::Docker;
 pub use inspection::{Connections, Conntrack, Map, Nat};
 pub use monitor::Monitor;
 pub use network::{
@@ -92,6 +94,9 @@ pub enum Verb {
     /// Show what is allowed to whom, and manage who may not send anything here
     #[command(subcommand, arg_required_else_help = true)]
     Policy(Policy),
+    /// Serve the networks of a Docker that is there, in its place
+    #[command(subcommand, arg_required_else_help = true, after_help = docker::EXAMPLES)]
+    Docker(Docker),
     /// Run a command in a new container
     Run(Box<Run>),
     /// Run a command in a running container

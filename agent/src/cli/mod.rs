@@ -6,6 +6,7 @@
 pub mod args;
 mod bugreport;
 mod container;
+mod docker;
 mod endpoint;
 mod filter;
 mod inspection;
@@ -54,6 +55,7 @@ pub fn main(args: Args) -> Result<u8, Failure> {
             Container::Run(run) => run::run(&context, run),
             Container::Port(port) => port::port(&context, &port),
         },
+        Verb::Docker(verb) => docker::docker(&context, verb),
         Verb::Policy(verb) => policy::policy(&context, verb),
         Verb::Run(run) => run::run(&context, *run),
         Verb::Exec(exec) => run::exec(&context, exec),

@@ -114,7 +114,8 @@ impl Files {
         self.written.retain(|id, _| desired.containers.contains_key(id));
         let source = Source::new(desired, settings, &host);
         let with_files = |c: &&Container| {
-            c.started_at.is_some() && !matches!(c.mode, Mode::Container(_)) && !c.is_plugged()
+            let of_docker = c.is_plugged() || c.is_adopted();
+            c.started_at.is_some() && !matches!(c.mode, Mode::Container(_)) && !of_docker
         };
         let mut failed = Vec::new();
         let before = self.seen.take().filter(|(last, with, on)| {
@@ -276,6 +277,7 @@ impl<'a> Source<'a> {
         let mut networks = networks.filter_map(|a| self.desired.networks.get(&a.network));
         let named = |network: &&Network| !network.predefined || self.settings.default_bridge;
         match container.sandbox {
+            Sandbox::Adopted => None,
             Sandbox::Own => networks.any(|network| named(&network)).then_some(SERVER),
             // Docker makes the files of its own.
             Sandbox::Docker(_) => None,

@@ -92,6 +92,14 @@ impl Mark {
     }
 }
 
+/// Tells whether a link is the end of a veth that Docker makes: seven digits, by lot, for either end.
+pub fn is_docker_veth(link: &super::netlink::Link) -> bool {
+    let digits = link.name.strip_prefix("veth");
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    link.kind == super::netlink::LinkKind::Veth
+        && digits.is_some_and(|digits| digits.len() == 7 && digits.bytes().all(is_digit))
+}
+
 /// The name of a network's bridge, from the network's id.
 pub fn bridge_name(network: &str) -> String {
     format!("br-{}", head(network, 12))

@@ -91,6 +91,8 @@ pub enum Sandbox {
     Process(i32),
     /// Docker makes it, gives it the interface that our plugin has made, and removes it: its key, once it is known.
     Docker(Option<PathBuf>),
+    /// It is Docker's, as the whole container is: nothing in it is looked at or changed.
+    Adopted,
 }
 
 /// A container's place on a network.
@@ -180,6 +182,9 @@ pub struct Endpoint {
     pub interface: String,
     /// Interface on the host.
     pub veth: String,
+    /// Index of that interface, where it is Docker's.
+    #[serde(default)]
+    pub adopted: Option<u32>,
 }
 
 /// What a container is doing.
@@ -298,7 +303,7 @@ impl Container {
     /// Returns whether it has a network namespace that no other container has, that is not the agent's, and that the
     /// agent sets up.
     pub const fn has_namespace(&self) -> bool {
-        matches!(self.mode, Mode::Networks | Mode::None) && !self.is_plugged()
+        matches!(self.mode, Mode::Networks | Mode::None) && !self.is_plugged() && !self.is_adopted()
     }
 
     /// Returns whether it is Docker's, on networks of our plugin.
@@ -319,6 +324,11 @@ impl Container {
     /// Returns whether Docker has taken its interfaces.
     pub const fn has_joined(&self) -> bool {
         matches!(self.sandbox, Sandbox::Docker(Some(_)))
+    }
+
+    /// Returns whether it is Docker's, on networks that are Docker's, too.
+    pub const fn is_adopted(&self) -> bool {
+        matches!(self.sandbox, Sandbox::Adopted)
     }
 
     /// Returns what it has while it runs.

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attachment, ConfigNetwork, Container, ContainerId, CopyOnWrite, Denial, Endpoint, Family,
-    GivenPool, Lease, Mode, Name, Network, NetworkId, PoolId, Prefix, Shelf,
+    Adoption, Attachment, ConfigNetwork, Container, ContainerId, CopyOnWrite, Denial, Endpoint,
+    Family, GivenPool, Lease, Mode, Name, Network, NetworkId, PoolId, Prefix, Shelf,
     index::{Generations, IndexPool},
 };
 
@@ -31,6 +31,8 @@ pub struct Desired {
     pub indices: CopyOnWrite<Indices>,
     /// Networks that are only names.
     pub predefined: Predefined,
+    /// What was done to Docker's daemon.
+    pub docker: Adoption,
 }
 
 /// Numbers that were given out.
@@ -116,6 +118,7 @@ impl Desired {
                 former: Vec::new(),
             }),
             predefined,
+            docker: Adoption::default(),
         }
     }
 

@@ -7,6 +7,7 @@ mod config_network;
 mod container;
 mod denial;
 mod desired;
+mod docker;
 mod given_pool;
 mod id;
 pub mod index;
@@ -29,6 +30,7 @@ pub use container::{
 };
 pub use denial::{Comment, Denial, ParseCommentError, ParsePrefixError, Prefix};
 pub use desired::{Desired, Former, Indices, Predefined};
+pub use docker::{Adoption, Phase};
 pub use given_pool::{GLOBAL, GivenPool, LOCAL, ParsePoolIdError, PoolId};
 pub use id::{ContainerId, EndpointId, NetworkId, ParseIdError};
 pub use interface::{InterfaceOptions, InterfaceSysctl, keys as endpoint_keys};

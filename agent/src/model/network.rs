@@ -72,6 +72,9 @@ pub struct Network {
     /// Whether the bridge is the operator's: not made, changed or removed by the agent.
     #[serde(default)]
     pub brought: bool,
+    /// Whether it is Docker's, and so is its bridge.
+    #[serde(default)]
+    pub adopted: bool,
     /// MTU of the bridge and of the containers' interfaces.
     pub mtu: u16,
     /// Whether it has no way out.

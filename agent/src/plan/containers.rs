@@ -5,12 +5,12 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use bascule_common::abi::{Ip6, NeighbourKey, names::program};
+use bascule_common::abi::{Ip6, NeighbourKey};
 use ipnetwork::IpNetwork;
 
 use super::{
-    Action, FdbEntry, Hook, Inside, Link, Name, Neighbour, Owner, Planned, Sandbox, Settings, Side,
-    Subject, WayToNames, action::ConfigureInterface, diff::View, host,
+    Action, FdbEntry, Inside, Link, Name, Neighbour, Owner, Planned, Sandbox, Settings, Subject,
+    WayToNames, action::ConfigureInterface, diff::View, host,
 };
 use crate::model::{self, Attachment, Container, Desired, Endpoint, Family, Network};
 
@@ -22,10 +22,15 @@ pub(super) fn containers(
     plan: &mut Vec<Planned>,
 ) {
     for container in desired.containers.values() {
+        let subject = Subject::Container(container.id);
+        if container.is_adopted() {
+            // All else is Docker's doing.
+            let veths = container.endpoints().filter_map(|(_, e)| observed.veths.get(&e.id));
+            veths.for_each(|index| host::endpoint(observed, *index, subject, plan));
+        }
         if container.running().is_none() || !(container.has_namespace() || container.is_plugged()) {
             continue;
         }
-        let subject = Subject::Container(container.id);
         let sandbox = observed.sandboxes.get(&container.id);
         let mut push = |action| plan.push(Planned { subject, action });
         if container.is_plugged()
@@ -104,11 +109,7 @@ impl Place<'_> {
             return plan.push(Planned { subject, action });
         };
         let index = link.index;
-        for (side, program) in
-            [(Side::Ingress, program::FROM_CONTAINER), (Side::Egress, program::TO_CONTAINER)]
-        {
-            host::attach(self.observed, Hook { ifindex: index, side }, program, subject, plan);
-        }
+        host::endpoint(self.observed, index, subject, plan);
         let mut push = |action| plan.push(Planned { subject, action });
         if !self.network.without_bridge() {
             if let Some(bridge) = bridge.filter(|b| link.master != Some(*b)) {
@@ -207,7 +208,7 @@ fn of_link(address: IpAddr) -> Option<IpNetwork> {
 fn neighbours(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
     let (mut fdb, mut neighbours) = (BTreeMap::new(), BTreeMap::new());
     let View { bridges, veths, .. } = observed;
-    for container in desired.containers.values() {
+    for container in desired.containers.values().filter(|c| !c.is_adopted()) {
         for (network, endpoint) in container.endpoints() {
             let (Some(&port), Some(&link)) = (veths.get(&endpoint.id), bridges.get(&network))
             else {
@@ -236,7 +237,7 @@ fn neighbours(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
     // What else is on a bridge of ours may be the operator's: only what the data plane knew was ours.
     let index = |link: u32| {
         let network = bridges.iter().find(|(_, bridge)| **bridge == link).map(|(id, _)| id);
-        network.and_then(|id| desired.networks.get(id)).map(|n| n.index)
+        network.and_then(|id| desired.networks.get(id)).filter(|n| !n.adopted).map(|n| n.index)
     };
     let ours = |n: &&Neighbour| {
         let Some(network) = index(n.link) else { return false };
@@ -264,7 +265,11 @@ fn strays(desired: &Desired, observed: &View, plan: &mut Vec<Planned>) {
         .collect();
     for link in observed.links.values() {
         let wanted = match link.owner {
-            Owner::Foreign | Owner::Brought(_) => true,
+            Owner::Foreign
+            | Owner::Brought(_)
+            | Owner::Adopted(_)
+            | Owner::Unknown(_)
+            | Owner::Passing => true,
             Owner::Network(id) => desired.networks.get(&id).is_some_and(|n| !n.brought),
             Owner::Endpoint(id) => endpoints.contains(&id),
             // It goes with the agent that made it.

@@ -224,7 +224,7 @@ impl Contents {
             }
             let rules = container.running().into_iter().flat_map(|r| &r.rules);
             for rule in rules.filter(|rule| rule.family() == family) {
-                self.rule(desired, network, endpoint, rule);
+                self.rule(desired, network, (endpoint, container.is_adopted()), rule);
             }
         }
     }
@@ -233,7 +233,7 @@ impl Contents {
         &mut self,
         desired: &Desired,
         network: &Network,
-        endpoint: &model::Endpoint,
+        (endpoint, held): (&model::Endpoint, bool),
         rule: &PublishedRule,
     ) {
         let Some(address) = endpoint.address(rule.family()) else { return };
@@ -246,7 +246,7 @@ impl Contents {
                 (Family::V6, _) => Rule::IPV6,
                 (Family::V4, true) => 0,
                 (Family::V4, false) => Rule::EVERYWHERE,
-            },
+            } | if held { Rule::HELD } else { 0 },
             network: network.index,
             endpoint: endpoint.index,
             generation: endpoint.generation,
@@ -343,7 +343,8 @@ fn flags(network: &Network, settings: &Settings) -> u32 {
         (network.internal, N::INTERNAL),
         (options.l2_bpf, N::L2_BPF),
         (!options.trusted.is_empty(), N::HAS_TRUSTED),
-        (!network.predefined || settings.default_bridge_dns, N::NAMES),
+        // Docker's networks have Docker's names.
+        (!network.adopted && (!network.predefined || settings.default_bridge_dns), N::NAMES),
     ];
     let families = [
         (Family::V4, N::MASQUERADE4, N::UNPROTECTED4, N::DIRECT4, N::ROUTED4),

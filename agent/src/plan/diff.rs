@@ -155,10 +155,14 @@ impl<'a> View<'a> {
             match link.owner {
                 Owner::Network(id) if !brought(&id) => drop(bridges.insert(id, link.index)),
                 Owner::Brought(id) => drop(bridges.insert(id, link.index)),
-                Owner::Endpoint(id) => drop(veths.insert(id, link.index)),
+                Owner::Endpoint(id) | Owner::Adopted(id) => drop(veths.insert(id, link.index)),
                 // Of several the newest: an older one is going.
                 Owner::Names => names = Some(link.index),
-                Owner::Network(_) | Owner::Foreign | Owner::HalfMade => {}
+                Owner::Network(_)
+                | Owner::Foreign
+                | Owner::Unknown(_)
+                | Owner::Passing
+                | Owner::HalfMade => {}
             }
         }
         Self { observed, bridges, veths, names }

@@ -173,11 +173,22 @@ pub(super) fn hooks(
         let hook = Hook { ifindex, side: Side::Ingress };
         attach(observed, hook, program::FROM_NAMES, subject, plan);
     }
+    // Without an entry for it, they let nothing in or out: a container has its policy before its first packet.
+    for link in observed.links.values().filter(|l| matches!(l.owner, Owner::Unknown(_))) {
+        endpoint(observed, link.index, subject, plan);
+    }
     let leading_out: BTreeSet<_> = uplinks(observed, settings).map(|l| l.index).collect();
     let wanted = |hook: &Hook| {
         let link = observed.links.get(&hook.ifindex);
         let ours = link.is_some_and(|l| {
-            matches!(l.owner, Owner::Endpoint(_) | Owner::Names | Owner::HalfMade)
+            matches!(
+                l.owner,
+                Owner::Endpoint(_)
+                    | Owner::Adopted(_)
+                    | Owner::Unknown(_)
+                    | Owner::Names
+                    | Owner::HalfMade
+            )
         });
         let network = link.and_then(|l| desired.networks.get(&l.owner.network()?));
         let stands_for = network.is_some_and(|n| n.without_bridge() && hook.side == Side::Egress);
@@ -185,6 +196,20 @@ pub(super) fn hooks(
     };
     let stale = observed.hooks.keys().filter(|hook| !wanted(hook));
     plan.extend(stale.map(|hook| Planned { subject, action: Action::Detach(*hook) }));
+}
+
+/// Plans the programs of the host end of an endpoint.
+pub(super) fn endpoint(
+    observed: &Observed,
+    ifindex: u32,
+    subject: Subject,
+    plan: &mut Vec<Planned>,
+) {
+    for (side, program) in
+        [(Side::Ingress, program::FROM_CONTAINER), (Side::Egress, program::TO_CONTAINER)]
+    {
+        attach(observed, Hook { ifindex, side }, program, subject, plan);
+    }
 }
 
 /// Plans a program for a hook, unless it is there.

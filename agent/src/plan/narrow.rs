@@ -36,7 +36,8 @@ impl Scope {
         let rest = before.denials == after.denials
             && before.configs == after.configs
             && before.indices.tables == after.indices.tables
-            && before.predefined == after.predefined;
+            && before.predefined == after.predefined
+            && before.docker.is_active() == after.docker.is_active();
         let changed: BTreeSet<_> =
             before.containers.differences(&after.containers).copied().collect();
         let found = || {
@@ -78,6 +79,7 @@ impl Scope {
             denials: BTreeMap::new(),
             indices: desired.indices.clone(),
             predefined: desired.predefined,
+            docker: desired.docker.clone(),
         };
         for id in networks {
             if let Some(network) = desired.networks.shared(id) {
@@ -127,8 +129,14 @@ impl Places {
     pub fn note(&mut self, link: &Link) {
         match link.owner {
             Owner::Network(id) | Owner::Brought(id) => drop(self.bridges.insert(id, link.index)),
-            Owner::Endpoint(id) => drop(self.veths.insert(id, link.index)),
-            Owner::Foreign | Owner::Names | Owner::HalfMade => {}
+            Owner::Endpoint(id) | Owner::Adopted(id) => {
+                self.veths.insert(id, link.index);
+            }
+            Owner::Foreign
+            | Owner::Unknown(_)
+            | Owner::Passing
+            | Owner::Names
+            | Owner::HalfMade => {}
         }
     }
 
@@ -136,8 +144,12 @@ impl Places {
     pub fn forget(&mut self, link: &Link) {
         match link.owner {
             Owner::Network(id) | Owner::Brought(id) => drop(self.bridges.remove(&id)),
-            Owner::Endpoint(id) => drop(self.veths.remove(&id)),
-            Owner::Foreign | Owner::Names | Owner::HalfMade => {}
+            Owner::Endpoint(id) | Owner::Adopted(id) => drop(self.veths.remove(&id)),
+            Owner::Foreign
+            | Owner::Unknown(_)
+            | Owner::Passing
+            | Owner::Names
+            | Owner::HalfMade => {}
         }
     }
 }

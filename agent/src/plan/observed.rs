@@ -80,6 +80,12 @@ pub enum Owner {
     Brought(NetworkId),
     /// The host end of an endpoint of ours.
     Endpoint(EndpointId),
+    /// The host end of an endpoint of Docker's.
+    Adopted(EndpointId),
+    /// A port of a bridge of Docker's, and nobody has told yet whose.
+    Unknown(NetworkId),
+    /// An interface that Docker is just making: no way out, and left alone.
+    Passing,
     /// The host end of the veth of the server of names.
     Names,
     /// Ours, but its making was cut short.
@@ -91,7 +97,13 @@ impl Owner {
     pub const fn network(self) -> Option<NetworkId> {
         match self {
             Self::Network(id) | Self::Brought(id) => Some(id),
-            Self::Foreign | Self::Endpoint(_) | Self::Names | Self::HalfMade => None,
+            Self::Foreign
+            | Self::Endpoint(_)
+            | Self::Adopted(_)
+            | Self::Unknown(_)
+            | Self::Passing
+            | Self::Names
+            | Self::HalfMade => None,
         }
     }
 }

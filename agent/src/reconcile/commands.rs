@@ -21,12 +21,16 @@ use crate::{
 impl Driver {
     pub(super) async fn command(&mut self, command: Command) {
         let begin = Instant::now();
+        // What Docker does is not asked for here, and comes often.
+        let asked = !matches!(command.change, Change::Docker(_));
         let attaches = matches!(command.change, Change::Start(_) | Change::Connect { .. });
         let result = self.carry_out(&command.change).await;
         match &result {
             Ok(outcome) => {
                 let seconds = begin.elapsed().as_secs_f64();
-                tracing::info!(change = command.change.kind(), ?outcome, seconds, "changed");
+                if asked {
+                    tracing::info!(change = command.change.kind(), ?outcome, seconds, "changed");
+                }
                 let (object, warnings) = match outcome {
                     Outcome::Container(id, warnings) => (id.short(), warnings.as_slice()),
                     Outcome::Network(id, warnings) => (id.short(), warnings.as_slice()),
@@ -65,6 +69,9 @@ impl Driver {
     async fn carry_out(&mut self, change: &Change) -> Result<Outcome, Rejected> {
         let before = Arc::clone(&self.desired);
         let outcome = self.apply(change).await?;
+        if matches!(change, Change::Adoption(_)) {
+            self.have_default_network().await?;
+        }
         if *before == *self.desired {
             return Ok(outcome);
         }

@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     follow::{self, Follow},
+    guard::Guard,
     heard::{self, Heard},
     journal::Journal,
     machine::Machine,
@@ -140,6 +141,8 @@ pub struct Driver {
     files: Files,
     /// Where subnets come from that nobody names, and ports of the host.
     pub(super) choices: (AddressPools, PublishRange),
+    /// What the default network is to be where it is not Docker's.
+    pub(super) bridge: (DefaultNetwork, DefaultIpv6),
     /// Whether the host is to be made to route.
     pub(super) ip_forward: bool,
     /// Whether the host was made to route IPv6: once, what somebody changes after that stays.
@@ -183,6 +186,7 @@ impl Driver {
             follow: Follow::default(),
             files,
             choices: (options.pools.clone(), options.publish_range),
+            bridge: (options.bridge.clone(), options.ipv6),
             ip_forward: options.ip_forward,
             forwarded6: false,
             advertised: BTreeSet::new(),
@@ -202,8 +206,7 @@ impl Driver {
             self.store.set_boot_id(&boot_id)?;
         }
         self.apply(&Change::Recover).await?;
-        self.apply(&Change::DefaultNetwork(options.bridge.clone())).await?;
-        self.apply(&Change::DefaultIpv6(options.ipv6)).await?;
+        self.have_default_network().await?;
         if options.ip_forward
             && let Err(error) = sysctls::forward(&self.store)
         {
@@ -222,11 +225,23 @@ impl Driver {
         Ok(())
     }
 
+    /// Makes the default network, unless it is Docker's.
+    pub(super) async fn have_default_network(&mut self) -> Result<(), Rejected> {
+        if self.desired.docker.is_active() {
+            return Ok(());
+        }
+        let (network, ipv6) = self.bridge.clone();
+        self.apply(&Change::DefaultNetwork(network)).await?;
+        self.apply(&Change::DefaultIpv6(ipv6)).await?;
+        Ok(())
+    }
+
     /// Works until `stop` completes.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         heap::give_back();
         let heard = Heard::default();
         let watch = tokio::spawn(heard::watch(heard.clone()));
+        let guard = tokio::spawn(Guard::of(&self.machine, self.shared.clone()).run());
         let ticker = |period| {
             let mut ticker = interval(period);
             ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -278,6 +293,7 @@ impl Driver {
         }
         self.journal.close();
         watch.abort();
+        guard.abort();
     }
 
     /// Looks at the machine if something has changed that this agent has not done itself.

@@ -46,6 +46,8 @@ pub async fn gather(
                 | Change::RemoveContainer { .. }
                 | Change::Deny { .. }
                 | Change::Undeny(_)
+                | Change::Docker(_)
+                | Change::Adoption(_)
         );
     let publishes = chooses_ports(desired, change);
     // An endpoint's address is chosen from its network's; only ports are a matter of the host's.
@@ -211,7 +213,7 @@ async fn brought(
         _ => return None,
     };
     match sandbox {
-        Sandbox::Own | Sandbox::Docker(_) => None,
+        Sandbox::Own | Sandbox::Docker(_) | Sandbox::Adopted => None,
         Sandbox::Path(path) => Some(look(machine, &path, &path.display().to_string()).await),
         Sandbox::Process(pid) if process::start_time(pid).is_none() => {
             Some(Err(format!("there is no process {pid} whose network namespace could be brought")))

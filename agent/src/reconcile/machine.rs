@@ -52,6 +52,8 @@ impl Places {
             Sandbox::Process(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
             // Its interfaces are made here, for Docker to take.
             Sandbox::Docker(_) => PathBuf::from(netns::OWN),
+            // Docker's are not looked into.
+            Sandbox::Adopted => PathBuf::new(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod facts;
 mod flows;
 mod follow;
 mod forwarding;
+mod guard;
 mod happened;
 mod heard;
 mod journal;

@@ -14,10 +14,10 @@ use crate::{
         self,
         bpf::{self, BpfError, Table},
         container, netlink, netns,
-        owned::Owned,
+        owned::{self, Owned},
         sysctl,
     },
-    model::{Container, ContainerId, Desired, Sandbox},
+    model::{Container, ContainerId, Desired, NetworkId, Sandbox},
     plan::{
         self, Contents, Hook, HookState, Inside, Interface, Link, Name, Observed, Owner, Side, Xdp,
     },
@@ -106,6 +106,7 @@ pub async fn observe(
     for index in ends.collect::<Vec<_>>() {
         observed.links.remove(&index);
     }
+    dockers(desired, &links, &mut observed);
     let address = |a: &netlink::Address| plan::Address { link: a.link, address: a.address };
     observed.addresses = addresses.iter().map(address).collect();
     // Those of interfaces that have gone are among them: one that went to another namespace took the program along.
@@ -164,6 +165,32 @@ pub(super) fn link_of(machine: &Machine, desired: &Desired, link: &netlink::Link
         source: None,
         source6: None,
         leads_out: false,
+    }
+}
+
+/// Tells which veths are Docker's, and whose. One that it is just making leads nowhere, whether its networks are served or
+/// not: it goes into a container, and would take programs along.
+fn dockers(desired: &Desired, links: &[netlink::Link], observed: &mut Observed) {
+    let endpoints = desired.containers.values().filter(|c| c.is_adopted());
+    let endpoints = endpoints.flat_map(|c| c.endpoints());
+    let known: BTreeMap<_, _> =
+        endpoints.filter_map(|(_, e)| Some(((e.adopted?, e.veth.as_str()), e.id))).collect();
+    let adopted = |id: &NetworkId| desired.networks.get(id).is_some_and(|n| n.adopted);
+    let bridge = |observed: &Observed, index| match observed.links.get(&index)?.owner {
+        Owner::Brought(id) => Some(id).filter(&adopted),
+        _ => None,
+    };
+    for link in links.iter().filter(|l| owned::is_docker_veth(l)) {
+        let owner = match (known.get(&(link.index, link.name.as_str())), link.master) {
+            (Some(&endpoint), Some(_)) => Owner::Adopted(endpoint),
+            (None, Some(master)) => bridge(observed, master).map_or(Owner::Foreign, Owner::Unknown),
+            (_, None) => Owner::Passing,
+        };
+        if let Some(link) = observed.links.get_mut(&link.index)
+            && link.owner == Owner::Foreign
+        {
+            link.owner = owner;
+        }
     }
 }
 

@@ -8,10 +8,12 @@ use std::{
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use jiff::Timestamp;
 
-use super::{Facts, PluginChange, Rejected, container, deny, lifecycle, network, plugin};
+use super::{
+    Docker, Facts, PluginChange, Rejected, container, deny, docker, lifecycle, network, plugin,
+};
 use crate::model::{
-    Container, ContainerId, Desired, Expose, Family, Link, MacAddress, Name, NamespaceId, Naming,
-    Network, NetworkId, NetworkName, PoolId, Prefix, Process, PublishSpec, Running, Sandbox,
+    Adoption, Container, ContainerId, Desired, Expose, Family, Link, MacAddress, Name, NamespaceId,
+    Naming, Network, NetworkId, NetworkName, PoolId, Prefix, Process, PublishSpec, Running, Sandbox,
     SubnetSpec,
 };
 
@@ -100,6 +102,10 @@ pub enum Change {
     DefaultNetwork(DefaultNetwork),
     /// Have IPv6 on the default network, or have it not.
     DefaultIpv6(DefaultIpv6),
+    /// Have Docker's networks be served, or left to Docker.
+    Adoption(Box<Adoption>),
+    /// Have of Docker's networks and containers what Docker has.
+    Docker(Box<Docker>),
     /// Take down everything that ran before the machine was started again.
     Rebooted,
     /// Take down what was about to be brought up when the agent ended.
@@ -288,6 +294,8 @@ impl Change {
             Self::Plugin(change) => change.kind(),
             Self::DefaultNetwork(_) => "default network",
             Self::DefaultIpv6(_) => "default network's ipv6",
+            Self::Adoption(_) => "adoption",
+            Self::Docker(_) => "docker",
             Self::Rebooted => "rebooted",
             Self::Recover => "recover",
         }
@@ -300,6 +308,7 @@ pub fn apply(
     change: &Change,
     facts: &mut Facts,
 ) -> Result<(Desired, Outcome), Rejected> {
+    docker::is_ours(desired, change)?;
     // Whatever is refused halfway leaves with the copy.
     let mut next = desired.clone();
     let outcome = match change {
@@ -334,6 +343,8 @@ pub fn apply(
         }
         Change::Undeny(prefixes) => deny::remove(&mut next, prefixes),
         Change::Plugin(change) => plugin::apply(&mut next, change, facts),
+        Change::Adoption(wanted) => docker::adoption(&mut next, wanted),
+        Change::Docker(seen) => docker::follow(&mut next, seen, facts),
         Change::Rebooted => Ok(lifecycle::take_down(&mut next, facts, |_, _| true)),
         Change::Recover => {
             let half = |c: &Container, r: &Running| c.has_namespace() && r.namespace.is_none();
@@ -377,6 +388,7 @@ pub fn revert(before: &Desired, after: &Desired) -> Desired {
     }
     next.configs.clone_from(&before.configs);
     next.pools.clone_from(&before.pools);
+    next.docker.clone_from(&before.docker);
     next.containers.clone_from(&before.containers);
     lifecycle::forget_tables(&mut next);
     for index in published {

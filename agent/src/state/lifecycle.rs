@@ -278,7 +278,7 @@ fn endpoint(
             "the brought namespace already has an interface {interface}"
         )));
     }
-    Ok(Endpoint { id, index, generation, ip, ip6, mac, interface, veth })
+    Ok(Endpoint { id, index, generation, ip, ip6, mac, interface, veth, adopted: None })
 }
 
 /// Returns the name that was asked for an interface, and those that others have or shall have.

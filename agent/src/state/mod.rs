@@ -5,6 +5,7 @@ pub mod change;
 mod container;
 pub mod crash;
 mod deny;
+mod docker;
 mod facts;
 pub mod find;
 mod former;
@@ -21,6 +22,7 @@ pub use change::{
     Change, ContainerSpec, DefaultIpv6, DefaultNetwork, DefaultPlace, EndpointSpec, NetworkSpec,
     Outcome, PruneFilter,
 };
+pub use docker::{Docker, DockerContainer, DockerEndpoint, DockerNetwork, DockerPort};
 pub use facts::{Brought, Facts};
 pub use lifecycle::{brings, rules};
 pub use plugin::{EndpointWish, LearntContainer, LearntNetwork, PluginChange};

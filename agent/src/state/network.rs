@@ -174,7 +174,8 @@ pub(super) fn prune(desired: &mut Desired, filter: &PruneFilter) -> Outcome {
     let idle: Vec<_> = desired
         .networks
         .values()
-        .filter(|n| !n.predefined && !n.plugged && active(desired, n.id).is_none())
+        .filter(|n| !n.predefined && !n.plugged && !n.adopted)
+        .filter(|n| active(desired, n.id).is_none())
         .filter(meant)
         .map(|n| (n.id, n.name.clone()))
         .collect();
@@ -227,6 +228,7 @@ fn insert(desired: &mut Desired, facts: &Facts, new: New<'_>) -> Result<Outcome,
         ipv6: addresses.remove(&Family::V6),
         bridge,
         brought,
+        adopted: false,
         mtu,
         internal: spec.internal,
         predefined,

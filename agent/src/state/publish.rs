@@ -268,7 +268,7 @@ fn host_ports(
 }
 
 /// Gives an address that a mapping names a port table of its own.
-fn table(desired: &mut Desired, ip: IpAddr) -> Result<(), String> {
+pub(super) fn table(desired: &mut Desired, ip: IpAddr) -> Result<(), String> {
     let tables = &mut desired.indices.tables;
     if ip.is_unspecified() || tables.contains_key(&ip) {
         return Ok(());

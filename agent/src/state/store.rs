@@ -163,6 +163,7 @@ impl Store {
             denials: denials.into_iter().map(|d: crate::model::Denial| (d.prefix, d)).collect(),
             indices: CopyOnWrite::new(indices),
             predefined,
+            docker: self.get(META, "docker")?.unwrap_or_default(),
         };
         super::links::moved(&mut desired);
         Ok(Loaded { desired: Some(desired), boot_id })
@@ -178,6 +179,9 @@ impl Store {
             }
             if before.is_none_or(|b| b.predefined != after.predefined) {
                 meta.insert("predefined", encode(&after.predefined).as_slice())?;
+            }
+            if before.is_none_or(|b| b.docker != after.docker) {
+                meta.insert("docker", encode(&after.docker).as_slice())?;
             }
             let none = Shelf::new();
             let was = before.map_or(&none, |b| &b.networks);

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 mod addresses;
 mod default;
+mod docker;
 mod ipv6;
 mod large;
 mod links;

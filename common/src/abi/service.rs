@@ -56,7 +56,7 @@ pub struct Rule {
     pub count: u16,
     /// IP protocol number; 0 marks an empty slot.
     pub proto: u8,
-    /// [`Rule::IPV6`], [`Rule::EVERYWHERE`].
+    /// [`Rule::IPV6`], [`Rule::EVERYWHERE`], [`Rule::HELD`].
     pub flags: u8,
     /// Index of the network.
     pub network: u32,
@@ -78,6 +78,8 @@ impl Rule {
     pub const IPV6: u8 = 1;
     /// The mapping names no address of the host: where the container has no IPv6, `::1` leads there as well.
     pub const EVERYWHERE: u8 = 2;
+    /// Docker's daemon holds the ports by sockets of its own, and takes them again when it is started.
+    pub const HELD: u8 = 4;
 
     /// The container's port for a port of the host that the rule covers.
     #[inline(always)]

@@ -29,5 +29,7 @@ pub fn is_published<A: Family, T: Tables<A>>(
     } else {
         tables.local(address).map_or(wildcard, |local| local.table)
     };
-    service::slot(proto, port).is_some_and(|slot| tables.published(table, slot) != 0)
+    let Some(slot) = service::slot(proto, port) else { return false };
+    let rule = tables.published(table, slot);
+    rule != 0 && tables.rule(rule).is_none_or(|rule| rule.flags & Rule::HELD == 0)
 }

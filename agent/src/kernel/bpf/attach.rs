@@ -9,7 +9,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -152,12 +152,14 @@ pub struct Hooks {
     /// Filters may be there: always in clsact mode, and in the other until none has been found. Nobody
     /// else makes any, and looking for them is a request for every side of every interface.
     filters: Arc<AtomicBool>,
+    /// Held while something is attached: two at once would find the same hook free.
+    attaching: Arc<Mutex<()>>,
 }
 
 impl Hooks {
     /// Uses the pins of this agent, and one mechanism for what it attaches from now on.
     pub fn new(pins: Pins, mode: Mode) -> Self {
-        Self { pins, mode, filters: Arc::new(AtomicBool::new(true)) }
+        Self { pins, mode, filters: Arc::new(AtomicBool::new(true)), attaching: Arc::default() }
     }
 
     /// The directory of the pins.
@@ -178,6 +180,7 @@ impl Hooks {
         name: &str,
     ) -> Result<Attached, BpfError> {
         let program = programs.get(name)?;
+        let _alone = self.attaching.lock().unwrap_or_else(PoisonError::into_inner);
         match self.mode {
             Mode::Tcx => self.attach_tcx(program, hook, name),
             Mode::Clsact => self.attach_clsact(program, hook, name),

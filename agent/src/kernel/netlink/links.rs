@@ -146,6 +146,16 @@ impl Netlink {
         Ok(self.get("read", &numbered(index), message).await?.and_then(link_of))
     }
 
+    /// The link of that index in the namespace that this one knows by that number, if there is one.
+    pub async fn link_in(&self, namespace: i32, index: u32) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::IfNetnsId(namespace));
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let message = RouteNetlinkMessage::GetLink(message);
+        Ok(self.get("read", &numbered(index), message).await?.and_then(link_of))
+    }
+
     /// Makes a bridge, down, without an address; returns its index.
     ///
     /// One that exists is taken over if it bears our mark, and an error otherwise.
