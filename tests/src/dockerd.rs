@@ -151,6 +151,11 @@ impl Dockerd {
         self.files.path().join("docker.sock")
     }
 
+    /// The daemon's configuration, seen from outside of its world; there is none at first.
+    pub fn config(&self) -> PathBuf {
+        self.root().join("etc/docker/daemon.json")
+    }
+
     /// The daemon's `/`, seen from outside of its world.
     pub fn root(&self) -> PathBuf {
         root_of(self.init)

@@ -43,9 +43,9 @@ impl Options {
 /// Tells the tests that they may take their time.
 const FULL: &str = "BASCULE_TEST_FULL";
 /// Layers that cheap ones come first in; any other comes after these.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "unit", "fuzz", "messages", "abi", "budget", "verifier", "packet", "harness", "kernel", "bpf",
-    "netns", "agent", "docker",
+    "netns", "agent", "docker", "adopt",
 ];
 /// Layers that are not directories in `tests/tests`.
 const BUILT_IN: [&str; 5] = ["unit", "fuzz", "messages", "budget", "harness"];

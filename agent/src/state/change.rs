@@ -13,8 +13,8 @@ use super::{
 };
 use crate::model::{
     Adoption, Container, ContainerId, Desired, Expose, Family, Link, MacAddress, Name, NamespaceId,
-    Naming, Network, NetworkId, NetworkName, PoolId, Prefix, Process, PublishSpec, Running, Sandbox,
-    SubnetSpec,
+    Naming, Network, NetworkId, NetworkName, PoolId, Prefix, Process, PublishSpec, Running,
+    Sandbox, SubnetSpec,
 };
 
 /// What somebody wants to be different.

@@ -298,6 +298,7 @@ fn take_network(
         mtu: seen.mtu,
         internal: seen.internal,
         predefined: seen.predefined,
+        plugged: false,
         options: seen.options.clone(),
         labels: seen.labels.clone(),
         attachable: seen.attachable,
@@ -398,6 +399,7 @@ fn take_place(
             adopted: Some(ifindex),
         }),
         lease: Lease::default(),
+        exposed: false,
     })
 }
 

@@ -4,6 +4,7 @@
 //! - `blast`: a sender that costs next to nothing a frame.
 //! - `datapath`: nanoseconds a packet in the programs, over a program that does nothing.
 //! - `deny`: the deny list against the same list in netfilter.
+//! - `docker`: what publishing costs with Docker's own rules, and when its networks are taken over.
 //! - `dns`: answers about names, beside dnsmasq and aardvark-dns.
 //! - `metrics`: what a scrape costs.
 //! - `hosts`: namespaces to measure in, and their removal.
@@ -37,6 +38,8 @@ enum What {
     Deny(deny::Options),
     /// Nanoseconds a packet by BPF_PROG_TEST_RUN, over an empty program, with 10 and 100,000 published ports
     Datapath,
+    /// Start, removal and memory of 500 published ports, and connections a second with 1 and 10,000 (BASCULE_BENCH_PORTS): Docker's own rules, and its networks taken over
+    Docker,
     /// Answers about names a second and a core, and how late the latest are, beside dnsmasq and aardvark-dns
     Dns,
     /// CPU time of a scrape with 0 to 1,000 endpoints and published ports
@@ -57,6 +60,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         What::Attach => attach::run(),
         What::Deny(options) => deny::run(options),
         What::Datapath => measure(&mut test("packet", "bench::datapath", &[])),
+        What::Docker => measure(&mut test("adopt", "bench::docker", &[])),
         What::Dns => dns(),
         What::Peers(options) => peers::run(options),
         What::Metrics => measure(&mut test("bpf", "telemetry::bench_scrape", &["--release"])),

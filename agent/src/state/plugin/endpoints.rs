@@ -64,6 +64,7 @@ pub(super) fn create(
         mac,
         interface: lifecycle::next_interface(&mut running, prefix.as_deref(), &BTreeSet::new()),
         veth,
+        adopted: None,
     };
     if desired
         .containers

@@ -1,0 +1,14 @@
+//! A real dockerd whose networks the agent has taken over: what users of Docker do, and what packets see.
+//!
+//! A daemon takes seconds to start, so each test is a journey, and the cases on its way are named where they are.
+
+mod bench;
+mod beside;
+mod compose;
+mod policy;
+mod ports;
+mod restarts;
+mod stage;
+mod taking;
+
+use stage::{Stage, at};
