@@ -11,7 +11,7 @@ use bascule_common::abi::{
 };
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
-use super::{Hook, observed};
+use super::{Hook, Run, observed};
 use crate::model::{ContainerId, EndpointId, InterfaceSysctl, NetworkId};
 
 /// One thing to do. Indices were observed; names are for the operator.
@@ -211,8 +211,8 @@ pub enum Entry {
     Rule(u32, Option<Rule>),
     /// Of `SERVED`: bits that count, and key.
     Served((u32, ServedKey), Option<u64>),
-    /// Of `PORTS`: table and slot.
-    Port((u32, u32), Option<PortSlot>),
+    /// Of `PORTS`: slots beside each other.
+    Ports(Run, Option<PortSlot>),
     /// Of `DENY4` and `DENY6`.
     Denied(IpNetwork, Option<Denied>),
     /// Of `DENY_LATE`.
@@ -295,7 +295,7 @@ impl Entry {
             Self::Link(..) => "map_links",
             Self::Rule(..) => "map_rules",
             Self::Served(..) => "map_served",
-            Self::Port(..) => "map_ports",
+            Self::Ports(..) => "map_ports",
             Self::Denied(..) => "map_deny",
             Self::DenyLate(..) => "map_deny_late",
         }
@@ -320,7 +320,7 @@ impl Entry {
             Self::Neighbour(_, value) => value.is_none(),
             Self::Link(_, value) => value.is_none(),
             Self::Rule(_, value) => value.is_none(),
-            Self::Port(_, value) => value.is_none(),
+            Self::Ports(_, value) => value.is_none(),
             Self::Denied(_, value) => value.is_none(),
             Self::DenyLate(_, value) => value.is_none(),
         }

@@ -12,7 +12,7 @@ use bascule_common::abi::{
 };
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
-use super::{Entry, Settings, deny, diff::View, host};
+use super::{Entry, PortTables, Run, Settings, deny, diff::View, host};
 use crate::model::{
     self, Container, ContainerId, Desired, Family, GatewayMode, Network, PortRange, PublishedRule,
 };
@@ -52,8 +52,8 @@ pub struct Contents {
     pub rules: BTreeMap<u32, Rule>,
     /// `SERVED`: by bits that count, and key.
     pub served: BTreeMap<(u32, ServedKey), u64>,
-    /// `PORTS`: by table and slot.
-    pub ports: BTreeMap<(u32, u32), PortSlot>,
+    /// `PORTS`.
+    pub ports: PortTables,
     /// `DENY4` and `DENY6`.
     pub denied: BTreeMap<IpNetwork, Denied>,
     /// `DENY_LATE`.
@@ -270,11 +270,11 @@ impl Contents {
             return;
         }
         let tables = tables(desired, rule);
-        for port in rule.host.ports() {
-            let Some(slot) = service::slot(value.proto, Port::new(port)) else { continue };
-            for &table in &tables {
-                self.ports.insert((table, slot), PortSlot { rule: rule.index, reserved: 0 });
-            }
+        // The slots of a protocol are in the order of its ports.
+        let Some(first) = service::slot(value.proto, Port::new(rule.host.first())) else { return };
+        for table in tables {
+            let run = Run { table, first, count: rule.host.count().into() };
+            self.ports.set(run, Some(PortSlot { rule: rule.index, reserved: 0 }));
         }
     }
 
@@ -301,7 +301,8 @@ impl Contents {
         step(&self.bridges, &wanted.bridges, Entry::Bridge, &mut entries);
         step(&self.trusted, &wanted.trusted, Entry::Trusted, &mut entries);
         step(&self.served, &wanted.served, Entry::Served, &mut entries);
-        step(&self.ports, &wanted.ports, Entry::Port, &mut entries);
+        let ports = self.ports.towards(&wanted.ports).into_iter();
+        entries.extend(ports.map(|(run, slot)| Entry::Ports(run, slot)));
         step(&self.denied, &wanted.denied, Entry::Denied, &mut entries);
         step(&self.deny_late, &wanted.deny_late, Entry::DenyLate, &mut entries);
         entries
@@ -326,7 +327,7 @@ impl Contents {
             Entry::Bridge(key, value) => put(&mut self.bridges, *key, *value),
             Entry::Trusted(key, value) => put(&mut self.trusted, *key, *value),
             Entry::Served(key, value) => put(&mut self.served, *key, *value),
-            Entry::Port(key, value) => put(&mut self.ports, *key, *value),
+            Entry::Ports(run, value) => self.ports.set(*run, *value),
             Entry::Denied(key, value) => put(&mut self.denied, *key, *value),
             Entry::DenyLate(key, value) => put(&mut self.deny_late, *key, *value),
         }

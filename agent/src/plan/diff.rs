@@ -116,7 +116,7 @@ impl Subjects {
             Entry::Neighbour(_, Some(value)) => endpoint(value.endpoint),
             Entry::Rule(_, Some(value)) => endpoint(value.endpoint),
             Entry::Link(key, Some(_)) => endpoint(key.from),
-            Entry::Port(_, Some(slot)) => {
+            Entry::Ports(_, Some(slot)) => {
                 self.rules.get(&slot.rule).map_or(Subject::Host, |id| Subject::Container(*id))
             }
             Entry::Network(index, Some(_)) => network(*index),

@@ -210,12 +210,12 @@ impl Fake {
             Entry::Neighbour(_, Some(value)) | Entry::Neighbour6(_, Some(value)) => {
                 assert!(contents.endpoints.contains_key(&value.ifindex))
             }
-            Entry::Port(_, Some(slot)) => assert!(contents.rules.contains_key(&slot.rule)),
+            Entry::Ports(_, Some(slot)) => assert!(contents.rules.contains_key(&slot.rule)),
             Entry::Served(_, Some(rule)) => {
                 assert!(contents.rules.contains_key(&u32::try_from(*rule).unwrap()));
             }
             Entry::Rule(index, None) => {
-                assert!(!contents.ports.values().any(|slot| slot.rule == *index));
+                assert!(!contents.ports.runs().any(|(_, slot)| slot.rule == *index));
                 assert!(!contents.served.values().any(|rule| *rule == u64::from(*index)));
             }
             _ => {}

@@ -15,6 +15,7 @@ mod host;
 mod narrow;
 mod observed;
 mod order;
+mod ports;
 #[cfg(test)]
 mod tests;
 
@@ -26,3 +27,4 @@ pub use observed::{
     Address, FdbEntry, Hook, HookState, Inside, Interface, Link, Name, Neighbour, Observed, Owner,
     Sandbox, Side, Xdp,
 };
+pub use ports::{PortTables, Run};

@@ -265,7 +265,7 @@ impl Contents {
             neighbours6: few(&self.neighbours6, [&a.neighbours6, &b.neighbours6]),
             rules: few(&self.rules, [&a.rules, &b.rules]),
             served: few(&self.served, [&a.served, &b.served]),
-            ports: few(&self.ports, [&a.ports, &b.ports]),
+            ports: self.ports.cut([&a.ports, &b.ports]),
             ..Self::default()
         }
     }

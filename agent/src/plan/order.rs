@@ -40,7 +40,7 @@ const fn stage(action: &Action) -> u8 {
 const fn entry_stage(entry: &Entry) -> u8 {
     match entry {
         Entry::Generation(..) => 0,
-        Entry::Port(_, None) | Entry::Served(_, None) => 1,
+        Entry::Ports(_, None) | Entry::Served(_, None) => 1,
         Entry::Rule(_, None) => 2,
         Entry::Link(_, None) => 3,
         Entry::Neighbour(_, None) | Entry::Neighbour6(_, None) => 4,
@@ -65,6 +65,6 @@ const fn entry_stage(entry: &Entry) -> u8 {
         Entry::Link(..) => 41,
         Entry::Neighbour(..) | Entry::Neighbour6(..) => 42,
         Entry::Rule(..) => 43,
-        Entry::Port(..) | Entry::Served(..) => 44,
+        Entry::Ports(..) | Entry::Served(..) => 44,
     }
 }

@@ -123,7 +123,7 @@ fn one_container_takes_three_rounds_and_then_nothing_is_left_to_do() {
     assert_eq!(seen.contents.neighbours.len(), 1);
     assert_eq!(seen.contents.rules.len(), 2);
     // The wildcard's port stands in its table, in that of all, and in that of the address with its own.
-    let tables: Vec<_> = seen.contents.ports.keys().map(|(table, _)| *table).collect();
+    let tables: Vec<_> = seen.contents.ports.runs().map(|(run, _)| run.table).collect();
     let own = world.desired.indices.tables.values().copied().next().unwrap();
     assert_eq!(tables, [service::WILDCARD_TABLE, service::ANY_TABLE, service::ANY_TABLE, own, own]);
     let local = seen.contents.locals.get(&Ip4::new([192, 0, 2, 7]));
@@ -169,7 +169,7 @@ fn a_network_of_both_families_fills_the_maps_of_both() {
     assert!(neighbours.contains(&"fe80::42:aff:fe01:2".to_owned()), "S175: {neighbours:?}");
     assert!(contents.neighbours6.values().all(|neighbour| neighbour.ifindex == *link));
     // Published on IPv4, open on IPv6: no port of the host's IPv6 is taken.
-    let tables: Vec<_> = contents.ports.keys().map(|(table, _)| *table).collect();
+    let tables: Vec<_> = contents.ports.runs().map(|(run, _)| run.table).collect();
     assert!(!tables.contains(&service::WILDCARD_TABLE6) && !tables.contains(&service::ANY_TABLE6));
     assert_eq!(contents.rules.len(), 3);
     let open = contents.rules.values().find(|rule| rule.flags & Rule::IPV6 != 0).unwrap();

@@ -9,13 +9,13 @@ use super::{machine::Machine, observe::Known};
 use crate::{
     kernel::{
         self,
-        bpf::{self, BpfError, PortKey, Prefix, Prefix4, Prefix6, Table, XdpAttached},
+        bpf::{self, BpfError, Prefix, Prefix4, Prefix6, Table, XdpAttached},
         container,
         netlink::{Netlink, NewBridge, NewVeth, PortFlags},
         netns, owned, sysctl,
     },
     model::{ContainerId, Desired, InterfaceSysctl, keys},
-    plan::{Action, ConfigureInterface, Entry, Hook, HookState, Side, Xdp},
+    plan::{Action, ConfigureInterface, Entry, Hook, HookState, Run, Side, Xdp},
 };
 
 /// Why an action could not be carried out.
@@ -315,9 +315,9 @@ fn write(tables: &bpf::Tables, entry: &Entry) -> std::result::Result<(), BpfErro
         Entry::Served((length, key), value) => {
             put(&tables.served, &Prefix { length: *length, key: *key }, value.as_ref())
         }
-        Entry::Port((table, slot), value) => {
+        Entry::Ports(Run { table, first, count }, value) => {
             debug_assert!(*table < service::TABLES);
-            put(&tables.ports, &PortKey { table: *table, slot: *slot }, value.as_ref())
+            tables.ports.fill(*table, *first..*first + *count, value.unwrap_or_default())
         }
         Entry::Denied(IpNetwork::V4(key), value) => {
             put(&tables.deny.v4, &Prefix4::from(*key), value.as_ref())

@@ -19,7 +19,8 @@ use crate::{
     },
     model::{Container, ContainerId, Desired, NetworkId, Sandbox},
     plan::{
-        self, Contents, Hook, HookState, Inside, Interface, Link, Name, Observed, Owner, Side, Xdp,
+        self, Contents, Hook, HookState, Inside, Interface, Link, Name, Observed, Owner, Run, Side,
+        Xdp,
     },
 };
 
@@ -326,7 +327,9 @@ fn contents(tables: &bpf::Tables) -> Result<Contents, BpfError> {
         Some((Ipv6Network::new(key.key.into(), prefix).ok()?, value))
     });
     let served = tables.served.all()?.into_iter().map(|(key, rule)| ((key.length, key.key), rule));
-    let ports = tables.ports.all()?.into_iter().map(|(key, value)| ((key.table, key.slot), value));
+    let ports = tables.ports.runs().into_iter().map(|(table, slots, value)| {
+        (Run { table, first: slots.start, count: slots.end - slots.start }, value)
+    });
     Ok(Contents {
         config: tables.config.all()?,
         generations: tables.generations.all()?,

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    ops::Range,
     os::fd::{AsRawFd as _, OwnedFd},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -102,6 +103,34 @@ impl Ports {
         Ok(true)
     }
 
+    /// What all tables hold: slots beside each other that hold the same, by table, ascending.
+    pub fn runs(&self) -> Vec<(u32, Range<u32>, PortSlot)> {
+        let mut runs: Vec<(u32, Range<u32>, PortSlot)> = Vec::new();
+        for (table, mapping) in self.mapped().iter() {
+            mapping.for_each(|slot, bytes| {
+                let held = value(bytes);
+                match runs.last_mut() {
+                    Some((of, run, same)) if (*of, run.end, *same) == (*table, slot, held) => {
+                        run.end += 1;
+                    }
+                    _ => runs.push((*table, slot..slot + 1, held)),
+                }
+            });
+        }
+        runs
+    }
+
+    /// Has slots beside each other hold this; makes their table where it is missing and there is something to hold.
+    pub fn fill(&self, table: u32, slots: Range<u32>, slot: PortSlot) -> Result<(), BpfError> {
+        if slot != PortSlot::default() {
+            self.ensure_table(table)?;
+        }
+        if let Some(mapping) = self.mapped().get(&table) {
+            slots.for_each(|at| write(mapping, at, slot));
+        }
+        Ok(())
+    }
+
     /// The rule in a slot, or 0.
     pub fn rule(&self, table: u32, slot: u32) -> u32 {
         let read = |mapping: &Mapping| read(mapping, slot).rule;
@@ -130,13 +159,8 @@ impl Table for Ports {
         Ok(all)
     }
 
-    /// Writes a slot, and makes its table where it is missing.
     fn put(&self, key: &PortKey, slot: &PortSlot) -> Result<(), BpfError> {
-        self.ensure_table(key.table)?;
-        if let Some(mapping) = self.mapped().get(&key.table) {
-            write(mapping, key.slot, *slot);
-        }
-        Ok(())
+        self.fill(key.table, key.slot..key.slot + 1, *slot)
     }
 
     fn remove(&self, key: &PortKey) -> Result<bool, BpfError> {
