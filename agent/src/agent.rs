@@ -216,7 +216,8 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let store = Store::open(&config.state_dir)?;
     let options = options(config, own.cookie()?);
     // Before the first pass, which puts the programs on its veth.
-    let netlink = machine.netlink.clone();
+    // A socket carries one dump at a time: who looks by himself has one of his own.
+    let netlink = Netlink::open()?;
     let mut server_of_names = Names::prepare(machine.netlink.clone(), machine.mark.clone()).await;
     let (driver, handle) = Driver::start(machine, store, &options, Arc::clone(&metrics)).await?;
     let recent = filter.recent().clone();
