@@ -218,6 +218,7 @@ impl End for Outcome {
 ///
 /// The parts are functions of their own, side by side, because a BPF program has 512 bytes of stack for
 /// everything that is called at one time; and because the verifier looks at each of them once.
+#[expect(clippy::too_many_arguments, reason = "one for each part")]
 #[inline(always)]
 pub fn in_parts<C, E: End>(
     context: &mut C,
