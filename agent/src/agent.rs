@@ -227,6 +227,8 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let proxy = start_proxy(&plane, &metrics, &mut warnings);
     plane.hooks.sweep()?;
     plane.hooks.forget_other_versions()?;
+    // Before anybody can take the agent for ready: who asks it to end then has it end in order.
+    let told_to_stop = told_to_stop();
     let api_listener = api::server::bind(&config.run_dir)?;
     let plugin = config.docker_plugin.as_deref().map(plugin::Socket::bind).transpose()?;
 
@@ -271,7 +273,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let naming = tokio::spawn(server_of_names.run(engine));
     let driving = tokio::spawn(driver.run(stopped()));
     ready(config);
-    told_to_stop().await;
+    told_to_stop.await;
     tracing::info!("stopping; the data plane goes on");
     notify("STOPPING=1");
     // Who listens no longer has stopped.
@@ -483,16 +485,20 @@ async fn collect(programs: Arc<Programs>, tables: Arc<Tables>, metrics: Arc<Metr
     }
 }
 
-async fn told_to_stop() {
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+/// Listens from now on for the signals that ask for an end; what is returned waits for one.
+fn told_to_stop() -> impl Future<Output = ()> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        match signals {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
             }
+            // Without handlers the signals end the process, which is no worse.
+            _ => std::future::pending().await,
         }
-        // Without handlers the signals end the process, which is no worse.
-        _ => std::future::pending().await,
     }
 }
 

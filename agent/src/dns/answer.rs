@@ -190,7 +190,10 @@ impl Reply<'_> {
         answer.metadata.authoritative = code != ResponseCode::ServFail;
         answer.metadata.recursion_available = true;
         answer.metadata.response_code = code;
-        answer.queries.clone_from(&self.request.queries);
+        // Hundreds of questions are refused in few words: a datagram has room for no more.
+        if let [question] = self.request.queries.as_slice() {
+            answer.queries = vec![question.clone()];
+        }
         if self.request.edns.is_some() {
             let mut edns = Edns::new();
             edns.set_max_payload(PAYLOAD);

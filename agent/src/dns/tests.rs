@@ -85,6 +85,12 @@ fn moby_dns_007_strange_questions_are_refused_in_order() {
     let mut two = question("a.", RecordType::A, None);
     two.add_query(Query::query(Name::from_ascii("b.").expect("a name"), RecordType::A));
     assert_eq!(code(&two), ResponseCode::FormErr);
+    for _ in 0..300 {
+        two.add_query(Query::query(Name::from_ascii("c.").expect("a name"), RecordType::A));
+    }
+    let refusal = answered(&two, 1);
+    assert_eq!(refusal.metadata.response_code, ResponseCode::FormErr);
+    assert!(refusal.to_vec().expect("a message").len() <= 512, "no longer than a datagram may be");
     assert_eq!(code(&question("a.", RecordType::AXFR, None)), ResponseCode::Refused);
     let mut update = question("a.", RecordType::A, None);
     update.metadata.op_code = OpCode::Status;
