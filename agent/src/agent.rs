@@ -215,9 +215,9 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         Arc::new(Metrics::new(Arc::clone(&plane.tables), names.clone(), config.metrics_compat)?);
     let store = Store::open(&config.state_dir)?;
     let options = options(config, own.cookie()?);
-    // Before the first pass, which puts the programs on its veth.
     // A socket carries one dump at a time: who looks by himself has one of his own.
     let netlink = Netlink::open()?;
+    // Before the first pass, which puts the programs on its veth.
     let mut server_of_names = Names::prepare(machine.netlink.clone(), machine.mark.clone()).await;
     let (driver, handle) = Driver::start(machine, store, &options, Arc::clone(&metrics)).await?;
     let recent = filter.recent().clone();

@@ -24,6 +24,7 @@ use crate::{
         netlink::{Link, Netlink, Watch},
         owned,
     },
+    model::MacAddress,
     state::{Change, Rejected},
 };
 
@@ -217,10 +218,7 @@ impl Follow {
                 name: link.name.clone(),
                 index: link.index,
                 mtu: link.mtu,
-                mac: peer.as_ref().and_then(|p| p.mac).and_then(|mac| {
-                    let [a, b, c, d, e, f] = mac;
-                    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}").parse().ok()
-                }),
+                mac: peer.as_ref().and_then(|p| p.mac).and_then(MacAddress::of),
                 interface: peer.map(|p| p.name).unwrap_or_default(),
             });
         }

@@ -277,10 +277,9 @@ impl<'a> Source<'a> {
         let mut networks = networks.filter_map(|a| self.desired.networks.get(&a.network));
         let named = |network: &&Network| !network.predefined || self.settings.default_bridge;
         match container.sandbox {
-            Sandbox::Adopted => None,
             Sandbox::Own => networks.any(|network| named(&network)).then_some(SERVER),
             // Docker makes the files of its own.
-            Sandbox::Docker(_) => None,
+            Sandbox::Docker(_) | Sandbox::Adopted => None,
             Sandbox::Path(_) | Sandbox::Process(_) => networks.filter(named).find_map(|network| {
                 Family::ALL.into_iter().find_map(|family| network.host_side(family))
             }),

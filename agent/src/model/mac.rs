@@ -29,6 +29,11 @@ impl MacAddress {
         Self([0x02, 0x62, a, b, c, d])
     }
 
+    /// Takes six bytes, unless they are a group's address or zero.
+    pub fn of(octets: [u8; 6]) -> Option<Self> {
+        (octets[0] & 1 == 0 && octets != [0; 6]).then_some(Self(octets))
+    }
+
     /// Returns the six bytes.
     pub const fn octets(self) -> [u8; 6] {
         self.0
@@ -45,12 +50,10 @@ impl FromStr for MacAddress {
             let part = parts.next().filter(|p| p.len() == 2).ok_or_else(error)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
         }
-        let group = bytes[0] & 1 == 1;
-        if parts.next().is_some() || group || bytes == [0; 6] {
-            Err(error())
-        } else {
-            Ok(Self(bytes))
+        if parts.next().is_some() {
+            return Err(error());
         }
+        Self::of(bytes).ok_or_else(error)
     }
 }
 

@@ -161,6 +161,16 @@ impl Pool {
 }
 
 impl Network {
+    /// Returns the name that a network of our plugin has until Docker says how it is called.
+    pub fn provisional(id: NetworkId) -> String {
+        format!("docker-{}", id.short())
+    }
+
+    /// Returns whether Docker has not said yet how it is called.
+    pub fn is_provisional(&self) -> bool {
+        self.plugged && self.name.as_str() == Self::provisional(self.id)
+    }
+
     /// Returns the addresses of a family, where the network has it.
     pub const fn pool(&self, family: Family) -> Option<&Pool> {
         match family {

@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use super::heal::{self, Suspects};
 use crate::{
     docker::engine::{Engine, EngineError, EngineEvent, EngineNetwork},
-    model::{Desired, NetworkId},
+    model::{Desired, Network},
     reconcile::Handle,
     state::{Change, LearntContainer, LearntNetwork, PluginChange},
 };
@@ -123,7 +123,7 @@ impl Follower<'_> {
         let desired = &self.handle.shared.get().desired;
         let mut containers = desired.containers.values();
         containers.any(|c| c.has_joined() && c.is_provisional())
-            || desired.networks.values().any(|n| n.plugged && is_provisional(n.id, n.name.as_str()))
+            || desired.networks.values().any(Network::is_provisional)
     }
 
     /// Asks for everything, takes it over, and notes what does not fit together.
@@ -206,8 +206,4 @@ impl Follower<'_> {
         }
         Ok(learnt)
     }
-}
-
-fn is_provisional(id: NetworkId, name: &str) -> bool {
-    name == format!("docker-{}", id.short())
 }

@@ -16,7 +16,7 @@ use super::{
     Names,
     events::proto_name,
     names::{HOST, OUTSIDE},
-    seen::{Around as _, owner},
+    seen::{Around as _, is_zero, owner},
     traffic::{Counted, Counts, Pair},
 };
 use crate::kernel::bpf::{BpfError, Tables};
@@ -86,28 +86,20 @@ impl Both {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-const fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
 /// Reads every connection that `wanted` says true of; it may take tens of milliseconds.
 pub fn connections(
     tables: &Tables,
     names: &Names,
-    mut wanted: impl FnMut(&Connection) -> bool,
+    wanted: impl FnMut(&Connection) -> bool,
 ) -> Result<Vec<Connection>, BpfError> {
-    let mut reader = Reader::new(tables, names)?;
-    let mut found = reader.tracked()?;
-    found.retain(|connection| wanted(connection));
-    Ok(found)
+    Reader::new(tables, names)?.tracked(wanted)
 }
 
 /// Reads every connection, those that nothing tracks included, for somebody who has them watched. What is over of those
 /// is forgotten. Beside them, how many packets there was no room to count.
 pub(super) fn watched(tables: &Tables, names: &Names) -> Result<(Vec<Connection>, u64), BpfError> {
     let mut reader = Reader::new(tables, names)?;
-    let mut found = reader.tracked()?;
+    let mut found = reader.tracked(|_| true)?;
     let over4 = reader.local::<Ip4>(&mut found);
     let over6 = reader.local::<Ip6>(&mut found);
     tables.watching.traffic4.remove_many(&over4)?;
@@ -138,11 +130,17 @@ impl<'a> Reader<'a> {
         Ok(Self { config, tables, names, counted, now })
     }
 
-    /// Every connection that is tracked.
-    fn tracked(&mut self) -> Result<Vec<Connection>, BpfError> {
+    /// Every connection that is tracked and `wanted` says true of: there may be a million, and few be wanted.
+    fn tracked(
+        &mut self,
+        mut wanted: impl FnMut(&Connection) -> bool,
+    ) -> Result<Vec<Connection>, BpfError> {
         let mut found = Vec::new();
-        self.tables.flows4.for_each(|key, flow| found.extend(self.connection(&key, &flow)))?;
-        self.tables.flows6.for_each(|key, flow| found.extend(self.connection(&key, &flow)))?;
+        let mut keep = |connection: Option<Connection>| {
+            found.extend(connection.filter(|connection| wanted(connection)));
+        };
+        self.tables.flows4.for_each(|key, flow| keep(self.connection(&key, &flow)))?;
+        self.tables.flows6.for_each(|key, flow| keep(self.connection(&key, &flow)))?;
         Ok(found)
     }
 

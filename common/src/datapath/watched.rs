@@ -4,7 +4,7 @@
 //! here.
 
 use crate::{
-    abi::{Address, Chosen, FlowKey, traffic::OPENED},
+    abi::{Address, Chosen, FlowKey, traffic::OPENED, watch},
     datapath::{
         conntrack::rewritten,
         family::{self, Family},
@@ -18,7 +18,7 @@ use crate::{
 /// What a container sends, or comes to it from the kernel.
 #[inline(always)]
 pub fn sent<A: Family, P: Packet, T: Tables<A>, E: End>(packet: &P, tables: &T, end: &E) {
-    if tables.watched() != 0 && end.went().is_some() {
+    if tables.watched() & watch::CONNECTIONS != 0 && end.went().is_some() {
         // A packet that cannot be read is not counted; its walk has said so.
         let _ = count(packet, tables);
     }

@@ -13,6 +13,7 @@ use crate::{
         Network, Port, Rule, ServedKey, Subnet, Uplink, service,
     },
     datapath::Verdict,
+    wire::proto,
 };
 
 /// Interface index of the uplink.
@@ -136,6 +137,17 @@ impl World {
         };
         world.tables.uplinks.insert(UPLINK, uplink);
         world
+    }
+
+    /// The same with published ports of both families, a network without ICC, and a link.
+    pub fn busy() -> Self {
+        Self::new()
+            .publish(5, proto::TCP, (8080, 80, 1), 1)
+            .publish6(6, proto::TCP, (8080, 80, 1), 1)
+            .publish(7, proto::UDP, (53, 5353, 4), 2)
+            .publish6(8, proto::UDP, (53, 5353, 4), 2)
+            .icc_off(1)
+            .link(1, 2, proto::TCP, 80)
     }
 
     /// Gives a network other flags.

@@ -5,7 +5,10 @@ mod properties;
 use std::net::Ipv4Addr;
 
 use bascule_common::{
-    abi::{Address as _, DropReason, Ip6, Local, Network, Stat, state},
+    abi::{
+        Address as _, DropReason, Ip6, Local, Network, Stat, names::map::TABLES_GENERATION, state,
+        traffic::OPENED, watch,
+    },
     datapath::{Kind, Verdict},
     testing::{
         Frame, FramePacket, Walk,
@@ -40,6 +43,30 @@ fn s93_s99_neighbours_talk_and_keep_their_addresses() {
     assert!(world.tables.four.flows.borrow().is_empty(), "and not tracked");
     let stats = world.tables.endpoint_stats.borrow();
     assert_eq!((stats[&1].sent.packets, stats[&2].received.packets), (1, 1));
+}
+
+#[test]
+fn n48_what_goes_on_is_counted_by_its_translated_tuple_while_somebody_watches() {
+    let syn = Frame::tcp((C1, 40000), (WORLD, 443)).syn();
+    let unwatched = World::new();
+    out(&unwatched, syn.clone());
+    assert!(unwatched.tables.four.traffic.borrow().is_empty());
+    let bits = watch::CONNECTIONS;
+    let world = World::new().with(|tables| {
+        tables.generations.insert(TABLES_GENERATION, bits);
+    });
+    out(&world, syn);
+    assert!(
+        world
+            .container_sends(1, &routed(Frame::tcp((C1, 40000), (C3, 80)).syn(), GATEWAY))
+            .0
+            .is_err()
+    );
+    let traffic = world.tables.four.traffic.borrow();
+    assert_eq!(traffic.len(), 1, "what is dropped is not counted");
+    let (key, counted) = traffic.first_key_value().expect("one");
+    assert_eq!((key.src, key.dst), (ip(HOST), ip(WORLD)));
+    assert_eq!((counted.packets, counted.flags), (1, OPENED | u64::from(tcp::SYN)));
 }
 
 #[test]

@@ -62,17 +62,6 @@ fn source_port(what: Carries, frame: &Frame, bytes: &[u8]) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-/// A world with everything that the walks know in it.
-fn busy() -> World {
-    World::new()
-        .publish(5, proto::TCP, (8080, 80, 1), 1)
-        .publish6(6, proto::TCP, (8080, 80, 1), 1)
-        .publish(7, proto::UDP, (53, 5353, 4), 2)
-        .publish6(8, proto::UDP, (53, 5353, 4), 2)
-        .icc_off(1)
-        .link(1, 2, proto::TCP, 80)
-}
-
 /// The frame that an index stands for.
 fn some_frame(index: u8, six: bool) -> Frame {
     let about = Frame { six, ..Frame::udp((HOST, 50_000), (WORLD, 99)) };
@@ -161,7 +150,7 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..140), six: bool, whose in 0u8..3,
         segment_size in prop_oneof![Just(0u32), 1u32..3000],
     ) {
-        let world = busy();
+        let world = World::busy();
         let mut framed = [[2; 6], mac(C1)].concat();
         if whose > 0 {
             framed[..6].copy_from_slice(&mac(if whose == 1 { GATEWAY } else { C2 }));
@@ -191,7 +180,7 @@ proptest! {
         index: u8, six: bool, spoil in prop::collection::vec((12usize..110, any::<u8>()), 0..4),
         cut in 14usize..160, chain in chain(),
     ) {
-        let world = busy();
+        let world = World::busy();
         let mut frame = some_frame(index, six);
         if let (true, Some(chain)) = (six, chain) {
             frame.chain = chain;

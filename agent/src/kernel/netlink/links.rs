@@ -139,18 +139,18 @@ impl Netlink {
 
     /// The link of that index, if there is one.
     pub async fn link(&self, index: u32) -> Result<Option<Link>> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let message = RouteNetlinkMessage::GetLink(message);
-        Ok(self.get("read", &numbered(index), message).await?.and_then(link_of))
+        self.link_by(index, None).await
     }
 
     /// The link of that index in the namespace that this one knows by that number, if there is one.
     pub async fn link_in(&self, namespace: i32, index: u32) -> Result<Option<Link>> {
+        self.link_by(index, Some(LinkAttribute::IfNetnsId(namespace))).await
+    }
+
+    async fn link_by(&self, index: u32, namespace: Option<LinkAttribute>) -> Result<Option<Link>> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        message.attributes.push(LinkAttribute::IfNetnsId(namespace));
+        message.attributes.extend(namespace);
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let message = RouteNetlinkMessage::GetLink(message);
         Ok(self.get("read", &numbered(index), message).await?.and_then(link_of))

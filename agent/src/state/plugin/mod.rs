@@ -196,11 +196,6 @@ pub(super) fn is_dockers_choice(subnet: &str) -> bool {
     }
 }
 
-/// The name that a network of Docker's has until Docker says how it is called.
-fn provisional(id: NetworkId) -> String {
-    format!("docker-{}", id.short())
-}
-
 fn create(
     desired: &mut Desired,
     spec: &NetworkSpec,
@@ -214,7 +209,7 @@ fn create(
             false => Err(Rejected::conflict(format!("network {id} exists, and is another one"))),
         };
     }
-    let spec = NetworkSpec { name: provisional(id), ..spec.clone() };
+    let spec = NetworkSpec { name: Network::provisional(id), ..spec.clone() };
     networks::create(desired, &spec, facts)
 }
 

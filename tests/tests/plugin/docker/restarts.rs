@@ -48,7 +48,7 @@ fn the_agent_goes_and_comes_while_containers_talk() {
         stage.agent.wait_ready();
         talk.say().expect("the same connection");
     }
-    // In an orderly manner, and by another build: its programs take the place of those that run.
+    // In an orderly manner.
     assert_eq!(stage.agent.stop(), 0);
     talk.say().expect("the data plane goes on");
     stage.agent.launch();
