@@ -176,8 +176,16 @@ pub trait Tables<A: Family> {
     fn replace_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Inserted;
     /// Removes a flow.
     fn remove_flow(&self, key: &FlowKey<A>);
-    /// Marks an entry as seen now and replaces its state: `(state & !clear) | set`.
-    fn touch_flow(&self, key: &FlowKey<A>, now: u32, clear: u8, set: u8);
+    /// Marks an entry whose other half is that of `peer` as seen then, unless it was seen later, and replaces its state:
+    /// `(state & !clear) | set`. False: there is no such entry.
+    fn touch_flow(
+        &self,
+        key: &FlowKey<A>,
+        peer: &FlowKey<A>,
+        seen: u32,
+        clear: u8,
+        set: u8,
+    ) -> bool;
     /// The ports of a datagram whose first fragment was seen.
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;
     /// Remembers the ports of a first fragment.

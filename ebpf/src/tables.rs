@@ -16,7 +16,11 @@ use bascule_common::{
         FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey, Network, Rule, ServedKey,
         Stat, Subnet, Traffic, TrustKey, Uplink, config::CLOCK_SHIFT, names::map,
     },
-    datapath::{Family, conntrack::Entries, short::Recent},
+    datapath::{
+        Family,
+        conntrack::{self, Entries},
+        short::Recent,
+    },
     io::{Inserted, Tables},
     wire::tcp,
 };
@@ -320,7 +324,7 @@ impl<A: Stored> Tables<A> for Maps {
     #[inline(always)]
     fn copy_flow(&self, key: &FlowKey<A>, to: &mut Flow<A>) -> bool {
         let Some(flow) = A::flow(key) else { return false };
-        // SAFETY: both are whole values in maps, valid until the program ends, and of different maps.
+        // SAFETY: both are whole values, valid until the program ends; `to` is of another map or of the caller.
         unsafe { core::ptr::copy_nonoverlapping(flow, core::ptr::from_mut(to), 1) };
         true
     }
@@ -341,15 +345,25 @@ impl<A: Stored> Tables<A> for Maps {
     }
 
     #[inline(always)]
-    fn touch_flow(&self, key: &FlowKey<A>, now: u32, clear: u8, set: u8) {
-        if let Some(flow) = A::flow(key) {
-            // SAFETY: the pointer is valid until the program ends. Two CPUs may write at once: the last
-            // one's state stands until the next packet of the flow sets it right.
-            unsafe {
-                (*flow).last_seen = now;
-                (*flow).state = ((*flow).state & !clear) | set;
+    fn touch_flow(
+        &self,
+        key: &FlowKey<A>,
+        peer: &FlowKey<A>,
+        seen: u32,
+        clear: u8,
+        set: u8,
+    ) -> bool {
+        let Some(flow) = A::flow(key) else { return false };
+        // SAFETY: the pointer is valid until the program ends. Two CPUs may write at once: the last
+        // one's state stands until the next packet of the flow sets it right.
+        unsafe {
+            if !conntrack::is_half(&*flow, peer) {
+                return false;
             }
+            (*flow).last_seen = conntrack::later((*flow).last_seen, seen);
+            (*flow).state = ((*flow).state & !clear) | set;
         }
+        true
     }
 
     #[inline(always)]

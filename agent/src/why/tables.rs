@@ -309,14 +309,23 @@ impl<A: Mapped> Tables<A> for Live<'_> {
         A::entered(self).borrow_mut().insert(*key, None);
     }
 
-    fn touch_flow(&self, key: &FlowKey<A>, now: u32, clear: u8, set: u8) {
+    fn touch_flow(
+        &self,
+        key: &FlowKey<A>,
+        peer: &FlowKey<A>,
+        seen: u32,
+        clear: u8,
+        set: u8,
+    ) -> bool {
         let entered = A::entered(self).borrow().get(key).copied();
         let found = entered.unwrap_or_else(|| self.notes.read(A::flow(self.maps, key)));
-        if let Some(mut flow) = found {
-            flow.last_seen = now;
-            flow.state = (flow.state & !clear) | set;
-            A::entered(self).borrow_mut().insert(*key, Some(flow));
-        }
+        let Some(mut flow) = found.filter(|flow| conntrack::is_half(flow, peer)) else {
+            return false;
+        };
+        flow.last_seen = conntrack::later(flow.last_seen, seen);
+        flow.state = (flow.state & !clear) | set;
+        A::entered(self).borrow_mut().insert(*key, Some(flow));
+        true
     }
 
     fn fragment(&self, _key: &FragmentKey<A>) -> Option<FragmentPorts> {

@@ -16,10 +16,6 @@ use crate::{
     wire::{proto, tcp},
 };
 
-/// Seconds, about, of a flow's activity after which the other entry is touched too, so that the LRU keeps
-/// both or neither.
-const TOUCH_PEER: u32 = 8;
-
 /// Ports tried for a flow before it is refused.
 const ATTEMPTS: u32 = 32;
 
@@ -35,6 +31,21 @@ pub fn rewritten<A: Copy>(key: &FlowKey<A>, flow: &Flow<A>) -> FlowKey<A> {
         pad: 0,
         zone: key.zone,
     }
+}
+
+/// Whether this tuple is that of the entry's other half: whether the answers to what it rewrites to have it.
+#[inline(always)]
+pub fn is_half<A: PartialEq>(flow: &Flow<A>, peer: &FlowKey<A>) -> bool {
+    flow.src_port == peer.dst_port
+        && flow.dst_port == peer.src_port
+        && flow.src == peer.dst
+        && flow.dst == peer.src
+}
+
+/// The later of two readings of the coarse clock.
+#[inline(always)]
+pub const fn later(one: u32, other: u32) -> u32 {
+    if other.wrapping_sub(one).cast_signed() > 0 { other } else { one }
 }
 
 /// Whether both of the flow's endpoints are still those that it was opened for.
@@ -106,8 +117,8 @@ pub fn waits<A: Family, K: Kernel<A>>(
     }
 }
 
-/// Brings the entry of a packet's flow up to date: its state, its age, its route. A flow whose masquerade address
-/// left the host is over.
+/// Brings both entries of a packet's flow up to date: their state, their age, its route. A flow whose masquerade
+/// address left the host, or whose answers' entry was evicted or collected, is over: the packet opens it anew.
 ///
 /// A part of its own of every walk ([`super::verdict::Kind::Stale`]).
 #[inline(always)]
@@ -118,12 +129,13 @@ pub fn refresh<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
 ) -> Outcome {
     let mut view = family::view::<A, P>(packet)?;
     parse::reunite(tables, &mut view).ok_or(DropReason::FragNotFound)?;
-    if let Some(flow) = find(tables, &view.key) {
+    let mut flow = Flow::default();
+    if tables.copy_flow(&view.key, &mut flow) && is_current(tables, &flow) {
         let bridge = tables
             .endpoint(packet.interface())
             .and_then(|endpoint| tables.network(endpoint.network))
             .map_or(0, |network| network.bridge);
-        renew(tables, kernel, &view, flow, bridge);
+        renew(tables, kernel, &view, &mut flow, bridge);
     }
     Ok(Verdict::PASS)
 }
@@ -133,7 +145,7 @@ fn renew<A: Family, T: Tables<A>, K: Kernel<A>>(
     tables: &T,
     kernel: &K,
     view: &View<A>,
-    mut flow: Flow<A>,
+    flow: &mut Flow<A>,
     bridge: u32,
 ) {
     let key = &view.key;
@@ -142,19 +154,23 @@ fn renew<A: Family, T: Tables<A>, K: Kernel<A>>(
     let changed = flow.state & clear != 0 || flow.state & set != set;
     let aged = flow.last_seen != now;
     let leaves = flow.action == Action::Leave as u8;
-    let peer = rewritten(key, &flow).reversed();
+    let peer = rewritten(key, flow).reversed();
     if aged && leaves && flow.src != key.src && tables.local(flow.src).is_none() {
         tables.remove_flow(&peer);
         tables.remove_flow(key);
         return;
     }
-    if changed || (aged && now % TOUCH_PEER == 0) {
-        tables.touch_flow(&peer, now, clear, set);
+    // Both, so that the table keeps both or neither; the other a moment ago, so that its own next packet still looks
+    // its way out up. Where the answers' entry went alone, they would end at the host.
+    let is_reply = flow.state & state::IS_REPLY != 0;
+    let moment = now.wrapping_sub(1);
+    if (changed || aged) && !tables.touch_flow(&peer, key, moment, clear, set) && !is_reply {
+        tables.remove_flow(key);
+        return;
     }
     // The way out is looked up anew about once a second, so that flows follow the host's routes even
     // while no agent runs: with the source that the kernel would route by, which translates a request
     // behind its routing, and an answer in front of it.
-    let is_reply = flow.state & state::IS_REPLY != 0;
     let source = if is_reply { flow.src } else { key.src };
     if aged
         && leaves
@@ -179,9 +195,9 @@ fn renew<A: Family, T: Tables<A>, K: Kernel<A>>(
         flow.ifindex = ifindex;
         flow.next_hop = next_hop;
         flow.mtu = narrower(uplink.mtu, mtu);
-        tables.replace_flow(key, &flow);
+        tables.replace_flow(key, flow);
     } else {
-        tables.touch_flow(key, now, clear, set);
+        tables.touch_flow(key, &peer, now, clear, set);
     }
 }
 

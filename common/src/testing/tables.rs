@@ -11,7 +11,11 @@ use crate::{
         FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour, NeighbourKey, Network, Rule,
         RuleCounters, ServedKey, Stat, Subnet, Traffic, TrustKey, Uplink,
     },
-    datapath::{Family, conntrack::Entries, short::Recent},
+    datapath::{
+        Family,
+        conntrack::{self, Entries},
+        short::Recent,
+    },
     io::{Inserted, Tables},
     memory::Own,
 };
@@ -249,11 +253,21 @@ impl<A: Stored> Tables<A> for MemTables {
         A::half(self).flows.borrow_mut().remove(key);
     }
 
-    fn touch_flow(&self, key: &FlowKey<A>, now: u32, clear: u8, set: u8) {
-        if let Some(flow) = A::half(self).flows.borrow_mut().get_mut(key) {
-            flow.last_seen = now;
-            flow.state = (flow.state & !clear) | set;
-        }
+    fn touch_flow(
+        &self,
+        key: &FlowKey<A>,
+        peer: &FlowKey<A>,
+        seen: u32,
+        clear: u8,
+        set: u8,
+    ) -> bool {
+        let mut flows = A::half(self).flows.borrow_mut();
+        let Some(flow) = flows.get_mut(key).filter(|flow| conntrack::is_half(flow, peer)) else {
+            return false;
+        };
+        flow.last_seen = conntrack::later(flow.last_seen, seen);
+        flow.state = (flow.state & !clear) | set;
+        true
     }
 
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts> {

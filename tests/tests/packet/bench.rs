@@ -141,6 +141,10 @@ fn settle<A: Address>(half: &Half<A>, [container, host, outside, router]: [A; 4]
         (served, asked, Action::Deliver),
     ] {
         flows.insert(key, flow(&key, &to, action, router, rule));
+        // A flow whose answers have no entry would be opened anew.
+        let mut answers = flow(&to.reversed(), &key.reversed(), Action::Deliver, router, 0);
+        answers.state |= state::IS_REPLY;
+        flows.insert(to.reversed(), answers);
     }
 }
 

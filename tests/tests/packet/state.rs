@@ -1,7 +1,7 @@
 //! Connections over time: collisions, exhaustion, eviction, generations, full tables.
 
 use bascule_common::abi::{DropReason, Flow4, FlowKey4, Stat, state};
-use bascule_tests::frame::{Frame, UDP};
+use bascule_tests::frame::{Frame, TCP, UDP};
 
 use super::{
     twin::Twin,
@@ -71,6 +71,97 @@ fn appendix_d3_an_evicted_flow_finds_its_port_again() {
     });
     assert_eq!(twin.sends(1, &out(1, 1000)).left().ports(), before);
     assert_eq!(twin.tables.stats.borrow().get(&Stat::FlowsAdopted), Some(&1));
+}
+
+/// A connection from container 1 to outside that closed a while ago, and whose answers' entry is gone.
+fn half_closed(proto: u8) -> (Twin, Frame, Frame) {
+    let mut twin = Twin::new(World::new());
+    let (inside, outside) = ("172.20.0.2:50000", "203.0.113.7:53");
+    let back = format!("{HOST}:50000");
+    let (request, answer) = if proto == UDP {
+        (Frame::udp(inside, outside), Frame::udp(outside, &back))
+    } else {
+        let (request, answer) = (Frame::tcp(inside, outside), Frame::tcp(outside, &back));
+        twin.sends(1, &request.clone().syn()).left();
+        twin.arrives(&answer.clone().syn_ack()).delivered(1);
+        for _ in 0..2 {
+            twin.sends(1, &request.clone().fin()).left();
+            twin.arrives(&answer.clone().fin()).delivered(1);
+        }
+        (request.syn(), answer.syn_ack())
+    };
+    twin.sends(1, &request).left();
+    twin.arrives(&answer).delivered(1);
+    twin.change(|tables| {
+        let mut flows = tables.four.flows.borrow_mut();
+        flows.retain(|_, flow| flow.state & state::IS_REPLY == 0);
+        for flow in flows.values_mut() {
+            flow.last_seen = flow.last_seen.wrapping_sub(5);
+        }
+    });
+    (twin, request, answer)
+}
+
+#[test]
+fn appendix_d3_traffic_of_one_direction_keeps_both_entries() {
+    let mut twin = Twin::new(World::new());
+    twin.sends(1, &out(1, 50_000)).left();
+    let age = |twin: &mut Twin| {
+        let mut oldest = 0;
+        twin.change(|tables| {
+            for flow in tables.four.flows.borrow_mut().values_mut() {
+                oldest = oldest.max(Twin::now().wrapping_sub(flow.last_seen));
+                flow.last_seen = flow.last_seen.wrapping_sub(20);
+            }
+        });
+        oldest
+    };
+    age(&mut twin);
+    twin.sends(1, &out(1, 50_000)).left();
+    assert!(age(&mut twin) <= 2, "both were seen a moment ago");
+}
+
+#[test]
+fn appendix_d3_a_flow_whose_answers_lost_their_way_opens_anew() {
+    for proto in [TCP, UDP] {
+        let (mut twin, request, answer) = half_closed(proto);
+        assert_eq!(twin.sends(1, &request).left().ports(), Some((50_000, 53)));
+        twin.arrives(&answer).delivered(1);
+    }
+}
+
+#[test]
+fn appendix_d3_a_flow_whose_answers_became_anothers_takes_another_port() {
+    for proto in [TCP, UDP] {
+        let (mut twin, request, answer) = half_closed(proto);
+        let (from, to) = ("172.20.0.3:50000", "203.0.113.7:53");
+        let other = if proto == TCP { Frame::tcp(from, to).syn() } else { Frame::udp(from, to) };
+        assert_eq!(twin.sends(2, &other).left().ports(), Some((50_000, 53)));
+        assert_ne!(twin.sends(1, &request).left().ports(), Some((50_000, 53)));
+        twin.arrives(&answer).delivered(2);
+    }
+}
+
+#[test]
+fn appendix_d3_a_published_port_whose_answers_lost_their_way_is_reached_again() {
+    let mut twin = Twin::new(World::new().publish(1, TCP, (8080, 80, 1), 2));
+    let request = Frame::tcp("203.0.113.7:50000", &format!("{HOST}:8080")).syn();
+    let answer = Frame::tcp("172.20.0.3:80", "203.0.113.7:50000").syn_ack();
+    twin.arrives(&request).delivered(2);
+    twin.sends(2, &answer).left();
+    twin.change(|tables| {
+        let mut flows = tables.four.flows.borrow_mut();
+        flows.retain(|_, flow| flow.state & state::IS_REPLY == 0);
+        for flow in flows.values_mut() {
+            flow.last_seen = flow.last_seen.wrapping_sub(5);
+        }
+    });
+    twin.arrives(&request).delivered(2);
+    let answered = twin.sends(2, &answer).left();
+    assert_eq!(
+        (answered.src.to_string(), answered.ports()),
+        (HOST.to_owned(), Some((8080, 50_000)))
+    );
 }
 
 #[test]
