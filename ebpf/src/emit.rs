@@ -89,7 +89,10 @@ pub fn code<A: Helped, const NETWORK: u32>(skb: &mut Skb<NETWORK>, end: Outcome)
     };
     let action = match verdict.kind {
         Kind::Deliver => deliver(skb, verdict.ifindex),
-        Kind::Leave => leave::<A>(verdict.ifindex, verdict.next_hop),
+        Kind::Leave => {
+            skb.note_sent();
+            leave::<A>(verdict.ifindex, verdict.next_hop)
+        }
         // SAFETY: no pointers; out of the interface, not into it.
         Kind::Back => return unsafe { bpf::bpf_redirect(skb.interface(), 0) as i32 },
         // SAFETY: no pointers; out of the interface.
@@ -107,7 +110,11 @@ pub fn code<A: Helped, const NETWORK: u32>(skb: &mut Skb<NETWORK>, end: Outcome)
         Kind::Expired => return Code::EXPIRED.0,
         Kind::TooBig => return Code::TOO_BIG | (verdict.ifindex as i32 & Code::DETAIL),
         // Unlike TC_ACT_OK, this lets the programs of others on the interface run.
-        Kind::Pass => return TC_ACT_UNSPEC,
+        Kind::Pass => {
+            // Classifiers of a container's own may have written it.
+            skb.take_sent();
+            return TC_ACT_UNSPEC;
+        }
     };
     if verdict.clamp != 0 {
         return Code::CLAMP | (verdict.clamp as i32 & Code::DETAIL);

@@ -95,10 +95,13 @@ mod programs {
         }
     }
 
-    /// What the kernel forwarded out: egress of an uplink.
+    /// What leaves: egress of an uplink. What a walk sent there was judged; the rest the kernel forwarded, or is the host's.
     #[classifier]
     pub fn to_uplink(ctx: TcContext) -> i32 {
         let skb: *mut __sk_buff = ctx.as_ptr().cast();
+        if Skb::<L3>::new(skb).take_sent() {
+            return TC_ACT_UNSPEC;
+        }
         match Skb::<L3>::new(skb).protocol() {
             ethertype::IPV4 => parts::to_uplink4(skb),
             ethertype::IPV6 => parts::to_uplink6(skb),
@@ -124,6 +127,9 @@ mod programs {
     #[classifier]
     pub fn to_uplink_l3(ctx: TcContext) -> i32 {
         let skb: *mut __sk_buff = ctx.as_ptr().cast();
+        if Skb::<0>::new(skb).take_sent() {
+            return TC_ACT_UNSPEC;
+        }
         match Skb::<0>::new(skb).protocol() {
             ethertype::IPV4 => parts::to_bare_uplink4(skb),
             ethertype::IPV6 => parts::to_bare_uplink6(skb),

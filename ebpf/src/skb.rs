@@ -24,6 +24,11 @@ const BPF_ADJ_ROOM_MAC: u32 = 1;
 /// addresses. Without the flag, a device that sums whole frames (CHECKSUM_COMPLETE) is misunderstood.
 const BPF_F_IPV6: u64 = 0x80;
 
+/// `tc_index` of a frame that a walk has sent to an uplink. Nothing but classifiers writes the field: a socket cannot set
+/// it, as it can the priority or, with a capability, the mark; and it stays with the frame from the redirection to the
+/// egress, unlike those.
+const SENT: u32 = 0xba5c;
+
 /// Offsets that are known when the program is compiled lie below this, in bytes: Ethernet and IP without options.
 const NEAR: u32 = 80;
 
@@ -51,6 +56,25 @@ impl<const NETWORK: u32> Skb<NETWORK> {
         // verifier wants each field loaded from the context where it is used: LLVM would pass data_end
         // on as an integer and shift it, "pointer arithmetic on pkt_end prohibited".
         unsafe { pick(self.skb).read_volatile() }
+    }
+
+    /// Notes that a walk has sent the frame to an uplink, for the program there.
+    #[inline(always)]
+    pub fn note_sent(&mut self) {
+        // SAFETY: a classifier may write the field.
+        unsafe { (&raw mut (*self.skb).tc_index).write_volatile(SENT) };
+    }
+
+    /// Whether a walk has sent the frame to this uplink. Takes the note off: it is not for the next host.
+    #[inline(always)]
+    pub fn take_sent(&mut self) -> bool {
+        // SAFETY: the projection stays within the context.
+        let sent = self.field(|skb| unsafe { &raw mut (*skb).tc_index }) == SENT;
+        if sent {
+            // SAFETY: a classifier may write the field.
+            unsafe { (&raw mut (*self.skb).tc_index).write_volatile(0) };
+        }
+        sent
     }
 
     /// Clears what earlier stages left on the frame and what would follow it into a container.

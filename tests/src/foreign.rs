@@ -74,6 +74,15 @@ impl Foreign {
         Self::attach_program(&program, ns, interface, Side::Ingress, Place::First)
     }
 
+    /// Loads one that leaves a number in `tc_index` of what a container sends, and attaches it there.
+    #[track_caller]
+    pub fn indexing(container: &Netns, number: u32) -> Self {
+        // r2 = number; *(u32 *)(r1 + offsetof(__sk_buff, tc_index)) = r2
+        let [next, exit] = PASS_ON;
+        let program = [u64::from(number) << 32 | 0x02b7, 0x002c_2163, next, exit];
+        Self::attach_program(&program, container, "eth0", Side::Egress, Place::Last)
+    }
+
     #[track_caller]
     fn attach_program(
         program: &[u64],

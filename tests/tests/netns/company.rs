@@ -5,7 +5,7 @@ use bascule_tests::{
     agent::Settings,
     foreign::{Foreign, Place, Side},
     topology::{HOST, OUTSIDE, UPLINK},
-    traffic::{self, TcpServer},
+    traffic::{self, TcpServer, UdpServer},
     wait,
 };
 
@@ -110,4 +110,26 @@ fn appendix_d12_filters_of_tc_stay_and_run() {
     wait::wait_until("the host goes on", wait::SOON, || {
         traffic::ping(&stage.net.host, OUTSIDE, 1).received == 1
     });
+}
+
+#[test]
+fn a_container_cannot_say_that_its_packets_were_judged() {
+    let stage = Stage::new();
+    stage.agent.network("n1", "");
+    let c1 = stage.agent.container("c1", "n1", "");
+    // Narrower than the container knows.
+    stage.net.host.sh(&format!("ip link set {UPLINK} mtu 1400"));
+    stage.net.router.sh("ip link set lan1 mtu 1400");
+    // Datagrams that may be fragmented on the way.
+    c1.ns.sysctl_set("net/ipv4/ip_no_pmtu_disc", "1");
+    let server = UdpServer::start(&stage.net.outside, 53);
+    // What the programs write on what they send to an uplink themselves.
+    let own = Foreign::indexing(&c1.ns, 0xba5c);
+    // The kernel forwards what it has to fragment: it leaves by the uplink's program alone.
+    for size in [100, 1450] {
+        let seen = traffic::exchange(&c1.ns, at(OUTSIDE, 53), size);
+        assert_eq!(*seen.ip(), HOST, "{size} bytes");
+    }
+    assert!(own.runs() > 1, "the container's program did not run");
+    assert!(server.peers().iter().all(|peer| peer.ip() == HOST), "{:?}", server.peers());
 }
