@@ -12,7 +12,7 @@ use bascule_common::abi;
 use nix::unistd::Uid;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{oneshot, watch},
 };
 
 pub use crate::cleanup::{Cleaned, CleanupError, cleanup};
@@ -34,7 +34,7 @@ use crate::{
     plan::Settings,
     plugin,
     proxy::Proxy,
-    reconcile::{Driver, Machine, Options, Places, Shared, StartError},
+    reconcile::{Driver, Machine, Numbers, Options, Places, Shared, StartError},
     reload::Reload,
     state::{
         DefaultIpv6, DefaultNetwork, DefaultPlace,
@@ -46,6 +46,8 @@ use crate::{
 
 /// How often idle connections are collected, and how often where the table is filling up.
 const COLLECT: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(2));
+/// How often in a row that is left out, where the table was empty and nothing came into it.
+const LEFT_OUT: u32 = 40;
 /// How long requests that have begun may take when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -208,6 +210,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         hooks: Arc::clone(&plane.hooks),
         programs: Arc::clone(&plane.programs),
         tables: Arc::clone(&plane.tables),
+        numbers: Numbers::default(),
         namespace: own.identity()?,
     };
     let names = SharedNames::default();
@@ -271,7 +274,8 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let reloading = tokio::spawn(reload.run());
     let telling = stub.map(|stub| tokio::spawn(stub.run(Arc::clone(&engine))));
     let naming = tokio::spawn(server_of_names.run(engine));
-    let driving = tokio::spawn(driver.run(stopped()));
+    let (all_served, served) = oneshot::channel::<()>();
+    let driving = tokio::spawn(driver.run(stopped(), async { drop(served.await) }));
     ready(config);
     told_to_stop.await;
     tracing::info!("stopping; the data plane goes on");
@@ -283,7 +287,11 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
             drop(plugging.await);
         }
     };
-    let farewell = async { drop(tokio::join!(serving, plugging, scraping, driving)) };
+    let farewell = async {
+        drop(tokio::join!(serving, plugging, scraping));
+        drop(all_served);
+        drop(driving.await);
+    };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
         tracing::warn!("requests that had begun were cut short");
     }
@@ -464,9 +472,16 @@ async fn log_flows(events: Events, path: PathBuf) {
 
 /// Collects idle connections, oftener where the table is filling up.
 async fn collect(programs: Arc<Programs>, tables: Arc<Tables>, metrics: Arc<Metrics>) {
-    let mut pause = COLLECT.0;
+    let (mut pause, mut done, mut left_out) = (COLLECT.0, None, 0);
     loop {
         tokio::time::sleep(pause).await;
+        // Looking through a table costs as much where it is empty: it is left out while nothing has come into it.
+        let before = tables.entered().ok();
+        if done.is_some() && done == before && left_out < LEFT_OUT {
+            left_out += 1;
+            continue;
+        }
+        left_out = 0;
         let work = {
             let (programs, tables) = (Arc::clone(&programs), Arc::clone(&tables));
             move || bpf::collect(&programs, &tables)
@@ -476,6 +491,7 @@ async fn collect(programs: Arc<Programs>, tables: Arc<Tables>, metrics: Arc<Metr
             Ok(Ok(outcome)) => {
                 metrics.collected(outcome, begin.elapsed());
                 let left = outcome.seen.saturating_sub(outcome.removed);
+                done = before.filter(|_| left == 0);
                 let pressed = left > u64::from(tables.flows4.capacity()) / 10 * 7;
                 pause = if pressed { COLLECT.1 } else { COLLECT.0 };
             }

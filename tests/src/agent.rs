@@ -58,6 +58,7 @@ pub struct Agent {
     /// Its directories.
     pub places: Places,
     settings: Settings,
+    binary: PathBuf,
     child: Option<Child>,
 }
 
@@ -81,12 +82,38 @@ impl Agent {
     pub fn prepare(host: &Netns, settings: Settings) -> Self {
         crate::require_root();
         places::cgroup();
-        Self { host: host.clone(), places: Places::new(), settings, child: None }
+        Self { host: host.clone(), places: Places::new(), settings, binary: binary(), child: None }
     }
 
     /// Has it start with other settings from now on.
     pub fn set(&mut self, settings: Settings) {
         self.settings = settings;
+    }
+
+    /// Has it, and its client, be another build of the same program from now on: the one under test, with another
+    /// version number of the same length in it.
+    #[track_caller]
+    pub fn rebuild(&mut self, version: &str) {
+        let mut bytes = std::fs::read(binary()).expect("the binary under test");
+        let old = env!("CARGO_PKG_VERSION").as_bytes();
+        assert_eq!(old.len(), version.len(), "another version of the same length");
+        let part = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_digit() || *b == b'.');
+        let mut at = 0;
+        while let Some(found) = bytes[at..].windows(old.len()).position(|window| window == old) {
+            let (from, to) = (at + found, at + found + old.len());
+            // Not a part of a longer number, such as an address.
+            if !part(from.checked_sub(1).and_then(|before| bytes.get(before)))
+                && !part(bytes.get(to))
+            {
+                bytes[from..to].copy_from_slice(version.as_bytes());
+            }
+            at = to;
+        }
+        let path = self.places.root().join(format!("bascule-{version}"));
+        std::fs::write(&path, bytes).expect("another build");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, executable).expect("an executable");
+        self.binary = path;
     }
 
     /// What it starts with.
@@ -130,7 +157,7 @@ impl Agent {
 
     /// The binary, in the host's namespace, with this agent's places in its environment.
     pub fn bascule(&self) -> Command {
-        let mut command = self.host.command(binary());
+        let mut command = self.host.command(&self.binary);
         let places = &self.places;
         command
             .env("BASCULE_STATE_DIR", places.state())

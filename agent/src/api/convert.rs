@@ -114,7 +114,14 @@ pub(super) fn connect(network: String, request: proto::NetworkConnect) -> Result
         options: settings.driver_opts,
         priority: settings.gw_priority,
     };
-    Ok(Change::Connect { network, container: container(request.container)?, endpoint })
+    let container = container(request.container)?;
+    if let Some((kind @ ("pid" | "netns"), which)) = container.split_once(':') {
+        return Err(Rejected::invalid(format!(
+            "{container} is no container here: make one of that namespace by \
+             `bascule container create --network {network} --{kind} {which}`, and start it"
+        )));
+    }
+    Ok(Change::Connect { network, container, endpoint })
 }
 
 pub(super) fn network_update(network: String, request: proto::NetworkUpdate) -> Result<Change> {

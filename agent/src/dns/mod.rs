@@ -33,11 +33,12 @@ use self::server::Server;
 use crate::kernel::{
     self,
     names::{self, Place},
-    netlink::Netlink,
+    netlink::{Netlink, Watch},
     owned::Mark,
 };
 
-/// How often it is made sure that the server can be reached, and how long nothing is tried after a failure.
+/// How long changes of the way to the server are gathered before it is looked at, and how long nothing is tried after
+/// a failure.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Why there is no server.
@@ -78,17 +79,42 @@ impl Names {
 
     /// Sees to it that the server can be reached, for as long as the agent runs.
     pub async fn run(mut self, engine: Arc<Engine>) {
+        let mut watch = None;
         loop {
-            tokio::time::sleep(LOOK).await;
-            self.serve(&engine).await;
+            // Heard from before it is looked at, so that nothing falls in between.
+            if watch.is_none() {
+                watch = Watch::open().ok();
+            }
+            let is_well = self.serve(&engine).await;
+            match &mut watch {
+                Some(listening) if is_well => {
+                    if !self.is_touched(listening).await {
+                        watch = None;
+                    }
+                }
+                _ => tokio::time::sleep(LOOK).await,
+            }
         }
     }
 
-    /// Listens, if it does not; where that fails, it is tried again.
-    pub async fn serve(&mut self, engine: &Arc<Engine>) {
-        if let Err(error) = self.try_serve(engine).await {
+    /// Waits until something happens to the veth; false: nothing can be heard.
+    async fn is_touched(&self, watch: &mut Watch) -> bool {
+        let index = self.place.as_ref().map(|place| place.index);
+        while let Ok(change) = watch.changed(LOOK).await {
+            if change.resync || index.is_none_or(|index| change.links.contains(&index)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Listens, if it does not, and tells whether it does now; where that fails, it is tried again.
+    pub async fn serve(&mut self, engine: &Arc<Engine>) -> bool {
+        let served = self.try_serve(engine).await;
+        if let Err(error) = &served {
             tracing::warn!(%error, "containers have no server of names");
         }
+        served.is_ok()
     }
 
     async fn try_serve(&mut self, engine: &Arc<Engine>) -> Result<(), StartError> {

@@ -83,6 +83,11 @@ impl Pressure {
         new
     }
 
+    /// Whether nobody is kept out, and nobody was a moment ago: then there is nothing to look at until somebody asks.
+    pub(super) fn is_off(&self) -> bool {
+        self.until.is_none() && self.pause == PAUSE.0
+    }
+
     fn blame(&mut self) -> usize {
         let before = self.loud.len();
         for (client, count) in &self.clients {

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io::{self, IoSlice},
-    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
+    net::{IpAddr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
     os::fd::{AsFd as _, AsRawFd as _},
     sync::{
         Arc,
@@ -15,6 +15,7 @@ use std::{
 
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, SockaddrIn6, sendmsg};
 use prometheus::IntCounter;
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
@@ -44,7 +45,7 @@ const MESSAGE: Duration = Duration::from_secs(5);
 const REMEMBERED: usize = 16_384;
 /// Questions longer than a name with its header and what EDNS says are not remembered: padding would fill the memory.
 const LONGEST_REMEMBERED: usize = 320;
-/// How often a thread looks whether it shall end.
+/// How long a failure is waited over, and how often a thread that keeps a flood out looks whether that is over.
 const BREATH: Duration = Duration::from_millis(500);
 
 /// A server, until it is dropped.
@@ -52,19 +53,25 @@ const BREATH: Duration = Duration::from_millis(500);
 pub(super) struct Server {
     stop: Arc<AtomicBool>,
     tasks: JoinSet<()>,
+    datagrams: Vec<Arc<UdpSocket>>,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.tasks.abort_all();
+        for socket in &self.datagrams {
+            // Linux wakes who waits for datagrams, and says that nobody is connected.
+            drop(SockRef::from(socket.as_ref()).shutdown(Shutdown::Read));
+        }
     }
 }
 
 impl Server {
     /// Listens in a place of its own.
     pub(super) async fn start(engine: &Arc<Engine>, place: &Place) -> io::Result<Self> {
-        let mut server = Self { stop: Arc::default(), tasks: JoinSet::new() };
+        let mut server =
+            Self { stop: Arc::default(), tasks: JoinSet::new(), datagrams: Vec::new() };
         let limit = Limit::new(CONNECTIONS.0, CONNECTIONS.1);
         for is_v6 in [false, true] {
             if is_v6 && !place.has_ipv6 {
@@ -72,12 +79,13 @@ impl Server {
             }
             let opened = place.namespace.run(move || sockets::open(is_v6)).await;
             let Sockets { udp, tcp } = opened.map_err(io::Error::other)??;
-            udp.set_read_timeout(Some(BREATH))?;
+            let udp = Arc::new(udp);
+            server.datagrams.push(Arc::clone(&udp));
             let (engine_, stop) = (Arc::clone(engine), Arc::clone(&server.stop));
             let runtime = Handle::current();
             thread::Builder::new()
                 .name(if is_v6 { "names-6" } else { "names-4" }.into())
-                .spawn(move || Datagrams::new(engine_, Arc::new(udp), runtime).run(&stop))?;
+                .spawn(move || Datagrams::new(engine_, udp, runtime).run(&stop))?;
             let tcp = TcpListener::from_std(tcp)?;
             server.tasks.spawn(accept(Arc::clone(engine), tcp, Arc::clone(&limit)));
         }
@@ -119,6 +127,7 @@ impl Datagrams {
     fn run(mut self, stop: &AtomicBool) {
         let mut batch = Batch::new();
         let socket = Arc::clone(&self.socket);
+        let mut is_off = true;
         while !stop.load(Ordering::Relaxed) {
             let mut fresh = false;
             let served = batch.serve(socket.as_fd(), |turn| {
@@ -131,6 +140,12 @@ impl Datagrams {
             });
             let floods = self.pressure.over(socket.as_fd(), *served.as_ref().unwrap_or(&0));
             (0..floods).for_each(|_| self.engine.metrics().refused("flood"));
+            if self.pressure.is_off() != is_off {
+                is_off = !is_off;
+                if let Err(error) = socket.set_read_timeout((!is_off).then_some(BREATH)) {
+                    tracing::warn!(%error, "the server of names cannot tell when a flood is over");
+                }
+            }
             match served {
                 Ok(_) => {}
                 Err(error)

@@ -96,7 +96,7 @@ impl Follow {
         loop {
             if !self.handle.shared.get().desired.docker.is_active() {
                 *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                let _ = tokio::time::timeout(PERIOD, self.wake.notified()).await;
+                self.handle.shared.wait_for(|s| s.desired.docker.is_active()).await;
                 continue;
             }
             let result = match Engine::connect(socket).await {

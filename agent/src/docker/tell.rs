@@ -126,7 +126,8 @@ fn breaks(found: &Summary<'_>) -> Vec<String> {
     if found.rules {
         breaks.push(
             "connections that Docker's rules or its proxies translate (out of containers, and to published ports) are \
-             not known here: some end, and have to be opened again. Those inside of a network go on"
+             not known here: some end, those through a proxy at once, and have to be opened again. Those inside of a \
+             network go on, and new ones find their way all along"
                 .to_owned(),
         );
     }

@@ -38,6 +38,9 @@ pub const ENVIRONMENT: &str = "links.env";
 const NOTE: &str = ".written.json";
 /// Where containers ask the agent's own server for names.
 const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+/// Where the host's name is read.
+pub const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+const ETC_HOSTS: &str = "/etc/hosts";
 /// Where the servers behind systemd's stub are told.
 const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
 /// A file that is larger was edited, and is not looked at.
@@ -77,14 +80,22 @@ impl Host {
     fn read(settings: &NameSettings) -> Self {
         // What the host has not, containers have not either.
         let text = |path: &Path| read(path).unwrap_or_default();
-        let own = settings.resolv_conf.as_deref().unwrap_or(Path::new("/etc/resolv.conf"));
         Self {
-            resolv: text(own),
+            resolv: text(resolv_conf(settings)),
             behind: read(Path::new(BEHIND_STUB)).ok().filter(|_| settings.resolv_conf.is_none()),
-            hosts: text(Path::new("/etc/hosts")),
-            name: text(Path::new("/proc/sys/kernel/hostname")).trim().to_owned(),
+            hosts: text(Path::new(ETC_HOSTS)),
+            name: text(Path::new(HOST_NAME)).trim().to_owned(),
         }
     }
+}
+
+fn resolv_conf(settings: &NameSettings) -> &Path {
+    settings.resolv_conf.as_deref().unwrap_or(Path::new("/etc/resolv.conf"))
+}
+
+/// Returns the files of the host that containers' are made from.
+pub fn of_host(settings: &NameSettings) -> Vec<PathBuf> {
+    [resolv_conf(settings), Path::new(BEHIND_STUB), Path::new(ETC_HOSTS)].map(Path::to_owned).into()
 }
 
 /// Keeps the files of all containers.

@@ -23,5 +23,7 @@ pub mod ports;
 pub mod process;
 pub mod reserve;
 pub mod sysctl;
+pub mod told;
+pub mod watched;
 
 pub use error::{Error, Outcome, Result};

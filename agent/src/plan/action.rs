@@ -247,6 +247,50 @@ impl Action {
         matches!(self, Self::Attach { .. } | Self::Detach(_) | Self::DeleteLink { .. })
     }
 
+    /// Every kind there is. They are counted by their places here, over restarts: more are added at the end alone.
+    pub const KINDS: &[&str] = &[
+        "create_bridge",
+        "delete_link",
+        "set_up",
+        "set_mac",
+        "set_mtu",
+        "stop_asking",
+        "add_address",
+        "delete_address",
+        "enslave",
+        "quiet",
+        "set_fdb",
+        "delete_fdb",
+        "set_neighbour",
+        "delete_neighbour",
+        "attach",
+        "detach",
+        "attach_xdp",
+        "detach_xdp",
+        "create_sandbox",
+        "remove_sandbox",
+        "publish_name",
+        "loopback_up",
+        "create_veth",
+        "configure",
+        "map_config",
+        "map_generations",
+        "map_networks",
+        "map_subnets",
+        "map_locals",
+        "map_bridges",
+        "map_trusted",
+        "map_uplinks",
+        "map_endpoints",
+        "map_neighbours",
+        "map_links",
+        "map_rules",
+        "map_served",
+        "map_ports",
+        "map_deny",
+        "map_deny_late",
+    ];
+
     /// Returns the word that metrics and logs know the action by.
     pub const fn kind(&self) -> &'static str {
         match self {

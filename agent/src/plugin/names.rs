@@ -17,8 +17,6 @@ use crate::{
     state::{Change, LearntContainer, LearntNetwork, PluginChange},
 };
 
-/// How often it is looked whether there is anything to ask.
-const GLANCE: Duration = Duration::from_millis(200);
 /// How often everything is asked again, whatever was heard.
 const FULL: Duration = Duration::from_secs(30);
 /// How often it is asked while something is missing on one side.
@@ -30,9 +28,10 @@ const FIRST: Duration = Duration::from_millis(100);
 
 /// Follows Docker for as long as the agent runs; `driver` is what it calls us.
 pub(super) async fn follow(handle: Handle, socket: std::path::PathBuf, driver: String) {
-    let mut told = false;
+    // Without anything of its, nobody misses a Docker that is not there. It is asked all the same: it may have networks
+    // that are not known here any more.
+    let mut told = !is_docker_there(&handle.shared.get().desired);
     loop {
-        wait_for_networks(&handle).await;
         match followed(&handle, &socket, &driver).await {
             Ok(()) => told = false,
             // Docker may be down for as long as it likes; what is there goes on.
@@ -42,19 +41,17 @@ pub(super) async fn follow(handle: Handle, socket: std::path::PathBuf, driver: S
             }
             Err(error) => tracing::debug!("Docker does not answer: {error}"),
         }
-        tokio::time::sleep(ABSENT).await;
+        if is_docker_there(&handle.shared.get().desired) {
+            tokio::time::sleep(ABSENT).await;
+        } else {
+            let asked = handle.shared.wait_for(|s| is_docker_there(&s.desired));
+            drop(tokio::time::timeout(FULL, asked).await);
+        }
     }
 }
 
 fn is_docker_there(desired: &Desired) -> bool {
     desired.networks.values().any(|network| network.plugged) || !desired.pools.is_empty()
-}
-
-/// Asks Docker nothing before it has asked us for something.
-async fn wait_for_networks(handle: &Handle) {
-    while !is_docker_there(&handle.shared.get().desired) {
-        tokio::time::sleep(GLANCE).await;
-    }
 }
 
 /// Follows one Docker until it does not answer any more.
@@ -71,29 +68,36 @@ async fn followed(handle: &Handle, socket: &Path, driver: &str) -> Result<(), En
     };
     follower.look().await?;
     let (mut last, mut pause) = (Instant::now(), FIRST);
+    let mut since = None;
     loop {
+        let unknown = is_something_unknown(&handle.shared.get().desired);
+        since = since.or_else(|| Some(Instant::now())).filter(|_| unknown);
+        let due = match since {
+            Some(since) => (last + pause).max(since + FIRST),
+            None if follower.suspects.is_empty() => last + FULL,
+            None => last + DOUBT,
+        };
         let heard = tokio::select! {
             event = events.next() => match event {
                 None => return Ok(()),
                 Some(event) => matters(&event?),
             },
-            () = tokio::time::sleep(GLANCE) => false,
+            () = handle.shared.wait_for(|s| is_something_unknown(&s.desired) != unknown) => false,
+            () = tokio::time::sleep_until(due.into()) => false,
         };
-        let unknown = follower.is_something_unknown();
-        let limit = if unknown {
-            pause
-        } else if follower.suspects.is_empty() {
-            FULL
-        } else {
-            DOUBT
-        };
-        if heard || last.elapsed() >= limit {
+        if heard || due <= Instant::now() {
             follower.look().await?;
             // Whoever stays unknown is asked for ever more rarely.
             pause = if unknown && !heard { (pause * 2).min(FULL) } else { FIRST };
             last = Instant::now();
         }
     }
+}
+
+fn is_something_unknown(desired: &Desired) -> bool {
+    let mut containers = desired.containers.values();
+    containers.any(|c| c.has_joined() && c.is_provisional())
+        || desired.networks.values().any(Network::is_provisional)
 }
 
 /// Tells whether what has happened may have changed a name.
@@ -119,13 +123,6 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    fn is_something_unknown(&self) -> bool {
-        let desired = &self.handle.shared.get().desired;
-        let mut containers = desired.containers.values();
-        containers.any(|c| c.has_joined() && c.is_provisional())
-            || desired.networks.values().any(Network::is_provisional)
-    }
-
     /// Asks for everything, takes it over, and notes what does not fit together.
     async fn look(&mut self) -> Result<(), EngineError> {
         let mut networks = self.engine.networks().await?;
@@ -144,7 +141,8 @@ impl Follower<'_> {
         let networks_learnt: Vec<_> = learnt.collect();
         let containers = self.containers(&ours).await?;
         let learnt = (containers, networks_learnt);
-        if self.learnt.as_ref() != Some(&learnt) || self.is_something_unknown() {
+        let unknown = is_something_unknown(&self.handle.shared.get().desired);
+        if unknown || self.learnt.as_ref() != Some(&learnt) {
             let (containers, networks) = learnt.clone();
             self.ask(PluginChange::Learn { containers, networks }).await;
             self.learnt = Some(learnt);

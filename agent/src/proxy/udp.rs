@@ -70,7 +70,8 @@ impl Server {
         loop {
             let received = tokio::select! {
                 received = receive(&self.socket, &mut buffer) => received,
-                _ = sweep.tick() => {
+                // Who talks to nobody has nothing to forget.
+                _ = sweep.tick(), if !self.conversations.is_empty() => {
                     self.sweep();
                     continue;
                 }

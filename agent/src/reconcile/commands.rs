@@ -9,6 +9,7 @@ use std::{
 use super::{
     driver::{Command, Driver},
     facts,
+    forwarding::routes_ipv6,
     observe::{Look, ObserveError},
     pass::{Report, Trigger},
 };
@@ -76,6 +77,9 @@ impl Driver {
             return Ok(outcome);
         }
         self.forward6().await;
+        if routes_ipv6(&before) != routes_ipv6(&self.desired) {
+            self.note_forwarding();
+        }
         let subjects = self.subjects(&outcome);
         let result = self.effect(&before, &subjects).await;
         let failure = match &result {

@@ -1,34 +1,27 @@
 //! The one task that changes anything: takes changes in turn, commits them, and sees to their effect.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval},
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    follow::{self, Follow},
-    guard::Guard,
-    heard::{self, Heard},
+    follow::Follow,
     journal::Journal,
     machine::Machine,
     observe::{Known, Look, ObserveError, known},
     pass::Trigger,
     retry::Retry,
+    run::Ears,
     seen::Seen,
     status::{Shared, Snapshot},
     sysctls,
+    touched::Turns,
 };
 use crate::{
     files::Files,
-    kernel::{self, heap, netlink, process},
-    model::{AddressPools, ContainerId, Desired, NetworkId, Predefined, PublishRange},
-    plan::{Scope, Settings, Subject},
+    kernel::{self, process},
+    model::{AddressPools, Desired, NetworkId, Predefined, PublishRange},
+    plan::Settings,
     state::{
         Change, DefaultIpv6, DefaultNetwork, Outcome, Rejected,
         store::{Store, StoreError},
@@ -36,15 +29,6 @@ use crate::{
     telemetry::{Metrics, ProgramName},
 };
 
-/// How often it is made sure that namespaces are still there: half of what is promised.
-const PRESENCE: Duration = Duration::from_millis(500);
-/// How often everything is read again, whatever was heard.
-const FULL: Duration = Duration::from_secs(30);
-/// How often some namespaces are looked into, and after how many times it is a container's turn again.
-const TURN: Duration = Duration::from_secs(1);
-const TURNS: usize = 30;
-/// After how many changes free heap is given back, if no turn comes before: each copies what is desired, and leaves holes.
-const HOLES: u32 = 32;
 /// Changes that may wait.
 const QUEUE: usize = 1024;
 
@@ -128,8 +112,8 @@ pub struct Driver {
     pub(super) seen: Option<Seen>,
     /// What was seen before something was done that is not followed: what is inside namespaces.
     pub(super) former: Option<Seen>,
-    /// Whose namespace was looked into last.
-    turn: Option<ContainerId>,
+    /// Whose namespaces are to be looked into.
+    pub(super) turns: Turns,
     pub(super) shared: Shared,
     pub(super) journal: Journal,
     pub(super) metrics: Arc<Metrics>,
@@ -137,8 +121,10 @@ pub struct Driver {
     pub(super) programs: Arc<Vec<ProgramName>>,
     pub(super) retry: Retry,
     pub(super) store: Store,
-    follow: Follow,
+    pub(super) follow: Follow,
     files: Files,
+    /// Whether a file could not be written.
+    pub(super) files_failed: bool,
     /// Where subnets come from that nobody names, and ports of the host.
     pub(super) choices: (AddressPools, PublishRange),
     /// What the default network is to be where it is not Docker's.
@@ -151,7 +137,8 @@ pub struct Driver {
     pub(super) advertised: BTreeSet<u32>,
     /// Whether the host routed when it was last looked at, each family.
     pub(super) forwarding: [bool; 2],
-    commands: mpsc::Receiver<Command>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) ears: Ears,
 }
 
 impl Driver {
@@ -169,11 +156,13 @@ impl Driver {
         let (sender, commands) = mpsc::channel(QUEUE);
         let desired = Arc::new(desired);
         let files = Files::new(&machine.places.run);
+        // From before the first look on.
+        let ears = Ears::open(&machine, &shared);
         let mut driver = Self {
             known: known(&machine)?,
             seen: None,
             former: None,
-            turn: None,
+            turns: Turns::default(),
             machine,
             settings: options.settings.clone(),
             journal: Journal::new(Arc::clone(&desired)),
@@ -185,6 +174,7 @@ impl Driver {
             store,
             follow: Follow::default(),
             files,
+            files_failed: false,
             choices: (options.pools.clone(), options.publish_range),
             bridge: (options.bridge.clone(), options.ipv6),
             ip_forward: options.ip_forward,
@@ -192,6 +182,7 @@ impl Driver {
             advertised: BTreeSet::new(),
             forwarding: [true; 2],
             commands,
+            ears,
         };
         driver.bring_up_to_date(options).await?;
         driver.journal = Journal::new(Arc::clone(&driver.desired));
@@ -236,129 +227,6 @@ impl Driver {
         Ok(())
     }
 
-    /// Works until `stop` completes.
-    pub async fn run(mut self, stop: impl Future<Output = ()>) {
-        heap::give_back();
-        let heard = Heard::default();
-        let watch = tokio::spawn(heard::watch(heard.clone()));
-        let guard = tokio::spawn(Guard::of(&self.machine, self.shared.clone()).run());
-        let ticker = |period| {
-            let mut ticker = interval(period);
-            ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            ticker
-        };
-        let (mut presence, mut full, mut turn) = (ticker(PRESENCE), ticker(FULL), ticker(TURN));
-        full.reset();
-        turn.reset();
-        let mut changes = 0;
-        tokio::pin!(stop);
-        loop {
-            let retry = self.retry.next();
-            tokio::select! {
-                () = &mut stop => break,
-                Some(command) = self.commands.recv() => {
-                    // It tells, and keeps the files, before it answers.
-                    self.command(command).await;
-                    changes += 1;
-                    if changes >= HOLES {
-                        heap::give_back();
-                        changes = 0;
-                    }
-                    continue;
-                }
-                change = heard.next() => self.heard(&change).await,
-                Some(id) = self.follow.ended() => {
-                    tracing::info!(container = %id.short(), "the process has ended");
-                    self.stop(id).await;
-                    self.look(Look::Only(BTreeSet::new())).await;
-                }
-                _ = presence.tick() => {
-                    self.note_forwarding();
-                    self.take_over_settings().await;
-                    if !follow::all_present(&self.machine.places, &self.desired) {
-                        self.look(Look::Only(BTreeSet::new())).await;
-                    }
-                },
-                _ = full.tick() => self.look_at_all().await,
-                _ = turn.tick() => {
-                    self.look_inside_some().await;
-                    if std::mem::take(&mut changes) > 0 {
-                        heap::give_back();
-                    }
-                }
-                () = Retry::wait(retry) => self.look(Look::All).await,
-            }
-            self.journal.tell(&self.desired, false);
-            self.keep_files();
-        }
-        self.journal.close();
-        watch.abort();
-        guard.abort();
-    }
-
-    /// Looks at the machine if something has changed that this agent has not done itself.
-    async fn heard(&mut self, change: &netlink::Change) {
-        let explained = match &self.seen {
-            Some(seen) => seen.explains(&self.machine, &self.desired, change).await,
-            None => false,
-        };
-        if !explained {
-            self.look(Look::Only(BTreeSet::new())).await;
-        }
-    }
-
-    /// Has the plan follow what was set while the agent runs: whether the default network has names.
-    async fn take_over_settings(&mut self) {
-        let named = self.shared.get().configured.names.default_bridge;
-        if self.settings.default_bridge_dns != named {
-            self.settings.default_bridge_dns = named;
-            self.look(Look::All).await;
-        }
-    }
-
-    async fn look_at_all(&mut self) {
-        match tokio::task::block_in_place(|| known(&self.machine)) {
-            Ok(known) => self.known.refresh(known),
-            Err(error) => tracing::error!(%error, "cannot read the maps"),
-        }
-        self.look(Look::Only(BTreeSet::new())).await;
-        self.reserve_ports();
-        self.note_site().await;
-        heap::give_back();
-    }
-
-    /// Looks into the namespaces whose turn it is, so that each has had one when everything else is read again.
-    async fn look_inside_some(&mut self) {
-        let count = self.desired.containers.len().div_ceil(TURNS);
-        let all = || self.desired.containers.keys().copied();
-        let next = all().skip_while(|id| self.turn.is_some_and(|last| *id <= last)).take(count);
-        let containers: BTreeSet<_> = next.collect();
-        self.turn = containers.last().copied();
-        let known = self.retry.is_empty();
-        let Some(mut seen) = self.seen.take_if(|_| known && !containers.is_empty()) else { return };
-        for id in &containers {
-            if let Some(sandbox) = seen.observed.sandboxes.get_mut(id) {
-                sandbox.inside = None;
-            }
-        }
-        let desired = Arc::clone(&self.desired);
-        // Links between containers are no matter of what is inside.
-        let scope = Scope { containers };
-        self.narrow_pass(&desired, seen, &scope, Trigger::Watch).await;
-        if self.seen.is_none() {
-            self.look(Look::All).await;
-        }
-    }
-
-    async fn look(&mut self, look: Look) {
-        if let Err(error) = self.pass(Trigger::Watch, look).await {
-            tracing::error!(%error, "cannot look at the machine");
-            self.retry.update(&BTreeMap::from([(Subject::Host, error.to_string())]));
-        }
-        self.follow_advertisements().await;
-        self.update_follow().await;
-    }
-
     pub(super) async fn update_follow(&mut self) {
         let desired = Arc::clone(&self.desired);
         for id in self.follow.update(&desired) {
@@ -369,7 +237,9 @@ impl Driver {
     /// Brings the containers' files up to date, where something has changed that they tell of.
     pub(super) fn keep_files(&mut self) {
         let settings = self.shared.get().configured.names.clone();
-        for error in self.files.keep(&self.desired, &settings) {
+        let failed = self.files.keep(&self.desired, &settings);
+        self.files_failed = !failed.is_empty();
+        for error in failed {
             tracing::warn!("{error}; it is tried again");
         }
     }

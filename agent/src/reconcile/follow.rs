@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::machine::Places;
 use crate::{
     kernel::process::{self, Followed},
-    model::{ContainerId, Desired, NamespaceId, Process},
+    model::{ContainerId, Desired, NamespaceId, Process, Sandbox},
 };
 
 /// The processes that are followed.
@@ -67,5 +67,14 @@ pub fn all_present(places: &Places, desired: &Desired) -> bool {
         let Some(namespace) = container.running().and_then(|r| r.namespace) else { return true };
         let found = std::fs::metadata(places.namespace(container));
         found.is_ok_and(|f| NamespaceId { device: f.dev(), inode: f.ino() } == namespace)
+    })
+}
+
+/// Returns whether a namespace is only found to be gone by asking: one at a name of `/proc`, which nobody unmounts.
+pub fn has_to_ask(desired: &Desired) -> bool {
+    desired.containers.values().filter(|c| c.running().is_some()).any(|c| match &c.sandbox {
+        Sandbox::Process(_) => true,
+        Sandbox::Path(path) => path.starts_with("/proc"),
+        _ => false,
     })
 }

@@ -119,6 +119,6 @@ const IPV4: (&str, &str) = ("IPv4 forwarding is disabled", "net.ipv4.ip_forward"
 const IPV6: (&str, &str) = ("IPv6 global forwarding is disabled", "net.ipv6.conf.all.forwarding");
 
 /// Returns whether a network leads IPv6 to the outside.
-fn routes_ipv6(desired: &Desired) -> bool {
+pub(super) fn routes_ipv6(desired: &Desired) -> bool {
     desired.networks.values().any(|network| !network.internal && network.ipv6.is_some())
 }

@@ -42,21 +42,23 @@ impl Guard {
     /// Works until it is aborted.
     pub(super) async fn run(self) {
         loop {
-            let Ok(mut watch) = Watch::open() else {
-                tokio::time::sleep(AGAIN).await;
-                continue;
-            };
-            // What was missed, a pass finds.
-            while let Ok(change) = watch.changed(Duration::ZERO).await {
-                let desired = Arc::clone(&self.shared.get().desired);
-                if !desired.docker.is_active() {
-                    continue;
-                }
-                for index in change.links {
-                    self.look(&desired, index).await;
-                }
+            self.shared.wait_for(|s| s.desired.docker.is_active()).await;
+            tokio::select! {
+                () = self.listen() => tokio::time::sleep(AGAIN).await,
+                // Nobody listens for nothing: on a busy host there is much to hear.
+                () = self.shared.wait_for(|s| !s.desired.docker.is_active()) => {}
             }
-            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Listens until that fails. What was missed, a pass finds.
+    async fn listen(&self) {
+        let Ok(mut watch) = Watch::open() else { return };
+        while let Ok(change) = watch.changed(Duration::ZERO).await {
+            let desired = Arc::clone(&self.shared.get().desired);
+            for index in change.links {
+                self.look(&desired, index).await;
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use super::touched::Numbers;
 use crate::{
     files,
     kernel::{
@@ -75,6 +76,8 @@ pub struct Machine {
     pub programs: Arc<Programs>,
     /// The maps.
     pub tables: Arc<Tables>,
+    /// The numbers of containers' namespaces.
+    pub numbers: Numbers,
     /// The agent's own namespace.
     pub namespace: netns::Identity,
 }

@@ -4,6 +4,7 @@
 //! ask it to.
 
 mod announce;
+mod around;
 mod commands;
 mod driver;
 mod executor;
@@ -22,13 +23,16 @@ mod observe;
 mod pass;
 mod resolvers;
 mod retry;
+mod run;
 mod seen;
 mod site;
 mod status;
 mod sysctls;
+mod touched;
 
 pub use driver::{Driver, Handle, Options, StartError};
 pub use journal::{Ending, Event, Expected, Journal, Page};
 pub use machine::{Machine, Places};
 pub use names::usage;
 pub use status::{Configured, Failure, Shared, Snapshot, UplinkSeen};
+pub use touched::Numbers;

@@ -223,7 +223,7 @@ async fn sandboxes(machine: &Machine, desired: &Desired, look: &Look, observed: 
         }
         let mut seen = which(machine, container);
         if seen.namespace.is_some() && look.includes(container.id) {
-            seen.inside = inside(&machine.places.namespace(container)).await;
+            seen.inside = inside(machine, container).await;
         }
         observed.sandboxes.insert(container.id, seen);
     }
@@ -239,7 +239,7 @@ pub(super) async fn sandbox(
     seen.inside =
         known.filter(|known| known.namespace == seen.namespace).and_then(|known| known.inside);
     if seen.inside.is_none() && seen.namespace.is_some() {
-        seen.inside = inside(&machine.places.namespace(container)).await;
+        seen.inside = inside(machine, container).await;
     }
     seen
 }
@@ -251,8 +251,17 @@ fn which(machine: &Machine, container: &Container) -> plan::Sandbox {
 }
 
 /// Looks into a namespace; one that is going away right now is seen as not looked into.
-async fn inside(path: &Path) -> Option<Inside> {
-    let namespace = netns::Namespace::open(path).ok()?;
+async fn inside(machine: &Machine, container: &Container) -> Option<Inside> {
+    let namespace = netns::Namespace::open(&machine.places.namespace(container)).ok()?;
+    // From before the look on: what happens after it is heard.
+    if namespace.identity().ok()? != machine.namespace {
+        match machine.netlink.number_of(&namespace).await {
+            Ok(number) => machine.numbers.note(container.id, number),
+            Err(error) => {
+                tracing::warn!(container = %container.id.short(), %error, "what is done inside is not heard");
+            }
+        }
+    }
     let netlink = netlink::Netlink::open_in(&namespace).await.ok()?;
     let found = container::observe(&netlink).await.ok()?;
     // Where there is an address of it, it is not: asked only where there is none.

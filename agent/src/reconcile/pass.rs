@@ -177,7 +177,7 @@ impl Driver {
         match trigger {
             Trigger::Watch => {
                 tracing::info!(kind, %subject, ?action, "repaired");
-                self.metrics.reconcile_repairs.with_label_values(&[kind]).inc();
+                self.metrics.repaired(kind);
                 self.shared.update(|s| *s.repairs.entry(kind).or_default() += 1);
             }
             Trigger::Start | Trigger::Change => tracing::debug!(kind, %subject, ?action, "done"),

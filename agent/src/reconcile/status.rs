@@ -1,12 +1,9 @@
 //! What others may see of the agent's doing: replaced as a whole, read without waiting.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
-    time::Instant,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::{
     model::{Desired, NameSettings},
@@ -102,19 +99,25 @@ impl Snapshot {
     }
 }
 
-/// The current state, for everyone to read.
+/// The current state, for everyone to read, and to wait for.
 #[derive(Clone, Debug)]
-pub struct Shared(Arc<RwLock<Arc<Snapshot>>>);
+pub struct Shared(watch::Sender<Arc<Snapshot>>);
 
 impl Shared {
     /// Makes it.
     pub fn new(snapshot: Snapshot) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(snapshot))))
+        Self(watch::Sender::new(Arc::new(snapshot)))
     }
 
     /// Returns the current state.
     pub fn get(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// Waits until it is so. What is asked is asked at every change, and has to be quick.
+    pub async fn wait_for(&self, is_so: impl FnMut(&Arc<Snapshot>) -> bool) {
+        // The sender is ours: it does not go.
+        let _ = self.0.subscribe().wait_for(is_so).await;
     }
 
     /// Notes what the operator has set.
@@ -124,7 +127,6 @@ impl Shared {
 
     /// Changes it.
     pub(super) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
-        let mut guard = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        change(Arc::make_mut(&mut guard));
+        self.0.send_modify(|snapshot| change(Arc::make_mut(snapshot)));
     }
 }

@@ -14,6 +14,7 @@ use super::{
     counters::{self, SHOWN},
     family::{self, Family},
     names::{EndpointName, Names, RuleName, SharedNames},
+    proxy,
 };
 use crate::kernel::bpf::{BpfError, Tables};
 
@@ -58,6 +59,7 @@ impl Collector for MapCollector {
             ("denials", denials(&self.tables, &names)),
             ("totals", totals(&self.tables)),
             ("tallies", tallies(&self.tables)),
+            ("verdicts", verdicts(&self.tables)),
             ("connections", self.census.get(&self.tables).map(|c| connections(&c, &names))),
             ("ports of masquerade", port_capacity(&self.tables)),
             ("pressure", self.pressure()),
@@ -243,10 +245,45 @@ fn tallies(tables: &Tables) -> Result<Vec<MetricFamily>, BpfError> {
         (Tally::Actions, family::RECONCILE_ACTIONS),
     ];
     let read = |(tally, family): (Tally, Family)| {
-        let value = tables.tallies.get(tally as u32)?.unwrap_or_default() as f64;
+        let value = tables.tallies.get(tally as u32)? as f64;
         Ok(family.with([(Vec::new(), value)]))
     };
-    families.into_iter().map(read).collect()
+    let mut families = families.into_iter().map(read).collect::<Result<Vec<_>, BpfError>>()?;
+    // Of what never happened there is no series.
+    let tallied = |slots: Vec<(u32, Vec<&str>)>| -> Result<Samples, BpfError> {
+        let mut samples = Samples::new();
+        for (slot, labels) in slots {
+            let value = tables.tallies.get(slot)?;
+            if value > 0 {
+                samples.push((labels.into_iter().map(str::to_owned).collect(), value as f64));
+            }
+        }
+        Ok(samples)
+    };
+    let repairs = tables.tallies.repairs()?.into_iter().filter(|(_, count)| *count > 0);
+    let repairs = repairs.map(|(kind, count)| (vec![kind.to_owned()], count as f64));
+    families.push(family::RECONCILE_REPAIRS.with(repairs));
+    let opened = proxy::OPENED.iter().enumerate();
+    let opened = opened.map(|(at, proto)| (proxy::opened(at), vec![*proto]));
+    families.push(family::PROXY_OPENED.with(tallied(opened.collect())?));
+    let refused = proxy::REFUSED.iter().enumerate();
+    let refused = refused.map(|(at, (proto, why))| (proxy::refused(at), vec![*proto, *why]));
+    families.push(family::PROXY_REFUSED.with(tallied(refused.collect())?));
+    Ok(families)
+}
+
+/// What policy has said, ever: what was said of endpoints that have gone is still counted.
+fn verdicts(tables: &Tables) -> Result<Vec<MetricFamily>, BpfError> {
+    let opened = tables.stats.get(Stat::FlowsOpened as u32)?.unwrap_or_default();
+    let mut samples = vec![(vec!["allow".to_owned(), "default".to_owned()], opened as f64)];
+    let reasons = DropReason::ALL.into_iter();
+    let rules: BTreeMap<u8, &str> =
+        reasons.filter_map(|r| Some((r as u8, r.label().strip_prefix("policy_")?))).collect();
+    for (reason, packets) in tables.tallies.dropped(&tables.drops, rules.keys().copied())? {
+        let rule = rules.get(&reason).copied().unwrap_or_default();
+        samples.push((vec!["deny".to_owned(), rule.to_owned()], packets as f64));
+    }
+    Ok(vec![family::POLICY_VERDICTS.with(samples)])
 }
 
 /// What the table of connections says.

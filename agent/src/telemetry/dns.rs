@@ -21,7 +21,7 @@ impl DnsMetrics {
                     "bascule_dns_queries_total",
                     "Questions about names that were answered: by the directory, from memory, or by others.",
                 ),
-                &["network", "source", "code"],
+                &["network", "source", "rcode"],
             )?,
             refused: IntCounterVec::new(
                 Opts::new(

@@ -27,8 +27,6 @@ use crate::kernel::bpf::Tables;
 
 /// Events that a slow listener may lag behind before it loses some.
 const BACKLOG: usize = 4_096;
-/// The programs do not wake the reader for every event.
-const POLL: Duration = Duration::from_millis(500);
 /// A drop of the same kind is logged again after this, with the number left out meanwhile.
 const QUIET: Duration = Duration::from_secs(10);
 /// Kinds of drops that the log remembers: more than this at once is a flood, and is forgotten.
@@ -209,10 +207,8 @@ impl Events {
         let mut ring = ring.map_err(|error| error.into_parts().1)?;
         let mut gate = Gate::default();
         loop {
-            let ready = tokio::time::timeout(POLL, ring.readable_mut()).await;
-            if let Ok(guard) = ready {
-                guard?.clear_ready();
-            }
+            // Who has read everything is woken by the next event.
+            ring.readable_mut().await?.clear_ready();
             self.drain(ring.get_mut(), &mut gate, tables);
         }
     }

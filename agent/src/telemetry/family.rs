@@ -115,6 +115,26 @@ pub(super) const RECONCILE_ACTIONS: Family = counter(
     "Actions that passes of reconciliation took on the kernel.",
     &[],
 );
+pub(super) const RECONCILE_REPAIRS: Family = counter(
+    "bascule_reconcile_repairs_total",
+    "Corrections of what somebody else changed, by kind of object.",
+    &["kind"],
+);
+pub(super) const PROXY_OPENED: Family = counter(
+    "bascule_proxy_opened_total",
+    "Connections and UDP conversations that the agent took on itself.",
+    &["proto"],
+);
+pub(super) const PROXY_REFUSED: Family = counter(
+    "bascule_proxy_refused_total",
+    "Connections that the proxy reset and datagrams that it dropped, by reason.",
+    &["proto", "reason"],
+);
+pub(super) const POLICY_VERDICTS: Family = counter(
+    "bascule_policy_verdicts_total",
+    "Verdicts of policy: allow counts connections that no rule forbade, deny packets that a rule dropped.",
+    &["verdict", "rule"],
+);
 pub(super) const LEFT_OUT: Family = gauge(
     "bascule_metrics_left_out",
     "Objects that have no series of their own, because there are too many of their kind.",
@@ -217,7 +237,7 @@ pub(super) const PODMAN: [Family; 8] = [
 ];
 
 /// All of them.
-pub(super) const ALL: [Family; 33] = [
+pub(super) const ALL: [Family; 37] = [
     ENDPOINT_BYTES,
     ENDPOINT_PACKETS,
     ENDPOINT_DROPS,
@@ -251,6 +271,10 @@ pub(super) const ALL: [Family; 33] = [
     RECONCILE_PASSES,
     RECONCILE_ACTIONS,
     LEFT_OUT,
+    RECONCILE_REPAIRS,
+    PROXY_OPENED,
+    PROXY_REFUSED,
+    POLICY_VERDICTS,
 ];
 
 impl Family {

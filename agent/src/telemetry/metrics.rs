@@ -7,15 +7,15 @@ use std::{
 
 use bascule_common::abi::Tally;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, exponential_buckets,
 };
 
 use super::{
     census::Census, collector::MapCollector, counters::Counters, dns::DnsMetrics,
     names::SharedNames, proxy::ProxyMetrics,
 };
-use crate::kernel::bpf::{BpfError, Collected, Table as _, Tables};
+use crate::kernel::bpf::{BpfError, Collected, Tables};
 
 /// All metrics of one agent.
 pub struct Metrics {
@@ -33,8 +33,6 @@ pub struct Metrics {
     pub reconcile_seconds: Histogram,
     started: Gauge,
     healthy: IntGauge,
-    /// Corrections of what somebody else changed, by kind.
-    pub reconcile_repairs: IntCounterVec,
     /// What the proxy carries.
     pub proxy: ProxyMetrics,
     /// What the server of names is asked.
@@ -61,7 +59,7 @@ impl Metrics {
         let metrics = Self {
             registry,
             names,
-            tables,
+            tables: Arc::clone(&tables),
             census,
             actions: compatible.then(actions).transpose()?,
             gc_seconds: Histogram::with_opts(
@@ -101,14 +99,7 @@ impl Metrics {
                 )
                 .buckets(exponential_buckets(0.001, 2.0, 12)?),
             )?,
-            reconcile_repairs: IntCounterVec::new(
-                Opts::new(
-                    "bascule_reconcile_repairs_total",
-                    "Corrections of what somebody else changed, by kind of object.",
-                ),
-                &["kind"],
-            )?,
-            proxy: ProxyMetrics::new()?,
+            proxy: ProxyMetrics::new(tables)?,
             dns: DnsMetrics::new()?,
             health: Mutex::new(Err("the agent is starting".into())),
         };
@@ -135,8 +126,7 @@ impl Metrics {
         self.registry.register(Box::new(self.gc_seconds.clone()))?;
         self.registry.register(Box::new(self.reconcile_seconds.clone()))?;
         self.registry.register(Box::new(self.api_request_seconds.clone()))?;
-        self.registry.register(Box::new(self.attach_seconds.clone()))?;
-        self.registry.register(Box::new(self.reconcile_repairs.clone()))
+        self.registry.register(Box::new(self.attach_seconds.clone()))
     }
 
     /// The names that labels are made of.
@@ -147,15 +137,15 @@ impl Metrics {
     /// Notes what a collection of idle connections did, and how long it took.
     pub fn collected(&self, outcome: Collected, took: Duration) {
         self.gc_seconds.observe(took.as_secs_f64());
-        self.tally(Tally::Collections, 1);
-        self.tally(Tally::Collected, outcome.removed);
+        self.tally(Tally::Collections as u32, 1);
+        self.tally(Tally::Collected as u32, outcome.removed);
     }
 
     /// Notes a pass of reconciliation.
     pub fn passed(&self, actions: u64, took: Duration) {
         self.reconcile_seconds.observe(took.as_secs_f64());
-        self.tally(Tally::Passes, 1);
-        self.tally(Tally::Actions, actions);
+        self.tally(Tally::Passes as u32, 1);
+        self.tally(Tally::Actions as u32, actions);
     }
 
     /// Notes how long Docker's daemon would say that something took: `allocate`, `release`, `connect`, `disconnect`.
@@ -165,15 +155,17 @@ impl Metrics {
         }
     }
 
-    /// Adds to what outlives the agent. Each of them has one writer.
-    fn tally(&self, tally: Tally, more: u64) {
-        let slots = &self.tables.tallies;
-        let add = || {
-            let so_far = slots.get(tally as u32)?.unwrap_or_default();
-            slots.put(&(tally as u32), &so_far.wrapping_add(more))
-        };
-        if let Err(error) = add() {
-            tracing::debug!(%error, ?tally, "not counted");
+    /// Notes a correction of what somebody else changed, of an action's kind.
+    pub fn repaired(&self, kind: &str) {
+        if let Err(error) = self.tables.tallies.repaired(kind) {
+            tracing::debug!(%error, kind, "not counted");
+        }
+    }
+
+    /// Adds to what outlives the agent.
+    fn tally(&self, slot: u32, more: u64) {
+        if let Err(error) = self.tables.tallies.add(slot, more) {
+            tracing::debug!(%error, slot, "not counted");
         }
     }
 

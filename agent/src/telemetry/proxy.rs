@@ -1,12 +1,37 @@
 //! What the agent's own proxy carries.
 
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use std::sync::Arc;
+
+use bascule_common::abi::Tally;
+use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+
+use crate::kernel::bpf::Tables;
+
+/// What is counted of connections that it took on, by protocol, and of those that it did not, by reason as well: in
+/// slots of the tallies from the first of the proxy's on. More are added at their ends alone.
+pub(super) const OPENED: [&str; 2] = ["tcp", "udp"];
+pub(super) const REFUSED: [(&str, &str); 5] = [
+    ("tcp", "unpublished"),
+    ("tcp", "unreachable"),
+    ("udp", "unpublished"),
+    ("udp", "full"),
+    ("udp", "unreachable"),
+];
+
+/// Returns the slot of connections that were taken on.
+pub(super) const fn opened(at: usize) -> u32 {
+    Tally::PROXY + at as u32
+}
+
+/// Returns the slot of connections that were not.
+pub(super) const fn refused(at: usize) -> u32 {
+    Tally::PROXY + 4 + at as u32
+}
 
 /// Its metrics.
 pub struct ProxyMetrics {
     open: IntGaugeVec,
-    opened: IntCounterVec,
-    refused: IntCounterVec,
+    tables: Arc<Tables>,
 }
 
 /// A connection that counts as open until this is dropped.
@@ -20,7 +45,7 @@ impl Drop for Carried {
 }
 
 impl ProxyMetrics {
-    pub(super) fn new() -> prometheus::Result<Self> {
+    pub(super) fn new(tables: Arc<Tables>) -> prometheus::Result<Self> {
         Ok(Self {
             open: IntGaugeVec::new(
                 Opts::new(
@@ -29,32 +54,25 @@ impl ProxyMetrics {
                 ),
                 &["proto"],
             )?,
-            opened: IntCounterVec::new(
-                Opts::new(
-                    "bascule_proxy_opened_total",
-                    "Connections and UDP conversations that the agent took on itself.",
-                ),
-                &["proto"],
-            )?,
-            refused: IntCounterVec::new(
-                Opts::new(
-                    "bascule_proxy_refused_total",
-                    "Connections that the proxy reset and datagrams that it dropped, by reason.",
-                ),
-                &["proto", "reason"],
-            )?,
+            tables,
         })
     }
 
     pub(super) fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        registry.register(Box::new(self.open.clone()))?;
-        registry.register(Box::new(self.opened.clone()))?;
-        registry.register(Box::new(self.refused.clone()))
+        registry.register(Box::new(self.open.clone()))
+    }
+
+    fn tally(&self, slot: Option<u32>) {
+        if let Some(slot) = slot
+            && let Err(error) = self.tables.tallies.add(slot, 1)
+        {
+            tracing::debug!(%error, slot, "not counted");
+        }
     }
 
     /// Counts a connection, open until the value is dropped.
     pub fn begin(&self, proto: &str) -> Carried {
-        self.opened.with_label_values(&[proto]).inc();
+        self.tally(OPENED.iter().position(|known| *known == proto).map(opened));
         let open = self.open.with_label_values(&[proto]);
         open.inc();
         Carried(open)
@@ -62,6 +80,6 @@ impl ProxyMetrics {
 
     /// Counts one that was not carried.
     pub fn refuse(&self, proto: &str, reason: &str) {
-        self.refused.with_label_values(&[proto, reason]).inc();
+        self.tally(REFUSED.iter().position(|known| *known == (proto, reason)).map(refused));
     }
 }

@@ -144,5 +144,14 @@ pub enum Tally {
 
 impl Tally {
     /// Slots of the map: some to spare, so that it need not be replaced.
-    pub const SLOTS: u32 = 64;
+    pub const SLOTS: u32 = 256;
+    /// First of the slots that count what the agent's proxy carries.
+    pub const PROXY: u32 = 16;
+    /// First of the slots that count repairs, by kind.
+    pub const REPAIRS: u32 = 32;
+
+    /// The slot of packets that were dropped for a reason, for endpoints that have gone.
+    pub const fn dropped(reason: u8) -> u32 {
+        128 + (reason as u32 & 0x7f)
+    }
 }

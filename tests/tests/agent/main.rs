@@ -5,6 +5,7 @@
 mod attach;
 mod cleanup;
 mod crash;
+mod idle;
 mod ipam;
 mod kills;
 mod lifecycle;

@@ -143,7 +143,7 @@ fn promtool_finds_nothing_to_say() {
     metrics.passed(7, std::time::Duration::from_millis(2));
     metrics.attach_seconds.observe(0.02);
     metrics.api_request_seconds.with_label_values(&["/networks/{id}", "200"]).observe(0.001);
-    metrics.reconcile_repairs.with_label_values(&["route"]).inc();
+    metrics.repaired("configure");
     let text = metrics.render().expect("render");
     for line in [
         "bascule_conntrack_gc_runs_total 1",

@@ -390,7 +390,7 @@ fn d8_questions_are_counted_by_network_source_and_code() {
     for (source, code, count) in
         [("local", "NOERROR", 2.0), ("upstream", "NOERROR", 1.0), ("upstream", "REFUSED", 1.0)]
     {
-        let labels = [("network", "n1"), ("source", source), ("code", code)];
+        let labels = [("network", "n1"), ("source", source), ("rcode", code)];
         let found = metrics.sum("bascule_dns_queries_total", &labels);
         assert!((found - count).abs() < 0.5, "{source} {code}: {found}");
     }

@@ -113,7 +113,7 @@ pub fn entries(tables: &Tables, name: &str) -> Result<Option<Vec<ShownEntry>>, B
         map::NETWORKS => slots(&tables.networks)?,
         map::GENERATIONS => slots(&tables.generations)?,
         map::RULES => slots(&tables.rules)?,
-        map::TALLIES => slots(&tables.tallies)?,
+        map::TALLIES => slots(&tables.tallies.slots)?,
         map::DENY_LATE => slots(&tables.deny.late)?,
         map::NEIGHBOURS4 => hash(&tables.neighbours4)?,
         map::NEIGHBOURS6 => hash(&tables.neighbours6)?,

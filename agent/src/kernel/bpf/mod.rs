@@ -22,6 +22,7 @@ mod sizes;
 mod steering;
 mod sys;
 mod tables;
+mod tallies;
 mod watching;
 mod xdp;
 

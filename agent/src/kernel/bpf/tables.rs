@@ -10,7 +10,7 @@ use aya::Pod;
 use bascule_common::abi::{
     Address, Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow, FlowKey, Ip4, Ip6,
     LinkKey, Local, Neighbour, NeighbourKey4, NeighbourKey6, Network, Rule, RuleCounters,
-    ServedKey, Subnet, TrustKey, Uplink, names::map,
+    ServedKey, Stat, Subnet, TrustKey, Uplink, names::map,
 };
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
@@ -22,6 +22,7 @@ use super::{
     map::{CounterHash, CounterSlots, Hash, Slots, Table},
     ports::Ports,
     sys::{self, Kind},
+    tallies::Tallies,
     watching::Watching,
 };
 
@@ -277,7 +278,7 @@ pub struct Tables {
     /// The deny list.
     pub deny: Denials,
     /// What the agent counts of its own doing, by [`bascule_common::abi::Tally`].
-    pub tallies: Slots<u64>,
+    pub tallies: Tallies,
     collected: Slots<[u64; 2]>,
     events: OwnedFd,
 }
@@ -318,7 +319,7 @@ impl Tables {
             stats: CounterSlots::new(map::STATS, fd(map::STATS)?)?,
             watching: Watching::open(fd)?,
             deny: Denials::open(fd)?,
-            tallies: Slots::new(map::TALLIES, fd(map::TALLIES)?)?,
+            tallies: Tallies::new(fd(map::TALLIES)?)?,
             collected: Slots::new(map::COLLECTED, fd(map::COLLECTED)?)?,
             events: fd(map::EVENTS)?,
         })
@@ -354,9 +355,7 @@ impl Tables {
     /// Sets the counters of an endpoint index to zero: it has a new owner.
     pub fn reset_endpoint_counters(&self, endpoint: u32) -> Result<(), BpfError> {
         self.endpoint_counters.reset(endpoint)?;
-        let drops = self.drops.all()?;
-        let keys: Vec<_> = drops.into_keys().filter(|key| key.endpoint == endpoint).collect();
-        self.drops.remove_many(&keys).map(drop)
+        self.tallies.retire(&self.drops, endpoint)
     }
 
     /// Sets the counters of a rule index to zero: it has a new owner.
@@ -367,6 +366,13 @@ impl Tables {
     /// Entries seen and removed by the last collection.
     pub fn collected(&self) -> Result<[u64; 2], BpfError> {
         Ok(self.collected.get(0)?.unwrap_or_default())
+    }
+
+    /// Entries that the programs made in the tables of connections, ever.
+    pub fn entered(&self) -> Result<u64, BpfError> {
+        [Stat::FlowsOpened, Stat::FlowsAdopted]
+            .into_iter()
+            .try_fold(0, |sum, stat| Ok(sum + self.stats.get(stat as u32)?.unwrap_or_default()))
     }
 
     /// The ring of events.

@@ -6,6 +6,7 @@
 mod addresses;
 mod captive;
 mod choose;
+mod inside;
 mod links;
 mod lookup;
 mod many;
@@ -15,6 +16,7 @@ mod watch;
 
 pub use addresses::{Address, Scope};
 pub use choose::{default_route, masquerade_source, masquerade_source6, mtu_of_default_route};
+pub use inside::{Heard, Insides, Told, Within};
 pub use links::{Link, LinkKind, NewBridge, NewVeth, PortFlags};
 pub use lookup::{Lookup, Way};
 pub use neighbours::{FdbEntry, Neighbour};

@@ -17,8 +17,22 @@ const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV4_ROUTE: u32 = 7;
 const RTNLGRP_IPV6_IFADDR: u32 = 9;
 const RTNLGRP_IPV6_ROUTE: u32 = 11;
+const RTNLGRP_IPV4_NETCONF: u32 = 24;
+const RTNLGRP_IPV6_NETCONF: u32 = 25;
+/// Links, addresses and routes.
+pub(super) const GROUPS: [u32; 5] = [
+    RTNLGRP_LINK,
+    RTNLGRP_IPV4_IFADDR,
+    RTNLGRP_IPV4_ROUTE,
+    RTNLGRP_IPV6_IFADDR,
+    RTNLGRP_IPV6_ROUTE,
+];
+/// Attribute of settings: the link that they are of.
+const NETCONFA_IFINDEX: u16 = 1;
+/// Settings of the namespace as a whole have this in place of a link.
+const NETCONFA_IFINDEX_ALL: u32 = u32::MAX;
 /// Room for a burst: a thousand veths appear at once.
-const RECEIVE_BUFFER: usize = 1 << 20;
+pub(super) const RECEIVE_BUFFER: usize = 1 << 20;
 /// Length of what stands before the attributes of a route.
 const ROUTE_HEADER: usize = 12;
 const DATAGRAM: usize = 64 << 10;
@@ -32,6 +46,8 @@ pub struct Change {
     pub addresses: BTreeSet<u32>,
     /// Links by which routes came or went; 0 is none, or several.
     pub routes: BTreeSet<u32>,
+    /// Whether the namespace routes may be another than it was.
+    pub forwarding: bool,
     /// Notifications were lost: everything has to be looked at.
     pub resync: bool,
 }
@@ -47,6 +63,7 @@ impl Change {
         self.links.extend(later.links);
         self.addresses.extend(later.addresses);
         self.routes.extend(later.routes);
+        self.forwarding |= later.forwarding;
         self.resync |= later.resync;
     }
 
@@ -57,25 +74,50 @@ impl Change {
             libc::RTM_NEWLINK | libc::RTM_DELLINK => self.links.insert(index()),
             libc::RTM_NEWADDR | libc::RTM_DELADDR => self.addresses.insert(index()),
             libc::RTM_NEWROUTE | libc::RTM_DELROUTE => self.routes.insert(way_out(body)),
+            libc::RTM_NEWNETCONF => {
+                self.forwarding |= is_of_all(body);
+                false
+            }
             _ => false,
         };
     }
 
     /// Notes every message of a datagram.
-    fn note_all(&mut self, mut datagram: &[u8]) {
-        while let Some((header, rest)) = datagram.split_first_chunk::<16>() {
-            let [l0, l1, l2, l3, k0, k1, ..] = *header;
-            let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
-            let body = rest.get(..length.saturating_sub(header.len())).unwrap_or(rest);
-            self.note(u16::from_ne_bytes([k0, k1]), body);
-            let next = length.next_multiple_of(4).max(header.len());
-            datagram = datagram.get(next..).unwrap_or_default();
+    fn note_all(&mut self, datagram: &[u8]) {
+        for (kind, body) in messages(datagram) {
+            self.note(kind, body);
         }
     }
 }
 
+/// The messages of a datagram: their kinds, and what follows their headers.
+pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (header, rest) = datagram.split_first_chunk::<16>()?;
+        let [l0, l1, l2, l3, k0, k1, ..] = *header;
+        let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
+        let body = rest.get(..length.saturating_sub(header.len())).unwrap_or(rest);
+        let next = length.next_multiple_of(4).max(header.len());
+        datagram = datagram.get(next..).unwrap_or_default();
+        Some((u16::from_ne_bytes([k0, k1]), body))
+    })
+}
+
+/// Groups as a socket is bound to them.
+pub(super) fn mask(groups: &[u32]) -> u32 {
+    groups.iter().fold(0, |mask, group| mask | 1 << (group - 1))
+}
+
+/// Whether settings are of the namespace as a whole: a family stands before their attributes.
+fn is_of_all(body: &[u8]) -> bool {
+    let attributes = NlasIterator::new(body.get(4..).unwrap_or_default());
+    let mut found = attributes.filter_map(std::result::Result::ok);
+    let link = found.find(|attribute| attribute.kind() == NETCONFA_IFINDEX);
+    link.is_some_and(|link| number(Some(link.value())) == NETCONFA_IFINDEX_ALL)
+}
+
 /// Reads a number of four bytes; 0 where there is none.
-fn number(bytes: Option<&[u8]>) -> u32 {
+pub(super) fn number(bytes: Option<&[u8]>) -> u32 {
     bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes)
 }
 
@@ -98,14 +140,7 @@ impl Watch {
     /// Subscribes to the calling thread's network namespace; needs a tokio runtime.
     pub fn open() -> Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_ROUTE).or_refuse("open", "rtnetlink")?;
-        let groups = [
-            RTNLGRP_LINK,
-            RTNLGRP_IPV4_IFADDR,
-            RTNLGRP_IPV4_ROUTE,
-            RTNLGRP_IPV6_IFADDR,
-            RTNLGRP_IPV6_ROUTE,
-        ];
-        let mask = groups.iter().fold(0, |mask, group| mask | 1 << (group - 1));
+        let mask = mask(&GROUPS) | mask(&[RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF]);
         let inner = socket.socket_mut();
         // Without the right to it the default has to do: notifications are lost earlier, and that is told.
         let _ = setsockopt(inner, sockopt::RcvBufForce, &RECEIVE_BUFFER);

@@ -20,6 +20,8 @@ const PORTS: [u16; 2] = [500, 10_000];
 const FIRST: u16 = 20_000;
 /// Endpoints of agents that have nothing to do: sandboxes, and networks of each.
 const ENDPOINTS: [(usize, usize); 3] = [(0, 0), (100, 1), (100, 10)];
+/// How long agents have after the last attachment: addresses are announced, and the kernel tells of links a while later.
+const SETTLE: Duration = Duration::from_secs(20);
 /// How long agents that have nothing to do are watched: they look at the host every 30 seconds, and sweep every 15.
 const IDLE: Duration = Duration::from_secs(31);
 /// How long the same is in a short run.
@@ -180,6 +182,7 @@ fn endpoints(
         all.push((sandboxes * networks, ours));
     }
     say("agents with nothing to do");
+    wait(SETTLE, go_on);
     let before: Vec<f64> = all.iter().map(|(_, ours)| cpu_seconds(ours.agent.pid())).collect();
     wait(idle, go_on);
     let each = all.iter().zip(before).map(|((endpoints, ours), before)| {
