@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -131,6 +131,35 @@ impl Dockerd {
         process::wait(&mut daemon, wait::START).expect("dockerd ends");
     }
 
+    /// Runs docker-compose in a project's directory.
+    #[track_caller]
+    pub fn compose(&self, project: &Path, line: &str) -> Output {
+        let out = self.try_compose(project, line);
+        assert!(out.ok(), "docker-compose {line}: {}\n{}", out.stdout, out.stderr);
+        out
+    }
+
+    /// Has docker-compose take a project away. The daemon miscounts endpoints that come and go side by side, and
+    /// keeps a network that nobody is on until it starts anew (moby/moby#42119): then it is started, and asked again.
+    #[track_caller]
+    pub fn compose_down(&mut self, project: &Path, line: &str) {
+        let out = self.try_compose(project, line);
+        if !out.stderr.contains("has active endpoints") {
+            assert!(out.ok(), "docker-compose {line}: {}\n{}", out.stdout, out.stderr);
+            return;
+        }
+        self.end("TERM");
+        self.launch();
+        self.wait_ready();
+        self.compose(project, line);
+    }
+
+    fn try_compose(&self, project: &Path, line: &str) -> Output {
+        let mut command = self.host.command("docker-compose");
+        command.env("DOCKER_HOST", self.url()).current_dir(project).args(line.split_whitespace());
+        process::run(&mut command, wait::START * 3)
+    }
+
     fn import(&self) {
         let script = "d=$(mktemp -d) && mkdir $d/bin && cp \"$(command -v busybox)\" $d/bin/busybox && \
                       ln -s busybox $d/bin/sh && tar -C $d -c . | docker import - \"$0\"; e=$?; rm -r $d; exit $e";
@@ -229,6 +258,41 @@ impl Dockerd {
     /// Version of the daemon, such as `20.10.24+dfsg1`.
     pub fn version(&self) -> String {
         self.ok("version --format {{.Server.Version}}")
+    }
+}
+
+/// A ping by `docker exec`, a hundred times a second until it is told to end.
+#[derive(Debug)]
+pub struct Exec<'a> {
+    docker: &'a Dockerd,
+    container: String,
+    running: process::Running,
+}
+
+impl<'a> Exec<'a> {
+    /// Starts it in a container.
+    pub fn ping(docker: &'a Dockerd, container: &str, to: impl std::fmt::Display) -> Self {
+        let script = format!(
+            "b=/bin/busybox; $b ping -q -i 0.01 {to} & p=$!; until [ -e /end ]; do $b sleep 0.1; done; \
+             kill -INT $p; wait $p"
+        );
+        let mut command = docker.host.command("docker");
+        command.env("DOCKER_HOST", docker.url());
+        command.args(["exec", container, "/bin/busybox", "sh", "-c", &script]);
+        Self { docker, container: container.to_owned(), running: process::start(&mut command) }
+    }
+
+    /// Ends it, and demands that every answer came; the last one may have been on its way.
+    #[track_caller]
+    pub fn lost_nothing(self) {
+        self.docker.ok(&format!("exec {} /bin/busybox touch /end", self.container));
+        let out = self.running.finish("docker exec", LIMIT);
+        let number = |word: &str| -> u32 {
+            let before = out.stdout.split(word).next().unwrap_or_default();
+            before.rsplit([' ', '\n', ',']).find_map(|n| n.parse().ok()).unwrap_or(0)
+        };
+        let (sent, received) = (number(" packets transmitted"), number(" packets received"));
+        assert!(sent > 100 && received + 1 >= sent, "{}: {out:?}", self.container);
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use bascule_tests::{
     Container,
-    process::{self, Output},
+    process::Output,
     topology::{HOST, OUTSIDE},
     traffic::{self, TcpServer, UdpServer},
 };
@@ -36,15 +36,15 @@ networks:
     ipam: { config: [{ subnet: 10.73.0.0/24 }] }
 "#;
 
+/// Names the file and the project.
+fn project(words: &str) -> String {
+    format!("--file compose.yml --project-name shop {words}")
+}
+
 fn compose(stage: &Stage, words: &str) -> Output {
-    let file = stage.agent.places.root().join("compose.yml");
-    fs::write(&file, FILE).expect("a compose file");
-    let mut command = stage.net.host.command("docker-compose");
-    command.env("DOCKER_HOST", stage.docker.url()).current_dir(stage.agent.places.root());
-    command.arg("--file").arg(&file).args(["--project-name", "shop"]);
-    let out = process::run(command.args(words.split(' ')), process::LIMIT);
-    assert!(out.ok(), "docker-compose {words}: {}{}", out.stdout, out.stderr);
-    out
+    let directory = stage.agent.places.root();
+    fs::write(directory.join("compose.yml"), FILE).expect("a compose file");
+    stage.docker.compose(directory, &project(words))
 }
 
 fn open(stage: &Stage, name: &str) -> Container {
@@ -54,7 +54,7 @@ fn open(stage: &Stage, name: &str) -> Container {
 
 #[test]
 fn a_compose_file_works_unchanged() {
-    let stage = Stage::adopted(&["--live-restore"]);
+    let mut stage = Stage::adopted(&["--live-restore"]);
     compose(&stage, "up --detach --scale worker=5");
     stage.settle();
     let [web, db, worker] =
@@ -85,7 +85,7 @@ fn a_compose_file_works_unchanged() {
         let exec = format!("exec -T {from} /bin/busybox nslookup {name} 127.0.0.11");
         assert!(compose(&stage, &exec).stdout.contains("Name:"), "{from} asks for {name}");
     }
-    compose(&stage, "down");
+    stage.docker.compose_down(stage.agent.places.root(), &project("down"));
     stage.settle();
     assert_eq!(stage.agent.ok("ps --quiet"), "");
     traffic::refused(&stage.net.outside, at(HOST, 8085));

@@ -4,10 +4,14 @@
 
 mod bench;
 mod beside;
+mod cases;
 mod compose;
+mod moving;
 mod policy;
 mod ports;
+mod replaced;
 mod restarts;
+mod six;
 mod stage;
 mod taking;
 

@@ -88,12 +88,14 @@ fn a_container_has_its_policy_before_its_first_packet() {
     // So does one that runs, by an interface that comes to it.
     let runner = stage.docker.container("runner", "bridge", "");
     let (ns, to) = (runner.ns.clone(), target.address());
-    for _ in 0..3 {
+    for n in 1..=3 {
         let pinging = format!(
-            "for i in $(seq 1 200); do ping -n -c 1 -W 0.01 -I eth1 {to} && exit 0; sleep 0.005; done; exit 1"
+            "for i in $(seq 1 200); do ping -n -c 1 -W 0.01 -I eth{n} {to} && exit 0; sleep 0.005; done; exit 1"
         );
         let pinging = process::start(ns.command("sh").args(["-c", &pinging]));
         stage.docker.ok("network connect grey runner");
+        // Docker counts on.
+        assert!(ns.ifindex(&format!("eth{n}")).is_some());
         stage.docker.ok("network disconnect grey runner");
         assert!(
             !pinging.finish("ping", process::LIMIT).ok(),

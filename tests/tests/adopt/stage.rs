@@ -23,7 +23,12 @@ impl Stage {
     /// Starts both, not knowing of each other yet.
     #[track_caller]
     pub fn new(args: &[&str]) -> Self {
-        let net = Topology::new();
+        Self::within(Topology::new(), args)
+    }
+
+    /// Starts both in a world that there is.
+    #[track_caller]
+    pub fn within(net: Topology, args: &[&str]) -> Self {
         let docker = Dockerd::start(&net.host, args);
         let agent = Agent::start_with(&net.host, settings(&docker));
         Self { agent, docker, net }
@@ -70,9 +75,16 @@ impl Stage {
     /// Waits until every port of Docker's bridges is somebody's, and each container is known by its ports.
     #[track_caller]
     pub fn settle(&self) {
+        self.settle_but(&[]);
+    }
+
+    /// The same, but for containers that are on no network of Docker's bridges, by id.
+    #[track_caller]
+    pub fn settle_but(&self, others: &[&str]) {
         let running = || {
             let ids = self.docker.ok("ps --quiet --no-trunc");
             let mut ids: Vec<_> = ids.lines().map(str::to_owned).collect();
+            ids.retain(|id| !others.contains(&id.as_str()));
             ids.sort();
             ids
         };

@@ -13,12 +13,18 @@
 mod attach;
 mod blast;
 mod deny;
+mod docker;
 mod hosts;
 mod peers;
 
-use std::process::{Command, ExitCode};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::sh;
 
@@ -38,8 +44,8 @@ enum What {
     Deny(deny::Options),
     /// Nanoseconds a packet by BPF_PROG_TEST_RUN, over an empty program, with 10 and 100,000 published ports
     Datapath,
-    /// Start, removal and memory of 500 published ports, and connections a second with 1 and 10,000 (BASCULE_BENCH_PORTS): Docker's own rules, and its networks taken over
-    Docker,
+    /// Start, removal and memory of 500 published ports, connections a second with 1 and 10,000: Docker's own rules, and its networks taken over; how long a new port is open, and shut
+    Docker(docker::Options),
     /// Answers about names a second and a core, and how late the latest are, beside dnsmasq and aardvark-dns
     Dns,
     /// CPU time of a scrape with 0 to 1,000 endpoints and published ports
@@ -60,7 +66,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         What::Attach => attach::run(),
         What::Deny(options) => deny::run(options),
         What::Datapath => measure(&mut test("packet", "bench::datapath", &[])),
-        What::Docker => measure(&mut test("adopt", "bench::docker", &[])),
+        What::Docker(options) => docker::run(options),
         What::Dns => dns(),
         What::Peers(options) => peers::run(options),
         What::Metrics => measure(&mut test("bpf", "telemetry::bench_scrape", &["--release"])),
@@ -91,6 +97,39 @@ fn test(layer: &str, name: &str, options: &[&str]) -> Command {
     command.args(["test", "--package", "bascule-tests", "--test", layer]).args(options);
     command.args(["--", "--ignored", "--nocapture", "--exact", name]);
     command
+}
+
+/// When, and on what.
+fn machine() -> Result<BTreeMap<String, String>> {
+    let said = |program: &str, words: &[&str]| -> Result<String> {
+        Ok(sh::output(sh::command(program).args(words))?.trim().to_owned())
+    };
+    let of = |file: &str, key: &str| -> Result<String> {
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+        Ok(line.split_once(':').map_or("", |(_, value)| value).trim().to_owned())
+    };
+    let processors = std::thread::available_parallelism().context("how many processors")?;
+    let facts = [
+        ("date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])?),
+        ("kernel", said("uname", &["-r"])?),
+        ("cpu", of("/proc/cpuinfo", "model name")?),
+        ("processors", processors.to_string()),
+        ("memory", of("/proc/meminfo", "MemTotal")?),
+        ("commit", said("git", &["describe", "--always", "--dirty"])?),
+    ];
+    Ok(facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+/// Where this run's results are kept: by date and kernel.
+fn place(machine: &BTreeMap<String, String>) -> Result<PathBuf> {
+    let of = |key: &str| machine.get(key).map_or("", String::as_str);
+    let date = of("date").split(' ').next().unwrap_or_default();
+    let kernel = of("kernel").split('-').next().unwrap_or_default();
+    let directory = sh::root().join(format!("docs/benchmarks/{date}-linux-{kernel}"));
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    Ok(directory)
 }
 
 /// With the agent as it is released.

@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddrV4};
 
-use bascule_tests::{process, topology::HOST, traffic, wait};
+use bascule_tests::{topology::HOST, traffic, wait};
 
 use crate::stage::{DOCKERS, Stage, listed};
 
@@ -37,17 +37,11 @@ networks:
 
 #[test]
 fn a_compose_file_works_with_the_driver() {
-    let stage = Stage::start(&[]);
+    let mut stage = Stage::start(&[]);
     let dir = stage.agent.places.root().join("project");
     fs::create_dir_all(&dir).expect("a directory");
     fs::write(dir.join("docker-compose.yml"), FILE).expect("a file");
-    let compose = |line: &str| {
-        let mut command = stage.net.host.command("docker-compose");
-        command.env("DOCKER_HOST", stage.docker.url()).current_dir(&dir);
-        let out = process::run(command.args(line.split_whitespace()), DOCKERS * 3);
-        assert!(out.ok(), "docker-compose {line}: {}\n{}", out.stdout, out.stderr);
-        out.stdout
-    };
+    let compose = |line: &str| stage.docker.compose(&dir, line).stdout;
     compose("up -d");
     let exec =
         |service: &str, line: &str| compose(&format!("exec -T {service} /bin/busybox {line}"));
@@ -77,7 +71,7 @@ fn a_compose_file_works_with_the_driver() {
     let ports = stage.ports("project_web_1");
     assert!(ports.contains(&"80/tcp -> 0.0.0.0:8085".to_owned()), "{ports:?}");
     assert!(ports.contains(&"9052/udp -> 0.0.0.0:9052".to_owned()), "{ports:?}");
-    compose("down -t 0");
+    stage.docker.compose_down(&dir, "down -t 0");
     assert_eq!(stage.agent.ok("ps -aq"), "");
     assert_eq!(stage.agent.ok("network ls -q").lines().count(), 2);
 }

@@ -1,4 +1,5 @@
-//! Networks: who reaches whom, by which name, and what is seen of it.
+//! Networks: who reaches whom, by which name, and what is seen of it. On the way dockerd says and hears what MOBY-RD-001,
+//! MOBY-RD-004, MOBY-RD-005, MOBY-RD-009, MOBY-RD-011 and MOBY-RD-014 are about.
 
 use std::net::SocketAddrV4;
 

@@ -10,7 +10,7 @@ mod table;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitCode},
     time::Instant,
 };
@@ -53,10 +53,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let walks = walks(&scratch)?;
     let mut results = measure(options, &scratch)?;
     results.walks = walks;
-    results.machine = machine()?;
+    results.machine = super::machine()?;
     results.round();
     let verdicts = judge::all(&results);
-    let directory = if options.record { place(&results)? } else { scratch };
+    let directory = if options.record { super::place(&results.machine)? } else { scratch };
     write(&directory, &results, &verdicts)?;
     say(&results, &verdicts);
     ui::note(&format!("{}; took {}", directory.display(), ui::took(begin.elapsed())));
@@ -99,39 +99,6 @@ fn read<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
     let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("{} is not understood", file.display()))
-}
-
-/// When, and on what.
-fn machine() -> Result<std::collections::BTreeMap<String, String>> {
-    let said = |program: &str, words: &[&str]| -> Result<String> {
-        Ok(sh::output(sh::command(program).args(words))?.trim().to_owned())
-    };
-    let of = |file: &str, key: &str| -> Result<String> {
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
-        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-        Ok(line.split_once(':').map_or("", |(_, value)| value).trim().to_owned())
-    };
-    let processors = std::thread::available_parallelism().context("how many processors")?;
-    let facts = [
-        ("date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])?),
-        ("kernel", said("uname", &["-r"])?),
-        ("cpu", of("/proc/cpuinfo", "model name")?),
-        ("processors", processors.to_string()),
-        ("memory", of("/proc/meminfo", "MemTotal")?),
-        ("commit", said("git", &["describe", "--always", "--dirty"])?),
-    ];
-    Ok(facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
-}
-
-/// Where this run's results are kept: by date and kernel.
-fn place(results: &Results) -> Result<PathBuf> {
-    let of = |key: &str| results.machine.get(key).map_or("", String::as_str);
-    let date = of("date").split(' ').next().unwrap_or_default();
-    let kernel = of("kernel").split('-').next().unwrap_or_default();
-    let directory = sh::root().join(format!("docs/benchmarks/{date}-linux-{kernel}"));
-    fs::create_dir_all(&directory)
-        .with_context(|| format!("cannot make {}", directory.display()))?;
-    Ok(directory)
 }
 
 fn write(directory: &Path, results: &Results, verdicts: &[Verdict]) -> Result<()> {

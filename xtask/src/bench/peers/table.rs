@@ -168,7 +168,8 @@ fn agent(page: &mut String, results: &Results) {
             .ok();
     }
     for idle in &host.idle {
-        let row = format!("agent with {} endpoints and nothing to do", idle.endpoints);
+        let row =
+            format!("agent with {} endpoints, 20 s after the last was attached", idle.endpoints);
         writeln!(
             page,
             "| {row} | {:.3} % of a processor, {:.1} MiB ({:.1} MiB without files) |",
