@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::Endpoint;
-use crate::Netns;
+use crate::{Netns, wait};
 
 /// Longer than a connection over idle virtual links takes, shorter than a SYN's first retry.
 const CONNECT: Duration = Duration::from_millis(900);
@@ -223,4 +223,13 @@ pub fn refused(ns: &Netns, to: impl Into<SocketAddr>) {
     let to = to.into();
     let error = connect(ns, to).expect_err("the port is closed");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{} to {to}: {error}", ns.name());
+}
+
+/// Waits until the connection is refused: whoever tells that a container has ended does so before its ports are given back.
+#[track_caller]
+pub fn becomes_refused(ns: &Netns, to: impl Into<SocketAddr>) {
+    let to = to.into();
+    wait::wait_equal("a closed port", wait::SOON, &Some(ErrorKind::ConnectionRefused), || {
+        connect(ns, to).err().map(|error| error.kind())
+    });
 }

@@ -138,7 +138,7 @@ fn p98_a_container_whose_namespace_vanishes_is_taken_down_as_far_as_it_is_there(
     wait::wait_until("it is no longer running", wait::SOON, || {
         !agent.ok("container ls").split_whitespace().any(|word| word == "c1")
     });
-    traffic::refused(&net.outside, at(HOST, 8080));
+    traffic::becomes_refused(&net.outside, at(HOST, 8080));
     agent.ok("container start c1");
     traffic::refused(&net.outside, at(HOST, 8080));
     agent.ok("container rm -f c1");

@@ -35,7 +35,7 @@ fn ends_and_leaves_nothing(net: &Topology, agent: &Agent, name: &str) {
     wait::wait_until("its end of the veth is gone", wait::SOON, || {
         !net.host.interfaces().iter().any(|interface| interface.starts_with("bsc"))
     });
-    traffic::refused(&net.outside, at(HOST, 8080));
+    traffic::becomes_refused(&net.outside, at(HOST, 8080));
     drop(TcpServer::start(&net.host, 8080));
     assert_eq!(agent.inspect("network", "n1")["Containers"], serde_json::json!({}));
 }
