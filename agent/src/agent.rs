@@ -270,7 +270,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let watching = tokio::spawn(telemetry::watch(events.clone(), Arc::clone(&plane.tables)));
     let logging = config.flow_log.clone().map(|path| tokio::spawn(log_flows(events.clone(), path)));
     let listening = tokio::spawn(listen(events, Arc::clone(&plane.tables)));
-    let collecting = tokio::spawn(collect(plane.programs, plane.tables, metrics));
+    let collecting = tokio::spawn(collect(plane.programs, plane.tables, Arc::clone(&metrics)));
     let reloading = tokio::spawn(reload.run());
     let telling = stub.map(|stub| tokio::spawn(stub.run(Arc::clone(&engine))));
     let naming = tokio::spawn(server_of_names.run(engine));
@@ -303,6 +303,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     reloading.abort();
     collecting.abort();
     naming.abort();
+    metrics.dns.keep();
     telling.iter().for_each(tokio::task::JoinHandle::abort);
     drop(proxy);
     // Not there any more is as good.
@@ -475,6 +476,7 @@ async fn collect(programs: Arc<Programs>, tables: Arc<Tables>, metrics: Arc<Metr
     let (mut pause, mut done, mut left_out) = (COLLECT.0, None, 0);
     loop {
         tokio::time::sleep(pause).await;
+        metrics.dns.keep();
         // Looking through a table costs as much where it is empty: it is left out while nothing has come into it.
         let before = tables.entered().ok();
         if done.is_some() && done == before && left_out < LEFT_OUT {

@@ -10,6 +10,7 @@ use std::{
     net::IpAddr,
 };
 
+use bascule_common::abi::QuestionKey;
 use ipnetwork::IpNetwork;
 
 use crate::model::{Attachment, Container, ContainerId, Desired, Network, NetworkId};
@@ -29,6 +30,7 @@ pub struct Directory {
 /// The names of a network.
 #[derive(Debug)]
 struct Zone {
+    index: u32,
     name: String,
     /// The same in lower case, as it is asked for.
     suffix: String,
@@ -186,6 +188,7 @@ fn folded(name: &str) -> String {
 impl Zone {
     fn of(network: &Network) -> Self {
         Self {
+            index: network.index,
             name: network.name.to_string(),
             suffix: network.name.to_string().to_ascii_lowercase(),
             subnets: network.pools().map(|pool| pool.subnet).collect(),
@@ -238,6 +241,12 @@ impl<'a> Asker<'a> {
     /// The network on which it asks.
     pub fn network(&self) -> &'a str {
         self.directory.zones.get(&self.network).map_or("", |zone| zone.name.as_str())
+    }
+
+    /// The index of that network.
+    pub fn network_index(&self) -> u32 {
+        let zone = self.directory.zones.get(&self.network);
+        zone.map_or(QuestionKey::NOBODY, |zone| zone.index)
     }
 
     /// Whether it has a way to the outside.

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bascule_common::abi::QuestionKey;
 use hickory_proto::op::ResponseCode;
-use prometheus::IntCounter;
 
 use super::{
     answer::{self, Judged, Manner},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     model::{Desired, NameSettings},
-    telemetry::{DnsMetrics, Events, Metrics},
+    telemetry::{By, DnsMetrics, Events, Metrics, Questions, Refusal},
 };
 
 /// Questions that others are asked at once, for everybody and for one container.
@@ -64,7 +64,7 @@ pub(super) struct Errand {
     exchange: Exchange,
     request: Vec<u8>,
     servers: Vec<SocketAddr>,
-    network: String,
+    network: u32,
     key: Option<Key>,
     _place: Place,
 }
@@ -73,7 +73,7 @@ pub(super) struct Errand {
 #[derive(Debug)]
 pub(super) enum Fate {
     /// The answer; with what counts it, if it is the same as long as the view is.
-    Answer(Vec<u8>, Option<IntCounter>),
+    Answer(Vec<u8>, Option<Questions>),
     /// It takes a while.
     Errand(Box<Errand>),
     /// There is none.
@@ -123,7 +123,7 @@ impl Engine {
     }
 
     /// Tells those who watch of an answer: by the agent, from its memory, or by another server after a while.
-    pub(super) fn tell(&self, exchange: Exchange, answer: &[u8], by: &str, took: Duration) {
+    pub(super) fn tell(&self, exchange: Exchange, answer: &[u8], by: By, took: Duration) {
         if self.events.are_questions_watched() {
             self.events.tell(told::seen(&self.view(), exchange, answer, by, took));
         }
@@ -138,12 +138,12 @@ impl Engine {
         manner: Manner,
     ) -> Fate {
         let asker = view.directory.asker(client, asked);
-        let network = asker.as_ref().map_or("", Asker::network);
+        let network = asker.as_ref().map_or(QuestionKey::NOBODY, Asker::network_index);
         match answer::judge(asker.as_ref(), request, manner) {
             Judged::Answer { bytes, code, lasts } => {
-                let counter = self.metrics().counter(network, told::LOCAL, u16::from(code));
-                counter.inc();
-                self.tell(Exchange::of(client, asked, manner), &bytes, told::LOCAL, Duration::ZERO);
+                let counter = self.metrics().counter(network, By::Local, u16::from(code));
+                counter.count();
+                self.tell(Exchange::of(client, asked, manner), &bytes, By::Local, Duration::ZERO);
                 Fate::Answer(bytes, lasts.then_some(counter))
             }
             Judged::Ignore => Fate::None,
@@ -163,14 +163,14 @@ impl Engine {
         request: &[u8],
         manner: Manner,
     ) -> Fate {
-        let network = asker.network();
+        let network = asker.network_index();
         let exchange = Exchange::of(client, asked, manner);
         let failed = || {
-            self.metrics().answered(network, told::LOCAL, ResponseCode::ServFail.into());
+            self.metrics().answered(network, By::Local, ResponseCode::ServFail.into());
             let Some(answer) = answer::without(request, ResponseCode::ServFail) else {
                 return Fate::None;
             };
-            self.tell(exchange, &answer, told::LOCAL, Duration::ZERO);
+            self.tell(exchange, &answer, By::Local, Duration::ZERO);
             Fate::Answer(answer, None)
         };
         let mut servers = self.servers(view, asker);
@@ -178,27 +178,27 @@ impl Engine {
         servers.retain(|server| !asker.has(server.ip()));
         if servers.is_empty() {
             if told > 0 {
-                self.metrics().refused("loop");
+                self.metrics().refused(Refusal::Loop);
             }
             return failed();
         }
         let own = wire::for_another(request);
         let key = Key::of(&servers, &own);
         if let Some(mut found) = key.as_ref().and_then(|key| self.cache.get(key, request)) {
-            self.metrics().answered(network, told::CACHE, wire::code(&found).into());
-            self.tell(exchange, &found, told::CACHE, Duration::ZERO);
+            self.metrics().answered(network, By::Cache, wire::code(&found).into());
+            self.tell(exchange, &found, By::Cache, Duration::ZERO);
             wire::fit(&mut found, manner.longest.unwrap_or_else(|| answer::longest(request)));
             return Fate::Answer(found, None);
         }
         let Some(place) = self.under_way.take(client) else {
-            self.metrics().refused("busy");
+            self.metrics().refused(Refusal::Busy);
             return failed();
         };
         Fate::Errand(Box::new(Errand {
             exchange,
             request: own,
             servers,
-            network: network.to_owned(),
+            network,
             key,
             _place: place,
         }))
@@ -224,13 +224,13 @@ impl Engine {
         let begin = Instant::now();
         let answer = self.forwarder.ask(&request, transport, &servers, self).await;
         let Some(mut answer) = answer else {
-            self.metrics().answered(&network, told::UPSTREAM, ResponseCode::ServFail.into());
+            self.metrics().answered(network, By::Upstream, ResponseCode::ServFail.into());
             let answer = answer::without(&request, ResponseCode::ServFail)?;
-            self.tell(exchange, &answer, told::UPSTREAM, begin.elapsed());
+            self.tell(exchange, &answer, By::Upstream, begin.elapsed());
             return Some(answer);
         };
-        self.metrics().answered(&network, told::UPSTREAM, wire::code(&answer).into());
-        self.tell(exchange, &answer, told::UPSTREAM, begin.elapsed());
+        self.metrics().answered(network, By::Upstream, wire::code(&answer).into());
+        self.tell(exchange, &answer, By::Upstream, begin.elapsed());
         if let Some(key) = key {
             self.cache.put(key, &answer);
         }

@@ -14,7 +14,6 @@ use std::{
 };
 
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, SockaddrIn6, sendmsg};
-use prometheus::IntCounter;
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -31,9 +30,12 @@ use super::{
     limits::Limit,
     pressure::Pressure,
     sockets::{self, Sockets},
-    told::{self, Exchange},
+    told::Exchange,
 };
-use crate::kernel::names::Place;
+use crate::{
+    kernel::names::Place,
+    telemetry::{By, Questions, Refusal},
+};
 
 /// Connections at once, for everybody and for one container.
 const CONNECTIONS: (usize, usize) = (512, 32);
@@ -94,7 +96,7 @@ impl Server {
 }
 
 /// An answer without its number, and what counts it.
-type Remembered = (Box<[u8]>, IntCounter);
+type Remembered = (Box<[u8]>, Questions);
 
 /// The datagrams of a family.
 struct Datagrams {
@@ -139,7 +141,7 @@ impl Datagrams {
                 }
             });
             let floods = self.pressure.over(socket.as_fd(), *served.as_ref().unwrap_or(&0));
-            (0..floods).for_each(|_| self.engine.metrics().refused("flood"));
+            (0..floods).for_each(|_| self.engine.metrics().refused(Refusal::Flood));
             if self.pressure.is_off() != is_off {
                 is_off = !is_off;
                 if let Err(error) = socket.set_read_timeout((!is_off).then_some(BREATH)) {
@@ -185,12 +187,12 @@ impl Datagrams {
         if let Some((known, counter)) = self.remembered.get(self.key.as_slice()) {
             answer.extend_from_slice(number);
             answer.extend_from_slice(known);
-            counter.inc();
+            counter.count();
             let manner = Engine::manner(&self.view, Transport::Udp, 0);
             self.engine.tell(
                 Exchange::of(client, asked, manner),
                 answer,
-                told::LOCAL,
+                By::Local,
                 Duration::ZERO,
             );
             return;
@@ -260,7 +262,7 @@ async fn accept(engine: Arc<Engine>, listener: TcpListener, limit: Arc<Limit>) {
             }
         };
         let Some(place) = limit.take(client.ip()) else {
-            engine.metrics().refused("connections");
+            engine.metrics().refused(Refusal::Connections);
             continue;
         };
         let (engine, turn) = (Arc::clone(&engine), Arc::clone(&turn));

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bascule_common::abi::QuestionKey;
 use hickory_proto::{op::Query, rr::RecordType};
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
@@ -24,8 +25,9 @@ use super::{
     engine::Engine,
     forward::Transport,
     framed,
-    told::{self, Exchange},
+    told::Exchange,
 };
+use crate::telemetry::By;
 
 /// Connections at once.
 const CONNECTIONS: usize = 64;
@@ -109,8 +111,8 @@ fn judge(
     let manner = Engine::manner(&view, exchange.transport, turn.fetch_add(1, Ordering::Relaxed));
     match answer::judge_by(question, manner, |question| know(&view.directory, question)) {
         Judged::Answer { bytes, code, .. } => {
-            engine.metrics().answered("host", told::LOCAL, code.into());
-            engine.tell(exchange, &bytes, told::LOCAL, Duration::ZERO);
+            engine.metrics().answered(QuestionKey::HOST, By::Local, code.into());
+            engine.tell(exchange, &bytes, By::Local, Duration::ZERO);
             Some(bytes)
         }
         Judged::Forward | Judged::Ignore => None,

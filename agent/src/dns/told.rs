@@ -12,14 +12,8 @@ use hickory_proto::{
 use jiff::Timestamp;
 
 use super::{answer::Manner, engine::View, forward::Transport, wire};
-use crate::telemetry::{Seen, code_name};
+use crate::telemetry::{By, Seen, code_name};
 
-/// What the agent knows.
-pub(super) const LOCAL: &str = "local";
-/// What it was told before.
-pub(super) const CACHE: &str = "cache";
-/// What another server says.
-pub(super) const UPSTREAM: &str = "upstream";
 /// Where containers ask.
 const PORT: u16 = 53;
 /// More records of an answer are not told.
@@ -49,7 +43,7 @@ pub(super) fn seen(
     view: &View,
     Exchange { client, asked, transport }: Exchange,
     answer: &[u8],
-    by: &str,
+    by: By,
     took: Duration,
 ) -> Seen {
     let asker = view.directory.asker(client, asked.ip());
@@ -73,7 +67,7 @@ pub(super) fn seen(
         query: question.map(|question| plain(&question.name)).unwrap_or_default(),
         query_type: question.map(|question| question.query_type.to_string()).unwrap_or_default(),
         code: code_name(wire::code(answer).into()),
-        answered_by: by.to_owned(),
+        answered_by: by.label().to_owned(),
         answers: records.take(MOST).map(|record| told(&record.data)).collect(),
         microseconds: took.as_micros().try_into().unwrap_or(u64::MAX),
         ..Seen::default()

@@ -284,6 +284,9 @@ fn reset_counters(machine: &Machine, known: &Known, entry: &Entry) -> Result<()>
                 machine.tables.reset_endpoint_counters(new.endpoint)?;
             }
         }
+        Entry::Network(index, Some(_)) if !known.contents.networks.contains_key(index) => {
+            machine.tables.reset_network_counters(*index)?;
+        }
         Entry::Denied(prefix, Some(new)) if known.contents.denied.get(prefix) != Some(new) => {
             machine.tables.deny.reset(new.slot)?;
         }

@@ -12,6 +12,7 @@ use prometheus::{
 use super::{
     census::{Census, Counted},
     counters::{self, SHOWN},
+    dns::DnsMetrics,
     family::{self, Family},
     names::{EndpointName, Names, RuleName, SharedNames},
     proxy,
@@ -26,6 +27,7 @@ pub(super) struct MapCollector {
     tables: Arc<Tables>,
     names: SharedNames,
     census: Arc<Census>,
+    dns: Arc<DnsMetrics>,
     compatible: bool,
     descs: Vec<Desc>,
 }
@@ -35,12 +37,13 @@ impl MapCollector {
         tables: Arc<Tables>,
         names: SharedNames,
         census: Arc<Census>,
+        dns: Arc<DnsMetrics>,
         compatible: bool,
     ) -> prometheus::Result<Self> {
         let more: &[Family] = if compatible { &family::PODMAN } else { &[] };
         let all = family::ALL.iter().chain(more);
         let descs = all.map(Family::desc).collect::<prometheus::Result<_>>()?;
-        Ok(Self { tables, names, census, compatible, descs })
+        Ok(Self { tables, names, census, dns, compatible, descs })
     }
 }
 
@@ -59,6 +62,7 @@ impl Collector for MapCollector {
             ("denials", denials(&self.tables, &names)),
             ("totals", totals(&self.tables)),
             ("tallies", tallies(&self.tables)),
+            ("questions", self.dns.families(&names)),
             ("verdicts", verdicts(&self.tables)),
             ("connections", self.census.get(&self.tables).map(|c| connections(&c, &names))),
             ("ports of masquerade", port_capacity(&self.tables)),

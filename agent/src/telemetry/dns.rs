@@ -1,84 +1,206 @@
-//! What the server of names is asked.
+//! What the server of names is asked. Its counters are in a pinned map, as the others are, but a question costs no system
+//! call: what has come together since is added before anybody is told, and now and then.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use bascule_common::abi::QuestionKey;
+use prometheus::{HistogramOpts, HistogramVec, Registry, proto::MetricFamily};
+
+use super::{family, names::Names};
+use crate::kernel::bpf::{BpfError, Tables};
+
+/// Who knew an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum By {
+    /// The agent.
+    Local = 1,
+    /// The agent, which was told before.
+    Cache = 2,
+    /// Another server.
+    Upstream = 3,
+}
+
+impl By {
+    const ALL: [Self; 3] = [Self::Local, Self::Cache, Self::Upstream];
+
+    /// The name, as in metrics and messages.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Cache => "cache",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// Why a question or a connection is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Refusal {
+    /// The server that would be asked is who asks.
+    Loop = 1,
+    /// Too many questions are under way.
+    Busy = 2,
+    /// More comes than can be answered.
+    Flood = 3,
+    /// Too many connections are open.
+    Connections = 4,
+}
+
+impl Refusal {
+    const ALL: [Self; 4] = [Self::Loop, Self::Busy, Self::Flood, Self::Connections];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Loop => "loop",
+            Self::Busy => "busy",
+            Self::Flood => "flood",
+            Self::Connections => "connections",
+        }
+    }
+}
+
+/// A counter, for those who count often.
+#[derive(Clone, Debug, Default)]
+pub struct Questions(Arc<AtomicU64>);
+
+impl Questions {
+    /// Counts one.
+    pub fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// Its metrics.
-#[derive(Debug)]
 pub struct DnsMetrics {
-    queries: IntCounterVec,
-    refused: IntCounterVec,
+    tables: Arc<Tables>,
+    /// What has come together and is not in the map yet.
+    news: Mutex<HashMap<QuestionKey, Questions>>,
     upstream: HistogramVec,
-    silent: IntCounterVec,
 }
 
 impl DnsMetrics {
-    pub(super) fn new() -> prometheus::Result<Self> {
-        Ok(Self {
-            queries: IntCounterVec::new(
-                Opts::new(
-                    "bascule_dns_queries_total",
-                    "Questions about names that were answered: by the directory, from memory, or by others.",
-                ),
-                &["network", "source", "rcode"],
-            )?,
-            refused: IntCounterVec::new(
-                Opts::new(
-                    "bascule_dns_refused_total",
-                    "Questions and connections that were not taken, by reason.",
-                ),
-                &["reason"],
-            )?,
-            upstream: HistogramVec::new(
-                HistogramOpts::new(
-                    "bascule_dns_upstream_seconds",
-                    "How long a name server of others took to answer.",
-                )
-                .buckets(vec![0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]),
-                &["server"],
-            )?,
-            silent: IntCounterVec::new(
-                Opts::new(
-                    "bascule_dns_upstream_silent_total",
-                    "Questions that a name server of others did not answer.",
-                ),
-                &["server"],
-            )?,
-        })
+    pub(super) fn new(tables: Arc<Tables>) -> prometheus::Result<Self> {
+        let upstream = HistogramVec::new(
+            HistogramOpts::new(
+                "bascule_dns_upstream_seconds",
+                "How long a name server of others took to answer.",
+            )
+            .buckets(vec![0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]),
+            &["server"],
+        )?;
+        Ok(Self { tables, news: Mutex::default(), upstream })
     }
 
     pub(super) fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        registry.register(Box::new(self.queries.clone()))?;
-        registry.register(Box::new(self.refused.clone()))?;
-        registry.register(Box::new(self.upstream.clone()))?;
-        registry.register(Box::new(self.silent.clone()))
+        registry.register(Box::new(self.upstream.clone()))
     }
 
-    /// The counter of a kind of answer, for those who count often.
-    pub fn counter(&self, network: &str, source: &str, code: u16) -> IntCounter {
-        self.queries.with_label_values(&[network, source, &code_name(code)])
+    fn of(&self, key: QuestionKey) -> Questions {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.entry(key).or_default().clone()
+    }
+
+    /// The counter of answers that somebody knew, on a network of this index.
+    pub fn counter(&self, network: u32, by: By, code: u16) -> Questions {
+        let (kind, which) = (QuestionKey::ANSWERED, by as u8);
+        self.of(QuestionKey { network, code, kind, which, ..QuestionKey::default() })
     }
 
     /// Counts an answer.
-    pub fn answered(&self, network: &str, source: &str, code: u16) {
-        self.counter(network, source, code).inc();
+    pub fn answered(&self, network: u32, by: By, code: u16) {
+        self.counter(network, by, code).count();
     }
 
     /// Counts what was not taken.
-    pub fn refused(&self, reason: &str) {
-        self.refused.with_label_values(&[reason]).inc();
+    pub fn refused(&self, why: Refusal) {
+        let (kind, which) = (QuestionKey::REFUSED, why as u8);
+        self.of(QuestionKey { kind, which, ..QuestionKey::default() }).count();
     }
 
     /// Notes how long a server of others took, or that it said nothing.
     pub fn upstream(&self, server: IpAddr, answered: Option<Duration>) {
-        let server = server.to_string();
-        match answered {
-            Some(after) => {
-                self.upstream.with_label_values(&[&server]).observe(after.as_secs_f64());
-            }
-            None => self.silent.with_label_values(&[&server]).inc(),
+        if let Some(after) = answered {
+            let of_server = self.upstream.with_label_values(&[&server.to_string()]);
+            return of_server.observe(after.as_secs_f64());
         }
+        let server = match server {
+            IpAddr::V4(server) => server.to_ipv6_mapped(),
+            IpAddr::V6(server) => server,
+        };
+        let (kind, server) = (QuestionKey::SILENT, server.octets());
+        self.of(QuestionKey { kind, server, ..QuestionKey::default() }).count();
+    }
+
+    /// Adds what has come together to the map.
+    pub fn keep(&self) {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, Questions(count)) in news.iter() {
+            let more = count.swap(0, Ordering::Relaxed);
+            if more == 0 {
+                continue;
+            }
+            if let Err(error) = self.tables.tallies.add_questions(key, more) {
+                tracing::debug!(%error, "questions about names are not counted");
+                count.fetch_add(more, Ordering::Relaxed);
+            }
+        }
+        // Who holds a counter goes on counting with it.
+        news.retain(|_, questions| {
+            let Questions(count) = &*questions;
+            Arc::strong_count(count) > 1 || count.load(Ordering::Relaxed) > 0
+        });
+    }
+
+    /// Everything but the histogram; of networks that have gone there is no series.
+    pub(super) fn families(&self, names: &Names) -> Result<Vec<MetricFamily>, BpfError> {
+        self.keep();
+        let (mut answered, mut refused, mut silent) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, count) in self.tables.tallies.questions()? {
+            let (into, labels) = match key.kind {
+                QuestionKey::ANSWERED => (&mut answered, labels_of_answer(&key, names)),
+                QuestionKey::REFUSED => {
+                    let why = Refusal::ALL.into_iter().find(|why| *why as u8 == key.which);
+                    (&mut refused, why.map(|why| vec![why.label().to_owned()]))
+                }
+                QuestionKey::SILENT => {
+                    let server = Ipv6Addr::from(key.server).to_canonical();
+                    (&mut silent, Some(vec![server.to_string()]))
+                }
+                _ => continue,
+            };
+            into.extend(labels.map(|labels| (labels, count as f64)));
+        }
+        Ok(vec![
+            family::DNS_QUERIES.with(answered),
+            family::DNS_REFUSED.with(refused),
+            family::DNS_SILENT.with(silent),
+        ])
+    }
+}
+
+fn labels_of_answer(key: &QuestionKey, names: &Names) -> Option<Vec<String>> {
+    let network = match key.network {
+        QuestionKey::NOBODY => String::new(),
+        QuestionKey::HOST => "host".to_owned(),
+        index => names.networks.get(&index)?.network.clone(),
+    };
+    let by = By::ALL.into_iter().find(|by| *by as u8 == key.which)?;
+    Some(vec![network, by.label().to_owned(), code_name(key.code)])
+}
+
+impl std::fmt::Debug for DnsMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DnsMetrics").finish_non_exhaustive()
     }
 }
 

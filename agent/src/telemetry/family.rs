@@ -125,6 +125,21 @@ pub(super) const PROXY_OPENED: Family = counter(
     "Connections and UDP conversations that the agent took on itself.",
     &["proto"],
 );
+pub(super) const DNS_QUERIES: Family = counter(
+    "bascule_dns_queries_total",
+    "Questions about names that were answered: by the directory, from memory, or by others.",
+    &["network", "source", "rcode"],
+);
+pub(super) const DNS_REFUSED: Family = counter(
+    "bascule_dns_refused_total",
+    "Questions and connections that were not taken, by reason.",
+    &["reason"],
+);
+pub(super) const DNS_SILENT: Family = counter(
+    "bascule_dns_upstream_silent_total",
+    "Questions that a name server of others did not answer.",
+    &["server"],
+);
 pub(super) const PROXY_REFUSED: Family = counter(
     "bascule_proxy_refused_total",
     "Connections that the proxy reset and datagrams that it dropped, by reason.",
@@ -237,7 +252,7 @@ pub(super) const PODMAN: [Family; 8] = [
 ];
 
 /// All of them.
-pub(super) const ALL: [Family; 37] = [
+pub(super) const ALL: [Family; 40] = [
     ENDPOINT_BYTES,
     ENDPOINT_PACKETS,
     ENDPOINT_DROPS,
@@ -274,6 +289,9 @@ pub(super) const ALL: [Family; 37] = [
     RECONCILE_REPAIRS,
     PROXY_OPENED,
     PROXY_REFUSED,
+    DNS_QUERIES,
+    DNS_REFUSED,
+    DNS_SILENT,
     POLICY_VERDICTS,
 ];
 

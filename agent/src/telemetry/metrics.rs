@@ -36,7 +36,7 @@ pub struct Metrics {
     /// What the proxy carries.
     pub proxy: ProxyMetrics,
     /// What the server of names is asked.
-    pub dns: DnsMetrics,
+    pub dns: Arc<DnsMetrics>,
     health: Mutex<Result<(), String>>,
 }
 
@@ -50,10 +50,12 @@ impl Metrics {
     ) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let census = Arc::new(Census::default());
+        let dns = Arc::new(DnsMetrics::new(Arc::clone(&tables))?);
         registry.register(Box::new(MapCollector::new(
             Arc::clone(&tables),
             names.clone(),
             Arc::clone(&census),
+            Arc::clone(&dns),
             compatible,
         )?))?;
         let metrics = Self {
@@ -100,7 +102,7 @@ impl Metrics {
                 .buckets(exponential_buckets(0.001, 2.0, 12)?),
             )?,
             proxy: ProxyMetrics::new(tables)?,
-            dns: DnsMetrics::new()?,
+            dns,
             health: Mutex::new(Err("the agent is starting".into())),
         };
         metrics.register_own()?;

@@ -23,7 +23,7 @@ mod watch;
 
 pub use connections::{Both, Connection, connections};
 pub use counters::Counters;
-pub use dns::{DnsMetrics, code_name};
+pub use dns::{By, DnsMetrics, Questions, Refusal, code_name};
 pub use events::{Events, EventsError, PacketWatcher, QuestionWatcher, Watcher, proto_number};
 pub use metrics::Metrics;
 pub use names::{EndpointName, Names, NetworkName, ProgramName, RuleName, SharedNames};

@@ -127,6 +127,36 @@ impl Stat {
     }
 }
 
+/// What the agent counts of questions about names; outlives it. Key of `QUESTIONS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuestionKey {
+    /// Index of the network on which was asked; [`Self::NOBODY`], or [`Self::HOST`].
+    pub network: u32,
+    /// Code of the answer.
+    pub code: u16,
+    /// What is counted: one of the numbers below.
+    pub kind: u8,
+    /// Who answered, or why nobody did.
+    pub which: u8,
+    /// A server of others, IPv4 as mapped; zero where it is about none.
+    pub server: [u8; 16],
+}
+const _: () = assert!(size_of::<QuestionKey>() == 24);
+
+impl QuestionKey {
+    /// A question that was answered.
+    pub const ANSWERED: u8 = 1;
+    /// A question or connection that was not taken.
+    pub const REFUSED: u8 = 2;
+    /// A question that a server of others did not answer.
+    pub const SILENT: u8 = 3;
+    /// Nobody knows who asked.
+    pub const NOBODY: u32 = 0;
+    /// A process of the host asked.
+    pub const HOST: u32 = u32::MAX;
+}
+
 /// Counters that the agent keeps of its own doing, and that outlive it. Map `TALLIES`, an array of `u64` by this
 /// number.
 #[repr(u32)]

@@ -22,7 +22,7 @@ pub use conntrack::{
     Action, Flow, Flow4, Flow6, FlowKey, FlowKey4, FlowKey6, FragmentKey, FragmentKey4,
     FragmentKey6, FragmentPorts, state,
 };
-pub use counters::{Count, DropKey, EndpointCounters, RuleCounters, Stat, Tally};
+pub use counters::{Count, DropKey, EndpointCounters, QuestionKey, RuleCounters, Stat, Tally};
 pub use deny::Denied;
 pub use endpoint::{
     Endpoint, LinkKey, Local, Neighbour, NeighbourKey, NeighbourKey4, NeighbourKey6, Network,
@@ -88,6 +88,7 @@ mod user {
         FragmentPorts,
         Count,
         DropKey,
+        QuestionKey,
         EndpointCounters,
         RuleCounters,
         Endpoint,

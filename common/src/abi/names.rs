@@ -128,7 +128,7 @@ pub mod map {
     pub const DENY_LATE: &str = "DENY_LATE";
 
     /// Every map that is pinned.
-    pub const ALL: [&str; 39] = [
+    pub const ALL: [&str; 40] = [
         ENDPOINTS,
         ENDPOINTS_HI,
         NEIGHBOURS4,
@@ -168,9 +168,12 @@ pub mod map {
         TRAFFIC4,
         TRAFFIC6,
         CHOSEN,
+        QUESTIONS,
     ];
     /// `u64` by [`crate::abi::Tally`]: no program knows it.
     pub const TALLIES: &str = "TALLIES";
+    /// `u64` by [`crate::abi::QuestionKey`]: no program knows it.
+    pub const QUESTIONS: &str = "QUESTIONS";
     /// [`crate::abi::Traffic`] by [`crate::abi::FlowKey4`], while somebody watches connections.
     pub const TRAFFIC4: &str = "TRAFFIC4";
     /// [`crate::abi::Traffic`] by [`crate::abi::FlowKey6`].

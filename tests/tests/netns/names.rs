@@ -398,3 +398,44 @@ fn d8_questions_are_counted_by_network_source_and_code() {
     let asked = metrics.sum("bascule_dns_upstream_seconds_count", &[("server", &server)]);
     assert!(asked >= 2.0, "{asked}");
 }
+
+#[test]
+fn d8_questions_are_counted_over_restarts_and_forgotten_with_their_network() {
+    let net = Topology::new();
+    let mut agent = Agent::start(&net.host);
+    agent.network("n1", "");
+    let c1 = agent.container("c1", "n1", "");
+    let ask = |agent: &Agent, name: &str, times: usize| {
+        let found = agent.inspect("network", "n1")["IPAM"]["Config"][0]["Gateway"].clone();
+        let server = found.as_str().expect("a gateway").to_owned();
+        for _ in 0..times {
+            c1.ns.sh(&format!("dig +tries=1 +time=8 @{server} {name}"));
+        }
+    };
+    let counted = |agent: &Agent| {
+        let labels = [("network", "n1"), ("source", "local"), ("rcode", "NOERROR")];
+        agent.metrics().sum("bascule_dns_queries_total", &labels)
+    };
+    ask(&agent, "c1", 3);
+    assert_eq!(counted(&agent) as u64, 3);
+    agent.kill9();
+    agent.launch();
+    agent.wait_ready();
+    assert_eq!(counted(&agent) as u64, 3, "what was told goes on after a kill");
+    ask(&agent, "c1", 2);
+    // Nobody asks for them before it stops.
+    assert_eq!(agent.stop(), 0, "{}", agent.log());
+    agent.launch();
+    agent.wait_ready();
+    assert_eq!(counted(&agent) as u64, 5, "what was not told yet goes on after a stop");
+    agent.ok("container rm -f c1");
+    agent.ok("network rm n1");
+    let metrics = agent.metrics();
+    assert!(!metrics.text.contains("network=\"n1\""), "{}", metrics.text);
+    // Whoever has the index next begins at zero.
+    for name in ["n2", "n3"] {
+        agent.network(name, "");
+        let of_it = agent.metrics().sum("bascule_dns_queries_total", &[("network", name)]);
+        assert_eq!(of_it as u64, 0, "{name}");
+    }
+}

@@ -114,6 +114,7 @@ pub fn entries(tables: &Tables, name: &str) -> Result<Option<Vec<ShownEntry>>, B
         map::GENERATIONS => slots(&tables.generations)?,
         map::RULES => slots(&tables.rules)?,
         map::TALLIES => slots(&tables.tallies.slots)?,
+        map::QUESTIONS => hash(&tables.tallies.questions)?,
         map::DENY_LATE => slots(&tables.deny.late)?,
         map::NEIGHBOURS4 => hash(&tables.neighbours4)?,
         map::NEIGHBOURS6 => hash(&tables.neighbours6)?,

@@ -7,8 +7,8 @@ use aya_obj::generated::bpf_map_type::{self, *};
 use bascule_common::abi::{
     Chosen, Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey4,
     FlowKey6, FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour,
-    NeighbourKey4, NeighbourKey6, Network, PortSlot, Rule, RuleCounters, SocketKey, SocketOrigin,
-    Stat, Subnet, Tally, Traffic, TrustKey, Uplink, deny, names::map, service,
+    NeighbourKey4, NeighbourKey6, Network, PortSlot, QuestionKey, Rule, RuleCounters, SocketKey,
+    SocketOrigin, Stat, Subnet, Tally, Traffic, TrustKey, Uplink, deny, names::map, service,
 };
 
 use super::{
@@ -156,6 +156,7 @@ pub fn expected() -> BTreeMap<&'static str, Geometry> {
         (map::TRAFFIC6, Geometry::new::<FlowKey6, Traffic>(hash, 65_536, SPARSE)),
         (map::CHOSEN, Geometry::new::<u32, Chosen>(array, Chosen::SLOTS, 0)),
         (map::TALLIES, Geometry::new::<u32, u64>(array, Tally::SLOTS, 0)),
+        (map::QUESTIONS, Geometry::new::<QuestionKey, u64>(hash, 16_384, SPARSE)),
     ])
 }
 

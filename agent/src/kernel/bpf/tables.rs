@@ -319,7 +319,7 @@ impl Tables {
             stats: CounterSlots::new(map::STATS, fd(map::STATS)?)?,
             watching: Watching::open(fd)?,
             deny: Denials::open(fd)?,
-            tallies: Tallies::new(fd(map::TALLIES)?)?,
+            tallies: Tallies::new(fd(map::TALLIES)?, fd(map::QUESTIONS)?)?,
             collected: Slots::new(map::COLLECTED, fd(map::COLLECTED)?)?,
             events: fd(map::EVENTS)?,
         })
@@ -363,6 +363,11 @@ impl Tables {
         self.rule_counters.reset(rule)
     }
 
+    /// Forgets what was counted on a network with this index: it has a new owner.
+    pub fn reset_network_counters(&self, network: u32) -> Result<(), BpfError> {
+        self.tallies.forget_questions(network)
+    }
+
     /// Entries seen and removed by the last collection.
     pub fn collected(&self) -> Result<[u64; 2], BpfError> {
         Ok(self.collected.get(0)?.unwrap_or_default())
@@ -404,6 +409,7 @@ impl Tables {
             of(map::BRIDGES, &self.bridges)?,
             of(map::UPLINKS, &self.uplinks)?,
             of(map::LINKS, &self.links)?,
+            of(map::QUESTIONS, &self.tallies.questions)?,
             of(map::DENY4, &self.deny.v4)?,
             of(map::DENY6, &self.deny.v6)?,
             (map::DROPS, (self.drops.all()?.len(), self.drops.geometry().max_entries)),

@@ -6,11 +6,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use bascule_common::abi::{Count, DropKey, Tally, names::map};
+use bascule_common::abi::{Count, DropKey, QuestionKey, Tally, names::map};
 
 use super::{
     BpfError,
-    map::{CounterHash, Slots, Table as _},
+    map::{CounterHash, Hash, Slots, Table as _},
 };
 use crate::plan::Action;
 
@@ -18,13 +18,18 @@ use crate::plan::Action;
 #[derive(Debug)]
 pub struct Tallies {
     pub(super) slots: Slots<u64>,
+    pub(super) questions: Hash<QuestionKey, u64>,
     turn: Mutex<()>,
 }
 
 impl Tallies {
-    /// Takes over the map.
-    pub(super) fn new(map: OwnedFd) -> Result<Self, BpfError> {
-        Ok(Self { slots: Slots::new(map::TALLIES, map)?, turn: Mutex::default() })
+    /// Takes over the maps.
+    pub(super) fn new(slots: OwnedFd, questions: OwnedFd) -> Result<Self, BpfError> {
+        Ok(Self {
+            slots: Slots::new(map::TALLIES, slots)?,
+            questions: Hash::new(map::QUESTIONS, questions)?,
+            turn: Mutex::default(),
+        })
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {
@@ -40,6 +45,27 @@ impl Tallies {
     pub fn add(&self, slot: u32, more: u64) -> Result<(), BpfError> {
         let _turn = self.turn();
         self.slots.put(&slot, &self.get(slot)?.wrapping_add(more))
+    }
+
+    /// Adds to what was counted of questions about names.
+    pub fn add_questions(&self, key: &QuestionKey, more: u64) -> Result<(), BpfError> {
+        let _turn = self.turn();
+        let before = self.questions.get(key)?.unwrap_or_default();
+        self.questions.put(key, &before.wrapping_add(more))
+    }
+
+    /// Returns what was counted of questions about names.
+    pub fn questions(&self) -> Result<BTreeMap<QuestionKey, u64>, BpfError> {
+        self.questions.all()
+    }
+
+    /// Forgets those on a network.
+    pub(super) fn forget_questions(&self, network: u32) -> Result<(), BpfError> {
+        let _turn = self.turn();
+        let all = self.questions.all()?.into_keys();
+        let gone: Vec<_> =
+            all.filter(|key| key.kind == QuestionKey::ANSWERED && key.network == network).collect();
+        self.questions.remove_many(&gone).map(drop)
     }
 
     /// Counts a correction of what somebody else changed, of an action's kind.
