@@ -18,6 +18,8 @@ pub struct Observed {
     pub links: BTreeMap<u32, Link>,
     /// Their addresses.
     pub addresses: Vec<Address>,
+    /// Addresses and destinations of routes that are the host's, with the names of the interfaces that they are on.
+    pub site: Vec<(String, IpNetwork)>,
     /// Forwarding entries of bridges of ours that somebody set.
     pub fdb: BTreeSet<FdbEntry>,
     /// Permanent neighbours on bridges of ours.

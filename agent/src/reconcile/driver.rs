@@ -1,6 +1,10 @@
 //! The one task that changes anything: takes changes in turn, commits them, and sees to their effect.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,7 +28,7 @@ use crate::{
     plan::Settings,
     state::{
         Change, DefaultIpv6, DefaultNetwork, Outcome, Rejected,
-        store::{Store, StoreError},
+        store::{Loaded, Store, StoreError},
     },
     telemetry::{Metrics, ProgramName},
 };
@@ -137,6 +141,8 @@ pub struct Driver {
     pub(super) advertised: BTreeSet<u32>,
     /// Whether the host routed when it was last looked at, each family.
     pub(super) forwarding: [bool; 2],
+    /// How long the agent's first look at everything took.
+    pub(super) started: Duration,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) ears: Ears,
 }
@@ -149,7 +155,8 @@ impl Driver {
         options: &Options,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Handle), StartError> {
-        let desired = load(&store)?;
+        let Loaded { desired, boot_id } = store.load()?;
+        let desired = desired.map_or_else(|| begin(&store), Ok)?;
         // A former agent may have died while it changed them.
         machine.tables.change(|| Ok::<_, ObserveError>(()))?;
         let shared = Shared::new(Snapshot::new(desired.clone()));
@@ -181,18 +188,23 @@ impl Driver {
             forwarded6: false,
             advertised: BTreeSet::new(),
             forwarding: [true; 2],
+            started: Duration::ZERO,
             commands,
             ears,
         };
-        driver.bring_up_to_date(options).await?;
+        driver.bring_up_to_date(options, boot_id).await?;
         driver.journal = Journal::new(Arc::clone(&driver.desired));
         let handle = Handle { commands: sender, shared, journal: driver.journal.clone() };
         Ok((driver, handle))
     }
 
-    async fn bring_up_to_date(&mut self, options: &Options) -> Result<(), StartError> {
+    async fn bring_up_to_date(
+        &mut self,
+        options: &Options,
+        stored_in: Option<String>,
+    ) -> Result<(), StartError> {
         let boot_id = process::boot_id()?;
-        if self.store.load()?.boot_id.as_deref() != Some(&boot_id) {
+        if stored_in.as_deref() != Some(&boot_id) {
             self.apply(&Change::Rebooted).await?;
             self.store.set_boot_id(&boot_id)?;
         }
@@ -208,11 +220,12 @@ impl Driver {
         for id in self.follow.update(&self.desired.clone()) {
             self.stop(id).await;
         }
+        let begin = Instant::now();
         self.pass(Trigger::Start, Look::All).await?;
+        self.started = begin.elapsed();
         self.announce_all();
         self.reserve_ports();
         self.note_forwarding();
-        self.note_site().await;
         Ok(())
     }
 
@@ -251,10 +264,8 @@ impl Driver {
     }
 }
 
-fn load(store: &Store) -> Result<Desired, StoreError> {
-    if let Some(desired) = store.load()?.desired {
-        return Ok(desired);
-    }
+/// What is there before anything was asked for.
+fn begin(store: &Store) -> Result<Desired, StoreError> {
     let predefined = Predefined {
         host: NetworkId::new(rand::random()),
         none: NetworkId::new(rand::random()),

@@ -41,6 +41,8 @@ pub async fn gather(
         && !matches!(
             change,
             Change::Stop { .. }
+                | Change::Rebooted
+                | Change::Recover
                 | Change::Follow { .. }
                 | Change::BroughtUp { .. }
                 | Change::RemoveContainer { .. }

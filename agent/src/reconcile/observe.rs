@@ -6,9 +6,13 @@ use std::{
 };
 
 use bascule_common::abi::{Denied, Mac, names::program};
+use futures::{FutureExt as _, StreamExt as _};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
-use super::machine::{Machine, identify};
+use super::{
+    machine::{Machine, identify},
+    site,
+};
 use crate::{
     kernel::{
         self,
@@ -23,6 +27,9 @@ use crate::{
         Xdp,
     },
 };
+
+/// Namespaces that are looked into at once: each takes a thread for a moment.
+const AT_ONCE: usize = 8;
 
 /// Why nothing could be observed.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +117,7 @@ pub async fn observe(
     dockers(desired, &links, &mut observed);
     let address = |a: &netlink::Address| plan::Address { link: a.link, address: a.address };
     observed.addresses = addresses.iter().map(address).collect();
+    observed.site = site::of_host(&observed, &addresses, &routes);
     // Those of interfaces that have gone are among them: one that went to another namespace took the program along.
     observed.hooks = known.hooks.clone();
     for link in &links {
@@ -217,16 +225,23 @@ fn neighbour_of(neighbour: &netlink::Neighbour) -> Option<plan::Neighbour> {
 }
 
 async fn sandboxes(machine: &Machine, desired: &Desired, look: &Look, observed: &mut Observed) {
-    for container in desired.containers.values() {
-        if container.running().is_none() || !container.has_namespace() {
-            continue;
-        }
-        let mut seen = which(machine, container);
-        if seen.namespace.is_some() && look.includes(container.id) {
-            seen.inside = inside(machine, container).await;
-        }
-        observed.sandboxes.insert(container.id, seen);
+    let has_one = |c: &&Container| c.running().is_some() && c.has_namespace();
+    let containers = desired.containers.values().filter(has_one);
+    let looks = containers.map(|container| look_at(machine, container, look).boxed());
+    let looks = futures::stream::iter(looks.collect::<Vec<_>>());
+    observed.sandboxes = looks.buffer_unordered(AT_ONCE).collect().await;
+}
+
+async fn look_at(
+    machine: &Machine,
+    container: &Container,
+    look: &Look,
+) -> (ContainerId, plan::Sandbox) {
+    let mut seen = which(machine, container);
+    if seen.namespace.is_some() && look.includes(container.id) {
+        seen.inside = inside(machine, container).await;
     }
+    (container.id, seen)
 }
 
 /// Looks at a container's namespace, and inside unless that is known.

@@ -12,7 +12,7 @@ use super::{
     flows::Ends,
     names,
     observe::{Look, ObserveError, observe},
-    seen::Seen,
+    seen::{Seen, remember},
     status::UplinkSeen,
 };
 use crate::{
@@ -51,7 +51,7 @@ impl Driver {
     pub(super) async fn pass(
         &mut self,
         trigger: Trigger,
-        mut look: Look,
+        look: Look,
     ) -> Result<Report, ObserveError> {
         let begin = Instant::now();
         // What is done now is looked at afterwards, and not followed.
@@ -73,16 +73,16 @@ impl Driver {
             }
             let (done, _) = self.execute_all(&plan, trigger, &mut report, None).await;
             actions += done;
-            if let Look::Only(ids) = &mut look {
-                ids.extend(plan.iter().filter_map(|p| match p.subject {
-                    Subject::Container(id) => Some(id),
-                    _ => None,
-                }));
-            }
             if done == 0 {
                 break;
             }
-            observed = self.observe(&look).await?;
+            let touched = plan.iter().filter_map(|p| match p.subject {
+                Subject::Container(id) => Some(id),
+                _ => None,
+            });
+            let before = observed;
+            observed = self.observe(&Look::Only(touched.collect())).await?;
+            remember(&mut observed, before);
         }
         let seen = observed.sandboxes.iter().filter_map(|(id, s)| Some((*id, s.namespace?)));
         report.namespaces = seen.collect();
@@ -215,6 +215,7 @@ impl Driver {
         });
         let uplinks = uplinks.collect();
         self.shared.update(|s| s.uplinks = uplinks);
+        self.note_site(observed);
         self.note_narrow(report, actions, begin);
     }
 

@@ -19,14 +19,20 @@ pub struct Seen {
     pub places: Places,
 }
 
+/// Takes over what was seen inside namespaces that nobody looked into this time.
+pub fn remember(observed: &mut Observed, mut before: Observed) {
+    for (id, sandbox) in observed.sandboxes.iter_mut().filter(|(_, s)| s.inside.is_none()) {
+        let known = before.sandboxes.remove(id).filter(|k| k.namespace == sandbox.namespace);
+        sandbox.inside = known.and_then(|known| known.inside);
+    }
+}
+
 impl Seen {
     /// Takes over what was observed; what is inside namespaces that nobody looked into this time is as it was.
     pub fn new(mut observed: Observed, former: Option<Self>) -> Self {
         (observed.contents, observed.hooks, observed.xdp) = Default::default();
-        let mut former = former.map(|seen| seen.observed.sandboxes).unwrap_or_default();
-        for (id, sandbox) in observed.sandboxes.iter_mut().filter(|(_, s)| s.inside.is_none()) {
-            let known = former.remove(id).filter(|known| known.namespace == sandbox.namespace);
-            sandbox.inside = known.and_then(|known| known.inside);
+        if let Some(former) = former {
+            remember(&mut observed, former.observed);
         }
         let places = Places::of(observed.links.values());
         Self { observed, places }

@@ -5,17 +5,15 @@ use ipnetwork::IpNetwork;
 
 use super::driver::Driver;
 use crate::{
-    kernel,
+    kernel::netlink::{Address, Route},
     model::{Desired, ipam, pools::leads_anywhere},
+    plan::{Observed, Owner},
 };
 
 impl Driver {
     /// Says so where addresses or routes of the host overlap with a network of ours.
-    pub(super) async fn note_site(&mut self) {
-        let warnings = match self.seen().await {
-            Ok(seen) => met(&self.desired, &seen),
-            Err(error) => return tracing::warn!(%error, "cannot tell what the host's routes are"),
-        };
+    pub(super) fn note_site(&mut self, observed: &Observed) {
+        let warnings = met(&self.desired, &observed.site);
         let before = self.shared.get();
         for new in warnings.iter().filter(|warning| !before.site.contains(warning)) {
             tracing::warn!("{new}");
@@ -24,26 +22,25 @@ impl Driver {
             self.shared.update(|snapshot| snapshot.site = warnings);
         }
     }
+}
 
-    /// Returns the addresses and destinations that are the host's, with the interfaces that they are on.
-    async fn seen(&self) -> kernel::Result<Vec<(String, IpNetwork)>> {
-        let netlink = &self.machine.netlink;
-        let (links, addresses) = (netlink.links().await?, netlink.addresses().await?);
-        let routes = netlink.routes().await?;
-        let name_of = |index: u32| {
-            let link = links.iter().find(|link| link.index == index)?;
-            let owned = self.machine.mark.recognise(&link.name, link.alias.as_deref(), link.mac);
-            let ours = self.desired.networks.values().any(|network| network.bridge == link.name);
-            (owned.is_none() && !ours).then(|| link.name.clone())
-        };
-        let addresses = addresses.iter().map(|address| (Some(address.link), address.address));
-        let routes = routes.iter().map(|route| (route.link, route.destination));
-        // What is on every link is no site's.
-        let per_link = |prefix: &IpNetwork| matches!(prefix, IpNetwork::V6(prefix) if prefix.ip().is_unicast_link_local());
-        let somewhere = |prefix: &IpNetwork| !leads_anywhere(*prefix) && !per_link(prefix);
-        let seen = addresses.chain(routes).filter(|(_, prefix)| somewhere(prefix));
-        Ok(seen.filter_map(|(link, prefix)| Some((name_of(link?)?, prefix))).collect())
-    }
+/// Returns the addresses and destinations that are the host's, with the interfaces that they are on.
+pub(super) fn of_host(
+    observed: &Observed,
+    addresses: &[Address],
+    routes: &[Route],
+) -> Vec<(String, IpNetwork)> {
+    let name_of = |index: u32| {
+        let link = observed.links.get(&index).filter(|link| link.owner == Owner::Foreign)?;
+        Some(link.name.clone())
+    };
+    let addresses = addresses.iter().map(|address| (Some(address.link), address.address));
+    let routes = routes.iter().map(|route| (route.link, route.destination));
+    // What is on every link is no site's.
+    let per_link = |prefix: &IpNetwork| matches!(prefix, IpNetwork::V6(prefix) if prefix.ip().is_unicast_link_local());
+    let somewhere = |prefix: &IpNetwork| !leads_anywhere(*prefix) && !per_link(prefix);
+    let seen = addresses.chain(routes).filter(|(_, prefix)| somewhere(prefix));
+    seen.filter_map(|(link, prefix)| Some((name_of(link?)?, prefix))).collect()
 }
 
 /// Returns what the operator should know: one overlap for each network that has any.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, thread};
 
-use bascule_tests::{Agent, Topology, agent::Settings, process::Output, topology::HOST};
+use bascule_tests::{Agent, Topology, agent::Settings, process::Output, topology::HOST, wait};
 use serde_json::{Value, json};
 
 /// An agent with a configuration.
@@ -214,12 +214,13 @@ fn n25_a_route_that_comes_later_is_told() {
     let mut agent = Agent::start(&net.host);
     agent.network("a", "--subnet 172.18.7.0/24");
     assert!(!agent.ok("status").contains("overlaps"));
+    let told = "network a (172.18.7.0/24) overlaps with 172.18.0.0/16 by up0";
+    let is_told = |agent: &Agent| agent.ok("status").contains(told);
     net.host.sh("ip route add 172.18.0.0/16 via 198.51.100.254");
+    wait::wait_until("it is told", wait::SOON, || is_told(&agent));
     agent.restart();
-    let status = agent.ok("status");
-    assert!(
-        status.contains("network a (172.18.7.0/24) overlaps with 172.18.0.0/16 by up0"),
-        "{status}"
-    );
+    assert!(is_told(&agent), "{}", agent.ok("status"));
     assert!(agent.log().contains("overlaps with 172.18.0.0/16"));
+    net.host.sh("ip route del 172.18.0.0/16");
+    wait::wait_until("it is over", wait::SOON, || !is_told(&agent));
 }

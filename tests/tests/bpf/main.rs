@@ -7,7 +7,9 @@ mod pins;
 mod tables;
 mod telemetry;
 
-use bascule::kernel::bpf::{Features, Host, Loaded, Pins, Sizes, Wanted, load};
+use bascule::kernel::bpf::{
+    Features, Host, Loaded, OBJECT, Pins, Sizes, Wanted, load, load_object,
+};
 use bascule_tests::places::Places;
 
 /// Small maps: tests run many at once.
@@ -22,6 +24,7 @@ struct Plane {
     places: Places,
     pins: Pins,
     loaded: Loaded,
+    upgrades: u8,
 }
 
 impl Plane {
@@ -30,12 +33,20 @@ impl Plane {
         let places = Places::new();
         let pins = Pins::open(&places.bpffs()).expect("pins");
         let loaded = load(&pins, &sizes()).expect("load");
-        Self { places, pins, loaded }
+        Self { places, pins, loaded, upgrades: 0 }
     }
 
     /// What a restart does: loads again over the same pins.
     fn reload(&mut self) {
         self.loaded = load(&self.pins, &sizes()).expect("load again");
+    }
+
+    /// What the first start of another build does.
+    fn upgrade(&mut self) {
+        // What is behind its end is nothing to an object.
+        let object = [OBJECT, &[self.upgrades; 8]].concat();
+        self.upgrades += 1;
+        self.loaded = load_object(&object, &self.pins, &sizes()).expect("load another build");
     }
 }
 

@@ -1,8 +1,19 @@
 //! Pins: made, reused, compared, swept, and gone after clean-up.
 
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
 use aya::maps::Array;
 use bascule::kernel::bpf::{BpfError, Fate, Pins, Sizes, Table, cleanup, load, load_object};
-use bascule_common::abi::{Flow4, FlowKey4, Network, names::map};
+use bascule_common::abi::{
+    Flow4, FlowKey4, Network,
+    names::{
+        map,
+        program::{FROM_CONTAINER, TO_CONTAINER},
+    },
+};
 use bascule_tests::places::Places;
 
 use crate::{Plane, sizes};
@@ -68,6 +79,64 @@ fn a_load_that_fails_changes_nothing() {
     assert_eq!(plane.places.pins(), before);
 }
 
+/// Identifiers of the programs, by name.
+fn identities(plane: &Plane) -> BTreeMap<String, u32> {
+    plane.loaded.programs.iter().map(|(name, program)| (name.to_owned(), program.id)).collect()
+}
+
+/// The directories in which programs are pinned.
+fn builds(plane: &Plane) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(plane.pins.programs_dir()).expect("programs are pinned");
+    entries.map(|entry| entry.expect("an entry").path()).collect()
+}
+
+#[test]
+fn a_restart_of_a_build_takes_its_programs_as_they_are_and_another_build_loads_its_own() {
+    let mut plane = Plane::new();
+    let first = identities(&plane);
+    plane.reload();
+    assert_eq!(identities(&plane), first);
+    plane.upgrade();
+    let second = identities(&plane);
+    assert_eq!(first.keys().collect::<Vec<_>>(), second.keys().collect::<Vec<_>>());
+    assert!(first.values().all(|old| !second.values().any(|new| new == old)), "{second:?}");
+    assert_eq!(builds(&plane).len(), 1, "the former build's are gone: {:?}", builds(&plane));
+}
+
+#[test]
+fn programs_are_kept_only_whole_over_the_maps_in_force_and_under_their_own_names() {
+    let mut plane = Plane::new();
+    let place = builds(&plane).remove(0);
+    type Spoil = fn(&Plane, &Path);
+    let spoilers: [(&str, Spoil); 4] = [
+        ("another map is in force", |plane, _| {
+            std::fs::remove_file(plane.pins.map(map::LOCALS4)).expect("unpin");
+        }),
+        ("a removal that was cut short", |_, place| {
+            let away = PathBuf::from(format!("{}-new", place.display()));
+            std::fs::rename(place, &away).expect("rename");
+            std::fs::remove_file(away.join(FROM_CONTAINER)).expect("unpin");
+        }),
+        ("a program under another's name", |_, place| {
+            std::fs::remove_file(place.join(TO_CONTAINER)).expect("unpin");
+            std::fs::rename(place.join(FROM_CONTAINER), place.join(TO_CONTAINER)).expect("rename");
+        }),
+        ("a map in a program's place", |plane, place| {
+            std::fs::remove_file(place.join(TO_CONTAINER)).expect("unpin");
+            std::fs::rename(plane.pins.map(map::CHOSEN), place.join(TO_CONTAINER)).expect("rename");
+        }),
+    ];
+    for (story, spoil) in spoilers {
+        let before = identities(&plane);
+        spoil(&plane, &place);
+        plane.reload();
+        let after = identities(&plane);
+        assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "{story}");
+        assert!(before.iter().all(|(name, id)| after[name] != *id), "{story}: {after:?}");
+        assert_eq!(builds(&plane), [place.clone()], "{story}");
+    }
+}
+
 #[test]
 fn two_agents_with_other_directories_know_nothing_of_each_other() {
     let (one, two) = (Plane::new(), Plane::new());
@@ -76,7 +145,8 @@ fn two_agents_with_other_directories_know_nothing_of_each_other() {
     assert!(two.loaded.tables.networks.all().expect("read").is_empty());
     cleanup(&one.places.bpffs()).expect("cleanup");
     assert!(one.places.pins().is_empty(), "{:?}", one.places.pins());
-    assert_eq!(two.places.pins().len(), map::ALL.len());
+    let programs = two.loaded.programs.iter().count();
+    assert_eq!(two.places.pins().len(), map::ALL.len() + programs);
 }
 
 #[test]

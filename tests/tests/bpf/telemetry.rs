@@ -64,7 +64,7 @@ fn names() -> Names {
 }
 
 fn counted() -> (Arc<Metrics>, SharedNames, Pins, bascule_tests::places::Places) {
-    let Plane { places, pins, loaded } = Plane::new();
+    let Plane { places, pins, loaded, .. } = Plane::new();
     let twice = |packets, bytes| Count { packets, bytes };
     let traffic = EndpointCounters { received: twice(1, 100), sent: twice(2, 300) };
     count(&pins, map::ENDPOINT_STATS, 3, traffic);

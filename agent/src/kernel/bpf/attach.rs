@@ -244,6 +244,14 @@ impl Hooks {
         is_target: impl Fn(LinkTarget) -> bool,
     ) -> Result<Option<(OwnedFd, u32)>, BpfError> {
         self.adopt(path)?;
+        Self::pinned_link(path, is_target)
+    }
+
+    /// As [`Self::live_link`], for what is known to be pinned.
+    pub(super) fn pinned_link(
+        path: &Path,
+        is_target: impl Fn(LinkTarget) -> bool,
+    ) -> Result<Option<(OwnedFd, u32)>, BpfError> {
         match sys::object_get(path, Kind::Link) {
             Ok(link) => {
                 let info =
@@ -291,7 +299,7 @@ impl Hooks {
         let mut all = BTreeMap::new();
         let mut names = BTreeMap::new();
         for (hook, path) in self.pinned()? {
-            if let Some((_, program_id)) = self.live(&path, hook)? {
+            if let Some((_, program_id)) = Self::pinned_link(&path, |t| hook.is_target(t))? {
                 let program: &String = names
                     .entry(program_id)
                     .or_insert_with(|| program_name(program_id).unwrap_or_default());
@@ -325,7 +333,7 @@ impl Hooks {
     pub fn sweep(&self) -> Result<Vec<Hook>, BpfError> {
         let mut gone = Vec::new();
         for (hook, path) in self.pinned()? {
-            if self.live(&path, hook)?.is_none() {
+            if Self::pinned_link(&path, |target| hook.is_target(target))?.is_none() {
                 gone.push(hook);
             }
         }

@@ -20,7 +20,7 @@ use super::{BpfError, error::pin};
 /// Where distributions mount the BPF file system.
 const STANDARD: &str = "/sys/fs/bpf";
 
-/// The pins of one agent: `<dir>/v<ABI>/{maps,links}` on a live bpffs.
+/// The pins of one agent: `<dir>/v<ABI>/{maps,links,programs}` on a live bpffs.
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
@@ -63,6 +63,11 @@ impl Pins {
     /// Where links are pinned.
     pub fn links_dir(&self) -> PathBuf {
         self.version_dir().join("links")
+    }
+
+    /// Where programs are pinned, a directory for each build of them.
+    pub fn programs_dir(&self) -> PathBuf {
+        self.version_dir().join("programs")
     }
 
     /// Pin of a map.
@@ -135,7 +140,7 @@ pub(super) fn unpin(path: &Path) -> Result<(), BpfError> {
     }
 }
 
-fn make_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     match fs::create_dir(dir) {
         // Pins are handles on everything: root's alone.
         Ok(()) => fs::set_permissions(dir, fs::Permissions::from_mode(0o700)),

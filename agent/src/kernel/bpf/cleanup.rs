@@ -16,6 +16,7 @@ use super::{
     bpffs::{Pins, entries, is_own_mount, unpin},
     clsact,
     error::pin,
+    kept,
 };
 
 /// What was removed.
@@ -80,7 +81,11 @@ pub(super) fn remove_version(version: &Path) -> Result<Removed, BpfError> {
         unpin(&path)?;
         removed.maps += 1;
     }
-    for dir in [version.join("links"), version.join("maps"), version.to_path_buf()] {
+    let programs = version.join("programs");
+    for build in entries(&programs)? {
+        kept::remove(&build)?;
+    }
+    for dir in [version.join("links"), version.join("maps"), programs, version.to_path_buf()] {
         remove_dir(&dir)?;
     }
     Ok(removed)

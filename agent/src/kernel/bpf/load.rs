@@ -2,7 +2,7 @@
 //! attached by `attach`, after the tables have been filled.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
@@ -20,6 +20,7 @@ use super::{
     BpfError,
     bpffs::{Pins, entries, unpin},
     error::pin,
+    kept::{self, Build},
     layout::{self, Geometry},
     object::OBJECT,
     sizes::{Host, Memory, Sizes},
@@ -28,7 +29,7 @@ use super::{
 };
 
 /// Suffix of maps that are not in force yet. (A bpffs refuses names with dots.)
-const NEW: &str = "-new";
+pub(super) const NEW: &str = "-new";
 /// How much of the verifier's log is worth reading: its end.
 const LOG_LINES: usize = 40;
 
@@ -49,6 +50,10 @@ pub struct Programs {
 }
 
 impl Programs {
+    pub(super) const fn new(programs: BTreeMap<String, Program>) -> Self {
+        Self { programs }
+    }
+
     /// The program of this name.
     pub fn get(&self, name: &str) -> Result<&Program, BpfError> {
         self.programs.get(name).ok_or_else(|| BpfError::NoProgram(name.into()))
@@ -66,6 +71,10 @@ impl Programs {
 }
 
 impl Program {
+    pub(super) const fn new(fd: OwnedFd, id: u32, verified_instructions: Option<u32>) -> Self {
+        Self { fd, id, verified_instructions }
+    }
+
     /// The program's descriptor.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -118,7 +127,8 @@ pub struct Loaded {
     pub report: Report,
 }
 
-/// Loads every program over the pinned maps, making those that are missing.
+/// Loads every program over the pinned maps, making those that are missing. Programs that this build has loaded before over
+/// the same maps are taken as they are.
 pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Loaded, BpfError> {
     load_object(OBJECT, pins, sizes)
 }
@@ -132,24 +142,26 @@ pub fn load_object(object: &[u8], pins: &Pins, sizes: &Sizes) -> Result<Loaded, 
     for (name, geometry) in &mut wanted {
         geometry.max_entries = sizes.of(name).unwrap_or(geometry.max_entries);
     }
-    let mut fates = BTreeMap::new();
+    let (mut fates, mut ids) = (BTreeMap::new(), BTreeSet::new());
     for (name, geometry) in &mut wanted {
-        let fate = fate(pins, name, geometry, sizes)?;
+        let (fate, id) = fate(pins, name, geometry, sizes)?;
+        ids.extend(id.filter(|_| !is_new(&fate)));
         if let Fate::KeptWithSize { entries, .. } = fate {
             geometry.max_entries = entries;
         }
         fates.insert(*name, fate);
     }
-    let outcome = make(object, pins, &of_object, &wanted, &fates).and_then(|programs| {
-        commit(pins, &fates)?;
-        Ok(programs)
-    });
-    let programs = match outcome {
-        Ok(programs) => programs,
-        Err(error) => {
-            forget_unfinished(pins)?;
-            return Err(error);
-        }
+    let build = Build::of(object);
+    let programs = if let Some(programs) = kept::open(pins, &build, &ids) {
+        kept::forget_others(pins, Some(&build))?;
+        programs
+    } else {
+        let outcome = make(object, pins, &of_object, &wanted, &fates).and_then(|programs| {
+            commit(pins, &fates)?;
+            kept::keep(pins, &build, &programs)?;
+            Ok(programs)
+        });
+        outcome.or_else(|error| forget_unfinished(pins).and(Err(error)))?
     };
     let report = Report {
         maps: fates,
@@ -162,23 +174,30 @@ pub fn load_object(object: &[u8], pins: &Pins, sizes: &Sizes) -> Result<Loaded, 
     Ok(Loaded { programs, tables: Tables::open(pins)?, report })
 }
 
-/// Compares a pin with what would be made. aya takes any pinned map as it is: this is the only check.
-fn fate(pins: &Pins, name: &str, wanted: &Geometry, sizes: &Sizes) -> Result<Fate, BpfError> {
+/// Compares a pin with what would be made, and tells which map is there. aya takes any pinned map as it is: this is the only
+/// check.
+fn fate(
+    pins: &Pins,
+    name: &str,
+    wanted: &Geometry,
+    sizes: &Sizes,
+) -> Result<(Fate, Option<u32>), BpfError> {
     let path = pins.map(name);
     let fd = match sys::object_get(&path, Kind::Map) {
         Ok(fd) => fd,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Fate::Created),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Fate::Created, None)),
         Err(error) => return Err(pin("open the map pinned at", &path)(error)),
     };
-    let found =
-        Geometry::from(sys::map_info(&fd).map_err(pin("describe the map pinned at", &path))?);
-    Ok(if found == *wanted {
+    let info = sys::map_info(&fd).map_err(pin("describe the map pinned at", &path))?;
+    let found = Geometry::from(info);
+    let fate = if found == *wanted {
         Fate::Kept
     } else if found.same_layout(wanted) && sizes.of(name).is_some() {
         Fate::KeptWithSize { entries: found.max_entries, wanted: wanted.max_entries }
     } else {
         Fate::Replaced { found: found.to_string(), wanted: wanted.to_string() }
-    })
+    };
+    Ok((fate, Some(info.id)))
 }
 
 fn is_new(fate: &Fate) -> bool {
@@ -240,7 +259,7 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<Programs, BpfError> {
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         joined.filter_map(Result::transpose).collect::<Result<_, _>>()
     })?;
-    Ok(Programs { programs })
+    Ok(Programs::new(programs))
 }
 
 fn load_program(
@@ -261,11 +280,8 @@ fn load_program(
     let object = |error: ProgramError| BpfError::Object(error.to_string());
     let info = program.info().map_err(object)?;
     let fd = program.fd().map_err(object)?.as_fd().try_clone_to_owned();
-    let loaded = Program {
-        fd: fd.map_err(|error| BpfError::Object(error.to_string()))?,
-        id: info.id(),
-        verified_instructions: info.verified_instruction_count(),
-    };
+    let fd = fd.map_err(|error| BpfError::Object(error.to_string()))?;
+    let loaded = Program::new(fd, info.id(), info.verified_instruction_count());
     Ok(Some((name.to_owned(), loaded)))
 }
 

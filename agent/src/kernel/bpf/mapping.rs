@@ -63,15 +63,14 @@ impl Mapping {
     pub(super) fn for_each(&self, mut each: impl FnMut(u32, &[u8])) {
         let mut bytes = vec![0; self.words * 8];
         for slot in 0..self.slots {
-            let mut any = 0;
+            // Most are empty, of hundreds of thousands.
+            if (0..self.words).all(|word| self.read(slot, word) == 0) {
+                continue;
+            }
             for (word, into) in bytes.chunks_exact_mut(8).enumerate() {
-                let value = self.read(slot, word);
-                any |= value;
-                into.copy_from_slice(&value.to_ne_bytes());
+                into.copy_from_slice(&self.read(slot, word).to_ne_bytes());
             }
-            if any != 0 {
-                each(slot as u32, &bytes);
-            }
+            each(slot as u32, &bytes);
         }
     }
 }

@@ -11,6 +11,7 @@ mod clsact;
 mod error;
 mod features;
 pub mod inspect;
+mod kept;
 mod layout;
 mod load;
 mod map;

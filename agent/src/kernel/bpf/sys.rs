@@ -49,6 +49,17 @@ pub struct MapInfo {
     name: [u8; 16],
 }
 
+impl MapInfo {
+    /// The map's name, as far as the kernel keeps it (15 characters).
+    pub fn name(&self) -> &[u8] {
+        until_zero(&self.name)
+    }
+}
+
+fn until_zero(name: &[u8]) -> &[u8] {
+    name.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 /// What the kernel says about a program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,8 +83,7 @@ pub struct ProgramInfo {
 impl ProgramInfo {
     /// The program's name, as far as the kernel keeps it (15 characters).
     pub fn name(&self) -> String {
-        let end = self.name.iter().position(|byte| *byte == 0).unwrap_or(self.name.len());
-        String::from_utf8_lossy(&self.name[..end]).into_owned()
+        String::from_utf8_lossy(until_zero(&self.name)).into_owned()
     }
 }
 

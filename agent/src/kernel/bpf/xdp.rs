@@ -114,7 +114,7 @@ impl Hooks {
         let mut all = BTreeMap::new();
         for (ifindex, path) in self.pinned_xdp()? {
             let target = LinkTarget::Xdp { ifindex };
-            if let Some((_, program)) = self.live_link(&path, |found| found == target)? {
+            if let Some((_, program)) = Self::pinned_link(&path, |found| found == target)? {
                 all.insert(ifindex, program);
             }
         }

@@ -22,8 +22,9 @@ const FIRST: u16 = 20_000;
 const ENDPOINTS: [(usize, usize); 3] = [(0, 0), (100, 1), (100, 10)];
 /// How long agents have after the last attachment: addresses are announced, and the kernel tells of links a while later.
 const SETTLE: Duration = Duration::from_secs(20);
-/// How long agents that have nothing to do are watched: they look at the host every 30 seconds, and sweep every 15.
-const IDLE: Duration = Duration::from_secs(31);
+/// How long agents that have nothing to do are watched: they look at everything every 30 seconds, or where that takes longer
+/// so much more rarely, and sweep every 15.
+const IDLE: Duration = Duration::from_secs(240);
 /// How long the same is in a short run.
 const IDLE_QUICK: Duration = Duration::from_secs(5);
 /// How often each of the rest is done, and in a short run.
