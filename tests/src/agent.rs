@@ -114,6 +114,16 @@ impl Agent {
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&path, executable).expect("an executable");
         self.binary = path;
+        self.forget_programs();
+    }
+
+    /// Has the next start find none of its build's programs: it loads them, and swaps them onto the live links, as that of
+    /// a build with other programs does.
+    #[track_caller]
+    pub fn forget_programs(&self) {
+        for pin in self.places.pins().iter().filter(|pin| pin.contains("/programs/")) {
+            std::fs::remove_file(self.places.bpffs().join(pin)).expect("a pin");
+        }
     }
 
     /// What it starts with.

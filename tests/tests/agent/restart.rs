@@ -32,6 +32,9 @@ fn fifty_kills_lose_no_packet() {
     let mut conversation = Conversation::open(&net.outside, at(HOST, 8080)).expect("TCP");
     for round in 0..50_u64 {
         agent.kill9();
+        if round % 4 < 2 {
+            agent.forget_programs();
+        }
         agent.launch();
         if round % 2 == 0 {
             agent.wait_ready();
