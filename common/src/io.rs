@@ -12,7 +12,11 @@ use crate::{
         Local, Mac, Neighbour, Network, Rule, ServedKey, Stat, Subnet, TrustKey, Uplink,
         names::map::TABLES_GENERATION, watch,
     },
-    datapath::{conntrack::Entries, family::Family, short::Recent},
+    datapath::{
+        conntrack::{Entries, Touch},
+        family::Family,
+        short::Recent,
+    },
     wire::Wire,
 };
 
@@ -176,16 +180,8 @@ pub trait Tables<A: Family> {
     fn replace_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Inserted;
     /// Removes a flow.
     fn remove_flow(&self, key: &FlowKey<A>);
-    /// Marks an entry whose other half is that of `peer` as seen then, unless it was seen later, and replaces its state:
-    /// `(state & !clear) | set`. False: there is no such entry.
-    fn touch_flow(
-        &self,
-        key: &FlowKey<A>,
-        peer: &FlowKey<A>,
-        seen: u32,
-        clear: u8,
-        set: u8,
-    ) -> bool;
+    /// Writes what a packet does to an entry whose other half is that of `peer`. False: there is no such entry.
+    fn touch_flow(&self, key: &FlowKey<A>, peer: &FlowKey<A>, touch: Touch) -> bool;
     /// The ports of a datagram whose first fragment was seen.
     fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentPorts>;
     /// Remembers the ports of a first fragment.

@@ -18,7 +18,7 @@ use bascule_common::{
     },
     datapath::{
         Family,
-        conntrack::{self, Entries},
+        conntrack::{Entries, Touch},
         short::Recent,
     },
     io::{Inserted, Tables},
@@ -345,23 +345,14 @@ impl<A: Stored> Tables<A> for Maps {
     }
 
     #[inline(always)]
-    fn touch_flow(
-        &self,
-        key: &FlowKey<A>,
-        peer: &FlowKey<A>,
-        seen: u32,
-        clear: u8,
-        set: u8,
-    ) -> bool {
+    fn touch_flow(&self, key: &FlowKey<A>, peer: &FlowKey<A>, touch: Touch) -> bool {
         let Some(flow) = A::flow(key) else { return false };
         // SAFETY: the pointer is valid until the program ends. Two CPUs may write at once: the last
         // one's state stands until the next packet of the flow sets it right.
         unsafe {
-            if !conntrack::is_half(&*flow, peer) {
-                return false;
-            }
-            (*flow).last_seen = conntrack::later((*flow).last_seen, seen);
-            (*flow).state = ((*flow).state & !clear) | set;
+            let Some((last_seen, state)) = touch.of(&*flow, peer) else { return false };
+            (*flow).last_seen = last_seen;
+            (*flow).state = state;
         }
         true
     }

@@ -8,7 +8,10 @@ use bascule_common::{
         LinkKey, Local, Neighbour, NeighbourKey, Network, Rule, ServedKey, Stat, Subnet, TrustKey,
         Uplink, service,
     },
-    datapath::{conntrack, conntrack::Entries, short::Recent},
+    datapath::{
+        conntrack::{self, Entries, Touch},
+        short::Recent,
+    },
     io::{Inserted, Tables},
     memory::Own,
 };
@@ -309,21 +312,14 @@ impl<A: Mapped> Tables<A> for Live<'_> {
         A::entered(self).borrow_mut().insert(*key, None);
     }
 
-    fn touch_flow(
-        &self,
-        key: &FlowKey<A>,
-        peer: &FlowKey<A>,
-        seen: u32,
-        clear: u8,
-        set: u8,
-    ) -> bool {
+    fn touch_flow(&self, key: &FlowKey<A>, peer: &FlowKey<A>, touch: Touch) -> bool {
         let entered = A::entered(self).borrow().get(key).copied();
         let found = entered.unwrap_or_else(|| self.notes.read(A::flow(self.maps, key)));
-        let Some(mut flow) = found.filter(|flow| conntrack::is_half(flow, peer)) else {
-            return false;
-        };
-        flow.last_seen = conntrack::later(flow.last_seen, seen);
-        flow.state = (flow.state & !clear) | set;
+        let touched = found.and_then(|flow| {
+            let (last_seen, state) = touch.of(&flow, peer)?;
+            Some(Flow { last_seen, state, ..flow })
+        });
+        let Some(flow) = touched else { return false };
         A::entered(self).borrow_mut().insert(*key, Some(flow));
         true
     }

@@ -33,19 +33,30 @@ pub fn rewritten<A: Copy>(key: &FlowKey<A>, flow: &Flow<A>) -> FlowKey<A> {
     }
 }
 
-/// Whether this tuple is that of the entry's other half: whether the answers to what it rewrites to have it.
-#[inline(always)]
-pub fn is_half<A: PartialEq>(flow: &Flow<A>, peer: &FlowKey<A>) -> bool {
-    flow.src_port == peer.dst_port
-        && flow.dst_port == peer.src_port
-        && flow.src == peer.dst
-        && flow.dst == peer.src
+/// What a packet does to an entry of its flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Touch {
+    /// The coarse clock.
+    pub seen: u32,
+    /// Bits of [`state`] that go.
+    pub clear: u8,
+    /// Bits that come.
+    pub set: u8,
 }
 
-/// The later of two readings of the coarse clock.
-#[inline(always)]
-pub const fn later(one: u32, other: u32) -> u32 {
-    if other.wrapping_sub(one).cast_signed() > 0 { other } else { one }
+impl Touch {
+    /// What the entry's `last_seen`, which does not go back, and its state become. None: its other half is not that of
+    /// `peer`, the answers to what it rewrites to do not have that tuple.
+    #[inline(always)]
+    pub fn of<A: PartialEq>(&self, flow: &Flow<A>, peer: &FlowKey<A>) -> Option<(u32, u8)> {
+        let is_half = flow.src_port == peer.dst_port
+            && flow.dst_port == peer.src_port
+            && flow.src == peer.dst
+            && flow.dst == peer.src;
+        let is_later = self.seen.wrapping_sub(flow.last_seen).cast_signed() > 0;
+        let seen = if is_later { self.seen } else { flow.last_seen };
+        is_half.then_some((seen, (flow.state & !self.clear) | self.set))
+    }
 }
 
 /// Whether both of the flow's endpoints are still those that it was opened for.
@@ -93,28 +104,47 @@ fn is_finished<A>(flow: &Flow<A>) -> bool {
     flow.state & state::RESET != 0 || flow.state & closed == closed
 }
 
-/// Whether the entry has to be brought up to date before the packet goes on: at most once a second for each entry,
-/// and when the state changes.
+/// Whether the part that brings an entry up to date comes before its packet: at most once a second for each entry, and to
+/// keep a settled one in a free slot. Where nothing but the state changes, both entries are written at once.
 #[inline(always)]
-fn is_stale<A: Family, K: Kernel<A>>(kernel: &K, view: &View<A>, flow: &Flow<A>) -> bool {
-    let (clear, set) = transition(view, flow.state);
-    flow.last_seen != kernel.now() || flow.state & clear != 0 || flow.state & set != set
-}
-
-/// Whether the part that brings an entry up to date comes before its packet: because it has to, or to keep a settled
-/// one in a free slot.
-#[inline(always)]
-pub fn waits<A: Family, K: Kernel<A>>(
+pub fn waits<A: Family, T: Tables<A>, K: Kernel<A>>(
+    tables: &T,
     kernel: &K,
     told: Told,
     view: &View<A>,
     flow: &Flow<A>,
 ) -> bool {
-    match told {
-        Told::Fresh => false,
-        Told::Nothing => is_stale(kernel, view, flow),
-        Told::Room => short::is_settled(&view.key, flow) || is_stale(kernel, view, flow),
+    if told == Told::Fresh {
+        return false;
     }
+    let now = kernel.now();
+    if flow.last_seen != now || (told == Told::Room && short::is_settled(&view.key, flow)) {
+        return true;
+    }
+    !advance(tables, view, flow, now)
+}
+
+/// Enters what a packet does to the state of its flow. False: it begins the flow anew, or half of it is gone.
+#[inline(always)]
+fn advance<A: Family, T: Tables<A>>(tables: &T, view: &View<A>, flow: &Flow<A>, now: u32) -> bool {
+    let (clear, set) = transition(view, flow.state);
+    if flow.state & clear != 0 {
+        return false;
+    }
+    if flow.state & set == set {
+        return true;
+    }
+    let peer = rewritten(&view.key, flow).reversed();
+    let moment = Touch { seen: now.wrapping_sub(1), clear: 0, set };
+    if !tables.touch_flow(&peer, &view.key, moment)
+        || !tables.touch_flow(&view.key, &peer, Touch { seen: now, ..moment })
+    {
+        return false;
+    }
+    if set & (state::FIN_ORIGINAL | state::FIN_REPLY | state::RESET) != 0 {
+        short::restart(tables, &view.key, &peer);
+    }
+    true
 }
 
 /// Brings both entries of a packet's flow up to date: their state, their age, its route. A flow whose masquerade
@@ -163,8 +193,8 @@ fn renew<A: Family, T: Tables<A>, K: Kernel<A>>(
     // Both, so that the table keeps both or neither; the other a moment ago, so that its own next packet still looks
     // its way out up. Where the answers' entry went alone, they would end at the host.
     let is_reply = flow.state & state::IS_REPLY != 0;
-    let moment = now.wrapping_sub(1);
-    if (changed || aged) && !tables.touch_flow(&peer, key, moment, clear, set) && !is_reply {
+    let moment = Touch { seen: now.wrapping_sub(1), clear, set };
+    if (changed || aged) && !tables.touch_flow(&peer, key, moment) && !is_reply {
         tables.remove_flow(key);
         return;
     }
@@ -197,7 +227,7 @@ fn renew<A: Family, T: Tables<A>, K: Kernel<A>>(
         flow.mtu = narrower(uplink.mtu, mtu);
         tables.replace_flow(key, flow);
     } else {
-        tables.touch_flow(key, &peer, now, clear, set);
+        tables.touch_flow(key, &peer, Touch { seen: now, ..moment });
     }
 }
 
@@ -283,8 +313,10 @@ pub fn open<A: Family, T: Tables<A>, K: Kernel<A>>(
     let filled = &mut *entries;
     let key = &filled.key;
     filled.forward.last_seen = now;
-    // In the past: the first answer looks its way out up.
-    filled.reply.last_seen = now.wrapping_sub(1);
+    // In the past where the first answer has to look its way out up.
+    let leads =
+        filled.reply.action != Action::Leave as u8 || filled.reply.next_hop != A::UNSPECIFIED;
+    filled.reply.last_seen = if leads { now } else { now.wrapping_sub(1) };
     filled.reply.src = key.dst;
     filled.reply.dst = key.src;
     filled.reply.src_port = key.dst_port;

@@ -237,7 +237,7 @@ fn routed<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     }
     parse::reunite(tables, view).ok_or(DropReason::FragNotFound)?;
     let Some(flow) = conntrack::find(tables, &view.key) else { return Ok(Verdict::FIRST) };
-    if conntrack::waits(kernel, told, view, &flow) {
+    if conntrack::waits(tables, kernel, told, view, &flow) {
         return Ok(Verdict::STALE);
     }
     along(packet, tables, view, &flow)

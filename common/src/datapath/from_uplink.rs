@@ -80,7 +80,7 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     };
     match found {
         Known::Flow(flow) => {
-            if conntrack::waits(kernel, told, &view, &flow) {
+            if conntrack::waits(tables, kernel, told, &view, &flow) {
                 return Ok(Verdict::STALE);
             }
             if view.first_fragment {

@@ -69,12 +69,32 @@ pub fn open_from_outside<A: Family, T: Tables<A>, K: Kernel<A>>(
         from: neighbour.endpoint,
         from_generation: neighbour.generation,
         rule: index,
-        ..conntrack::leave_by(uplink, A::UNSPECIFIED, conntrack::narrower(mtu, 0))
+        ..way_back(tables, kernel, key, rule.network, (uplink, mtu))
     };
     entries.key = *key;
     conntrack::open(tables, kernel, Opening::KEEPS, entries)?;
     tables.count_connection(index);
     Ok(())
+}
+
+/// The way of the answers, as the kernel would route them; where it has none to tell, back by `uplink`.
+#[inline(always)]
+fn way_back<A: Family, T: Tables<A>, K: Kernel<A>>(
+    tables: &T,
+    kernel: &K,
+    key: &FlowKey<A>,
+    network: u32,
+    (uplink, mtu): (u32, u32),
+) -> Flow<A> {
+    if let Some(network) = tables.network(network)
+        && network.bridge != 0
+        && let Route::Via { ifindex, next_hop, mtu } =
+            kernel.route(network.bridge, key.dst, key.src)
+        && let Some(uplink) = tables.uplink(ifindex)
+    {
+        return conntrack::leave_by(ifindex, next_hop, conntrack::narrower(uplink.mtu, mtu));
+    }
+    conntrack::leave_by(uplink, A::UNSPECIFIED, conntrack::narrower(mtu, 0))
 }
 
 /// Opens a flow from a container to a published port of its own host (a hairpin).

@@ -5,8 +5,8 @@
 //! and under one generation of the tables, which the agent raises before and after whatever it writes: while it is odd,
 //! nothing is kept, and an agent that dies in between leaves only the whole walk. What packets themselves
 //! change in a flow happens on the whole walk, once in each of these units and whenever its state has to. A connection
-//! that begins anew ends the short way of both its directions, on all CPUs ([`restarted`]). There is none while somebody
-//! watches ([`super::watched`]).
+//! that ends or begins anew ends the short way of both its directions, on all CPUs ([`restarted`]). There is none while
+//! somebody watches ([`super::watched`]).
 
 use crate::{
     abi::{
@@ -28,6 +28,9 @@ use crate::{
 /// Slots of a CPU.
 pub const SLOTS: u32 = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 10;
+
+/// Flags that begin or end a connection: they change its state.
+const TURNS: u8 = tcp::SYN | tcp::FIN | tcp::RST;
 
 const WHOLE: Outcome = Ok(Verdict::WHOLE);
 
@@ -134,8 +137,7 @@ fn along<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
         proto::TCP => {
             let Some(word) = packet.near::<u16>(l4 + tcp::OFFSET_FLAGS) else { return WHOLE };
             let [offset, flags] = word.to_ne_bytes();
-            // What changes a state.
-            if flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0 {
+            if flags & TURNS != 0 {
                 return WHOLE;
             }
             (l4 + tcp::CHECKSUM, u32::from(offset >> 4) << 2)
@@ -207,23 +209,24 @@ pub fn is_settled<A>(key: &FlowKey<A>, flow: &Flow<A>) -> bool {
         }
 }
 
-/// Ends the short way of a connection that begins anew: its next packets change its state, on whatever CPU they are. A
-/// part of walks that have no short way themselves.
+/// Ends the short way of a connection that begins anew or ends: its next packets change its state, or are another's, on
+/// whatever CPU they are. A part of walks that have no short way themselves.
 #[inline(always)]
 pub fn restarted<A: Family, P: Packet, T: Tables<A>>(packet: &P, tables: &T) -> Outcome {
     let view = family::view::<A, P>(packet)?;
-    if view.starts()
+    if view.tcp_flags & TURNS != 0
         && let Some(flow) = tables.flow(&view.key)
     {
-        restart(tables, &view.key, &flow);
+        restart(tables, &view.key, &conntrack::rewritten(&view.key, &flow).reversed());
     }
     Ok(Verdict::PASS)
 }
 
+/// Ends the short way of a flow, by the tuples of its entries.
 #[inline(always)]
-fn restart<A: Family, T: Tables<A>>(tables: &T, key: &FlowKey<A>, flow: &Flow<A>) {
+pub(super) fn restart<A: Family, T: Tables<A>>(tables: &T, key: &FlowKey<A>, peer: &FlowKey<A>) {
     tables.restart(place(A::mix(&words(key))));
-    tables.restart(place(A::mix(&words(&conntrack::rewritten(key, flow).reversed()))));
+    tables.restart(place(A::mix(&words(peer))));
 }
 
 /// A tuple in words.
@@ -249,13 +252,11 @@ pub fn keep<A: Family, P: Packet, T: Tables<A>>(packet: &P, tables: &T) -> Outco
     if !tables.copy_flow(key, &mut recent.flow) {
         return DONE;
     }
-    if view.starts() {
-        restart(tables, key, &recent.flow);
+    if view.tcp_flags & TURNS != 0 {
+        restart(tables, key, &conntrack::rewritten(key, &recent.flow).reversed());
+        return DONE;
     }
-    if view.tcp_flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0
-        || !is_settled(key, &recent.flow)
-        || !conntrack::is_current(tables, &recent.flow)
-    {
+    if !is_settled(key, &recent.flow) || !conntrack::is_current(tables, &recent.flow) {
         return DONE;
     }
     recent.words = words;

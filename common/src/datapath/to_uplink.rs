@@ -74,7 +74,7 @@ pub fn known<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     }
     parse::reunite(tables, &mut view).ok_or(DropReason::FragNotFound)?;
     let Some(flow) = conntrack::find(tables, &view.key) else { return Ok(Verdict::FIRST) };
-    if conntrack::waits(kernel, told, &view, &flow) {
+    if conntrack::waits(tables, kernel, told, &view, &flow) {
         return Ok(Verdict::STALE);
     }
     let to = conntrack::rewritten(&view.key, &flow);

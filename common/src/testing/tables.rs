@@ -13,7 +13,7 @@ use crate::{
     },
     datapath::{
         Family,
-        conntrack::{self, Entries},
+        conntrack::{Entries, Touch},
         short::Recent,
     },
     io::{Inserted, Tables},
@@ -253,20 +253,11 @@ impl<A: Stored> Tables<A> for MemTables {
         A::half(self).flows.borrow_mut().remove(key);
     }
 
-    fn touch_flow(
-        &self,
-        key: &FlowKey<A>,
-        peer: &FlowKey<A>,
-        seen: u32,
-        clear: u8,
-        set: u8,
-    ) -> bool {
+    fn touch_flow(&self, key: &FlowKey<A>, peer: &FlowKey<A>, touch: Touch) -> bool {
         let mut flows = A::half(self).flows.borrow_mut();
-        let Some(flow) = flows.get_mut(key).filter(|flow| conntrack::is_half(flow, peer)) else {
-            return false;
-        };
-        flow.last_seen = conntrack::later(flow.last_seen, seen);
-        flow.state = (flow.state & !clear) | set;
+        let Some(flow) = flows.get_mut(key) else { return false };
+        let Some((last_seen, state)) = touch.of(flow, peer) else { return false };
+        (flow.last_seen, flow.state) = (last_seen, state);
         true
     }
 

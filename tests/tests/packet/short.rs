@@ -10,8 +10,8 @@ use bascule_tests::frame::{Frame, TCP, UDP};
 use super::{
     twin::Twin,
     world::{
-        BOTH, C1, Family, HOST, ROUTER_MAC, UPLINK, UPLINK_MAC, WORLD, World, gateway, interface,
-        mac,
+        BOTH, C1, C2, Family, HOST, ROUTER_MAC, UPLINK, UPLINK_MAC, WORLD, World, gateway,
+        interface, mac,
     },
 };
 
@@ -225,5 +225,25 @@ fn p1_a_connection_that_ends_and_begins_anew_is_followed() {
                 assert!(states(&flow).iter().any(|bits| bits & state::ESTABLISHED != 0));
             }
         }
+    }
+}
+
+#[test]
+fn appendix_d4_a_port_that_another_took_over_leads_to_it_at_once() {
+    for (family, port) in BOTH.into_iter().flat_map(|family| [(family, 50_000), (family, 50_001)]) {
+        let mut twin = Twin::new(World::new());
+        let server = family.at(WORLD, 443);
+        let asks = |container| Frame::tcp(&family.at(container, port), &server);
+        let answers = || Frame::tcp(&server, &family.at(HOST, port));
+        twin.sends(1, &asks(C1).syn()).left();
+        twin.arrives(&answers().syn_ack()).delivered(1);
+        twin.sends(1, &asks(C1).flags(ACK)).left();
+        for _ in 0..3 {
+            twin.arrives(&answers().flags(ACK)).delivered(1);
+        }
+        twin.sends(1, &asks(C1).rst()).left();
+        let (taken, _) = twin.sends(2, &asks(C2).syn()).left().ports().expect("ports");
+        assert_eq!(taken, port, "what is over gives its port away");
+        twin.arrives(&answers().flags(ACK)).delivered(2);
     }
 }
