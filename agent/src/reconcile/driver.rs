@@ -141,8 +141,8 @@ pub struct Driver {
     pub(super) advertised: BTreeSet<u32>,
     /// Whether the host routed when it was last looked at, each family.
     pub(super) forwarding: [bool; 2],
-    /// How long the agent's first look at everything took.
-    pub(super) started: Duration,
+    /// How long it took to look at everything when the agent started.
+    pub(super) first_look: Duration,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) ears: Ears,
 }
@@ -165,6 +165,7 @@ impl Driver {
         let files = Files::new(&machine.places.run);
         // From before the first look on.
         let ears = Ears::open(&machine, &shared);
+        let begin = Instant::now();
         let mut driver = Self {
             known: known(&machine)?,
             seen: None,
@@ -188,7 +189,7 @@ impl Driver {
             forwarded6: false,
             advertised: BTreeSet::new(),
             forwarding: [true; 2],
-            started: Duration::ZERO,
+            first_look: begin.elapsed(),
             commands,
             ears,
         };
@@ -220,9 +221,7 @@ impl Driver {
         for id in self.follow.update(&self.desired.clone()) {
             self.stop(id).await;
         }
-        let begin = Instant::now();
         self.pass(Trigger::Start, Look::All).await?;
-        self.started = begin.elapsed();
         self.announce_all();
         self.reserve_ports();
         self.note_forwarding();

@@ -79,7 +79,7 @@ impl Driver {
         let guard = tokio::spawn(Guard::of(&self.machine, self.shared.clone()).run());
         let mut presence = interval(PRESENCE);
         presence.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut full = next_look(self.started);
+        let mut full = next_look(self.first_look);
         let (mut changes, mut rest) = (0, None);
         let mut asked = (Arc::clone(&self.desired), follow::has_to_ask(&self.desired));
         let mut set = None;
