@@ -1,10 +1,6 @@
 //! The one task that changes anything: takes changes in turn, commits them, and sees to their effect.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -141,8 +137,6 @@ pub struct Driver {
     pub(super) advertised: BTreeSet<u32>,
     /// Whether the host routed when it was last looked at, each family.
     pub(super) forwarding: [bool; 2],
-    /// How long it took to look at everything when the agent started.
-    pub(super) first_look: Duration,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) ears: Ears,
 }
@@ -165,7 +159,6 @@ impl Driver {
         let files = Files::new(&machine.places.run);
         // From before the first look on.
         let ears = Ears::open(&machine, &shared);
-        let begin = Instant::now();
         let mut driver = Self {
             known: known(&machine)?,
             seen: None,
@@ -189,7 +182,6 @@ impl Driver {
             forwarded6: false,
             advertised: BTreeSet::new(),
             forwarding: [true; 2],
-            first_look: begin.elapsed(),
             commands,
             ears,
         };

@@ -59,9 +59,6 @@ impl Driver {
         let mut report = Report::default();
         let mut actions = 0;
         let mut observed = self.observe(&look).await?;
-        if trigger == Trigger::Start {
-            self.first_look += begin.elapsed();
-        }
         for round in 0..ROUNDS {
             if self.take_down_vanished(&observed).await {
                 observed = self.observe(&look).await?;

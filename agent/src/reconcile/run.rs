@@ -37,7 +37,7 @@ const PRESENCE: Duration = Duration::from_millis(500);
 /// How often everything is read again, whatever was heard: so many times as long as that takes lies between two times, but
 /// no less than the one and no more than the other. A host with thousands of containers has something better to do.
 const FULL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
-const SHARE: u32 = 4000;
+const SHARE: u32 = 3000;
 /// How long after a change free heap is given back, and after how many at once: each copies what is desired, and leaves
 /// holes.
 const HOLES: (Duration, u32) = (Duration::from_secs(1), 32);
@@ -67,11 +67,6 @@ impl Ears {
     }
 }
 
-/// Returns when everything is read again, after that has taken so long.
-fn next_look(took: Duration) -> Instant {
-    Instant::now() + (took * SHARE).clamp(FULL.0, FULL.1)
-}
-
 impl Driver {
     /// Works until `stop` completes, and then for those whose requests had begun, until `served` does.
     pub async fn run(mut self, stop: impl Future<Output = ()>, served: impl Future<Output = ()>) {
@@ -79,7 +74,7 @@ impl Driver {
         let guard = tokio::spawn(Guard::of(&self.machine, self.shared.clone()).run());
         let mut presence = interval(PRESENCE);
         presence.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut full = next_look(self.first_look);
+        let mut full = Instant::now() + FULL.0;
         let (mut changes, mut rest) = (0, None);
         let mut asked = (Arc::clone(&self.desired), follow::has_to_ask(&self.desired));
         let mut set = None;
@@ -121,7 +116,7 @@ impl Driver {
                 () = Retry::wait(Some(full)) => {
                     let begin = Instant::now();
                     self.look_at_all().await;
-                    full = next_look(begin.elapsed());
+                    full = Instant::now() + (begin.elapsed() * SHARE).clamp(FULL.0, FULL.1);
                 }
                 () = std::future::ready(()), if may_look => self.look_inside_some().await,
                 () = Retry::wait(rest) => {
