@@ -14,6 +14,8 @@ use crate::kernel::process;
 
 /// What Docker's daemon must not do itself.
 pub const KEYS: [&str; 3] = ["iptables", "ip6tables", "userland-proxy"];
+/// Says whether containers of the default network reach each other. A daemon that says no does not start without rules.
+const ICC: &str = "icc";
 /// Says whether the default network is masqueraded.
 const MASQUERADE: &str = "ip-masq";
 /// What a copy of the configuration is named by.
@@ -50,6 +52,12 @@ pub enum DaemonError {
          flag out of the service first, or make it --{1}=false"
     )]
     Flag(String, &'static str),
+    /// A flag says what a daemon without rules does not start with.
+    #[error(
+        "Docker's daemon is started with --icc=false, and would not start with \"iptables\": false then: take the flag \
+         out of the service first, and put \"icc\": false into its configuration"
+    )]
+    Icc,
     /// It cannot be started again.
     #[error("`systemctl restart {UNIT}` failed: {0}")]
     Restart(String),
@@ -62,6 +70,8 @@ pub struct KeyChange {
     pub key: &'static str,
     /// What it says; none where it says nothing.
     pub from: Option<String>,
+    /// What it shall say.
+    pub to: bool,
 }
 
 /// The configuration, and what is to be changed in it.
@@ -75,6 +85,8 @@ pub struct Edit {
     pub changes: Vec<KeyChange>,
     /// Whether the default network is to be masqueraded, as far as the file says.
     pub masquerade: bool,
+    /// Whether the file keeps containers of the default network apart.
+    pub icc_off: bool,
 }
 
 /// Reads the configuration; none where there is no file.
@@ -101,7 +113,15 @@ pub fn edit(path: &Path, flags: &[String]) -> Result<Edit, DaemonError> {
     let mut object = parse(path, before.as_deref())?;
     let masquerade = object.get(MASQUERADE).and_then(Value::as_bool).unwrap_or(true)
         && flag(flags, MASQUERADE).is_none_or(|value| value != "false");
+    if flag(flags, ICC) == Some("false") {
+        return Err(DaemonError::Icc);
+    }
     let mut changes = Vec::new();
+    let icc_off = object.get(ICC) == Some(&Value::Bool(false));
+    if icc_off {
+        changes.push(KeyChange { key: ICC, from: Some(false.to_string()), to: true });
+        object.insert(ICC.to_owned(), Value::Bool(true));
+    }
     for key in KEYS {
         match flag(flags, key) {
             Some("false") => continue,
@@ -109,7 +129,8 @@ pub fn edit(path: &Path, flags: &[String]) -> Result<Edit, DaemonError> {
             None => {}
         }
         if object.get(key) != Some(&Value::Bool(false)) {
-            changes.push(KeyChange { key, from: object.get(key).map(ToString::to_string) });
+            let from = object.get(key).map(ToString::to_string);
+            changes.push(KeyChange { key, from, to: false });
             object.insert(key.to_owned(), Value::Bool(false));
         }
     }
@@ -117,7 +138,7 @@ pub fn edit(path: &Path, flags: &[String]) -> Result<Edit, DaemonError> {
         Some(before) if changes.is_empty() => before.clone(),
         _ => written(&object),
     };
-    Ok(Edit { before, after, changes, masquerade })
+    Ok(Edit { before, after, changes, masquerade, icc_off })
 }
 
 /// Returns the configuration as it shall be when Docker's networks are Docker's again: as it was, byte by byte, or with
@@ -131,7 +152,7 @@ pub fn restored(
         return Ok(before.map(str::to_owned));
     }
     let (mut object, former) = (parse(path, now.as_deref())?, parse(path, before)?);
-    for key in KEYS {
+    for key in ours() {
         match former.get(key) {
             Some(value) => drop(object.insert(key.to_owned(), value.clone())),
             None => drop(object.remove(key)),
@@ -143,7 +164,12 @@ pub fn restored(
 /// Returns the keys that the configuration does not have as they were written.
 pub fn drift(path: &Path, wrote: &str) -> Result<Vec<&'static str>, DaemonError> {
     let (now, wrote) = (parse(path, read(path)?.as_deref())?, parse(path, Some(wrote))?);
-    Ok(KEYS.into_iter().filter(|key| now.get(*key) != wrote.get(*key)).collect())
+    Ok(ours().filter(|key| now.get(*key) != wrote.get(*key)).collect())
+}
+
+/// Every key that may have been changed.
+fn ours() -> impl Iterator<Item = &'static str> {
+    KEYS.into_iter().chain([ICC])
 }
 
 fn written(object: &Map<String, Value>) -> String {
@@ -309,7 +335,10 @@ mod tests {
         let (_directory, path) = file(Some(text));
         let edit = edit(&path, &[]).unwrap();
         assert_eq!(edit.changes.len(), 3);
-        assert_eq!(edit.changes[0], KeyChange { key: "iptables", from: Some("true".into()) });
+        assert_eq!(
+            edit.changes[0],
+            KeyChange { key: "iptables", from: Some("true".into()), to: false }
+        );
         write(&path, Some(&edit.after), true).unwrap();
         let object = parse(&path, read(&path).unwrap().as_deref()).unwrap();
         assert_eq!(object["log-driver"], "local");
@@ -352,6 +381,22 @@ mod tests {
         let nothing = flags(&["--iptables=false", "--ip6tables=false", "--userland-proxy=false"]);
         let read = edit(&path, &nothing).unwrap();
         assert!(read.changes.is_empty() && read.after == "{\"ip-masq\": false}");
+    }
+
+    #[test]
+    fn a_default_network_without_icc_does_not_keep_the_daemon_from_starting() {
+        let text = "{\"icc\": false}";
+        let (_directory, path) = file(Some(text));
+        let edit = edit(&path, &[]).unwrap();
+        assert!(edit.icc_off);
+        assert_eq!((edit.changes[0].key, edit.changes[0].to), (ICC, true));
+        write(&path, Some("{\"icc\": true, \"debug\": true}"), false).unwrap();
+        let before = (edit.before.as_deref(), edit.after.as_str());
+        let object: Value =
+            serde_json::from_str(&restored(&path, before).unwrap().unwrap()).unwrap();
+        assert_eq!(object, serde_json::json!({ "debug": true, "icc": false }));
+        let error = super::edit(&path, &["--icc=false".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("--icc=false"), "{error}");
     }
 
     #[test]

@@ -147,6 +147,10 @@ pub struct EngineContainer {
     pub places: Vec<EnginePlace>,
     /// What it publishes, a port each.
     pub ports: Vec<EnginePort>,
+    /// What it exposes, published or not: whether it is UDP, and the port.
+    pub exposed: Vec<(bool, u16)>,
+    /// Who has a link of the default network to it, and under which name.
+    pub linked: Vec<(String, String)>,
 }
 
 /// A published port.
@@ -334,10 +338,15 @@ fn addresses(texts: [Option<String>; 2]) -> Vec<IpAddr> {
 
 fn container(found: models::ContainerSummary) -> EngineContainer {
     let id = found.id.unwrap_or_default();
-    let name = bare(found.names.unwrap_or_default().into_iter().find(|name| {
-        // A link's name has two slashes.
-        name.trim_start_matches('/').find('/').is_none()
-    }));
+    // Its own name is `/web`; with a link of another one it is `/other/alias`, too.
+    let (links, names): (Vec<_>, Vec<_>) = found
+        .names
+        .unwrap_or_default()
+        .into_iter()
+        .map(|name| bare(Some(name)))
+        .partition(|name| name.contains('/'));
+    let name = names.into_iter().next().unwrap_or_default();
+    let link = |link: &String| link.split_once('/').map(|(a, b)| (a.to_owned(), b.to_owned()));
     let networks =
         found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let place = |(network_name, place): (String, models::EndpointSettings)| EnginePlace {
@@ -352,23 +361,31 @@ fn container(found: models::ContainerSummary) -> EngineContainer {
         aliases: place.aliases.unwrap_or_default(),
     };
     let places = networks.into_iter().map(place).collect();
+    let ports = found.ports.unwrap_or_default();
     EngineContainer {
         created: found.created.unwrap_or(0),
         command: found.command.unwrap_or_default(),
         labels: sorted(found.labels),
         places,
-        ports: found.ports.unwrap_or_default().iter().filter_map(port).collect(),
+        exposed: ports.iter().filter_map(|p| Some((is_udp(p)?, p.private_port))).collect(),
+        ports: ports.iter().filter_map(port).collect(),
+        linked: links.iter().filter_map(link).collect(),
         name,
         id,
     }
 }
 
+/// Returns whether a port is of UDP, where it is of that or of TCP.
+fn is_udp(found: &models::PortSummary) -> Option<bool> {
+    match found.typ? {
+        models::PortSummaryTypeEnum::TCP => Some(false),
+        models::PortSummaryTypeEnum::UDP => Some(true),
+        _ => None,
+    }
+}
+
 fn port(found: &models::PortSummary) -> Option<EnginePort> {
-    let udp = match found.typ? {
-        models::PortSummaryTypeEnum::TCP => false,
-        models::PortSummaryTypeEnum::UDP => true,
-        _ => return None,
-    };
+    let udp = is_udp(found)?;
     let host_ip = found.ip.as_deref().filter(|ip| !ip.is_empty()).unwrap_or("0.0.0.0");
     Some(EnginePort {
         udp,
@@ -402,6 +419,8 @@ mod tests {
         let found = container(serde_json::from_str(text).unwrap());
         assert_eq!((found.name.as_str(), found.created), ("web", 7));
         assert_eq!(found.ports.len(), 2, "what is exposed only is not published");
+        assert_eq!(found.exposed, [(false, 80), (false, 81), (true, 53)]);
+        assert_eq!(found.linked, [("other".to_owned(), "alias".to_owned())]);
         assert_eq!(
             (found.ports[1].host, found.ports[1].container, found.ports[1].udp),
             (5353, 53, true)

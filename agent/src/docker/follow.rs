@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     daemon,
     engine::{Engine, EngineError, EngineEvent, EngineNetwork},
-    seen::{self, Port, Seen},
+    seen::{self, Meant, Port, Seen},
 };
 use crate::{
     kernel::{
@@ -154,8 +154,9 @@ impl Follow {
         let mut networks = engine.networks().await?;
         let containers = engine.containers().await?;
         let ports = self.ports(&networks).await?;
-        let masquerade = self.handle.shared.get().desired.docker.masquerade;
-        let mut found = seen::assemble(&networks, &containers, &ports, masquerade);
+        let adoption = self.handle.shared.get().desired.docker.clone();
+        let meant = Meant { masquerade: adoption.masquerade, icc_off: adoption.icc_off };
+        let mut found = seen::assemble(&networks, &containers, &ports, meant);
         if !found.unknown.is_empty() {
             // Whoever is just being started is told of by the network alone.
             for network in &mut networks {
@@ -169,7 +170,7 @@ impl Follow {
                     }
                 }
             }
-            found = seen::assemble(&networks, &containers, &ports, masquerade);
+            found = seen::assemble(&networks, &containers, &ports, meant);
         }
         self.take_over(&found).await?;
         let daemon = identity.map_or_else(|| default_id(&networks), str::to_owned);

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::engine::{EngineContainer, EngineNetwork, EnginePlace, EnginePort, EngineSubnet};
 use crate::{
-    model::{Family, MacAddress, NetworkOptions, Pool, PortRange, Proto, keys},
+    model::{Expose, Family, Link, MacAddress, NetworkOptions, Pool, PortRange, Proto, keys},
     state::{Docker, DockerContainer, DockerEndpoint, DockerNetwork, DockerPort},
 };
 
@@ -63,13 +63,21 @@ pub struct Seen {
     pub unknown: Vec<Port>,
 }
 
-/// Puts together what Docker has. `masquerade` is what its default network means, which it does not say itself when its
-/// daemon makes no rules.
+/// What Docker's default network means, which it does not say itself when its daemon makes no rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meant {
+    /// Whether it is masqueraded.
+    pub masquerade: bool,
+    /// Whether its containers are kept apart.
+    pub icc_off: bool,
+}
+
+/// Puts together what Docker has.
 pub fn assemble(
     networks: &[EngineNetwork],
     containers: &[EngineContainer],
     ports: &[Port],
-    masquerade: bool,
+    meant: Meant,
 ) -> Seen {
     let served: Vec<_> = networks.iter().filter(|n| is_served(n)).collect();
     let mut taken = BTreeSet::new();
@@ -86,10 +94,11 @@ pub fn assemble(
             entry.endpoints.push(endpoint);
         }
     }
+    links(&mut found, containers);
     let network = |network: &&EngineNetwork| {
         let bridge = bridge(network);
         let mtu = ports.iter().filter(|p| p.bridge == bridge).map(|p| p.mtu).min();
-        read_network(network, mtu.and_then(|mtu| u16::try_from(mtu).ok()), masquerade)
+        read_network(network, mtu.and_then(|mtu| u16::try_from(mtu).ok()), meant)
     };
     let docker = Docker {
         networks: served.iter().filter_map(network).collect(),
@@ -97,6 +106,21 @@ pub fn assemble(
     };
     let unknown = ports.iter().filter(|p| !taken.contains(&p.index)).cloned().collect();
     Seen { docker, unknown }
+}
+
+/// Enters links of the default network. Who is just being started has them by its name: Docker tells of them where they
+/// lead to.
+fn links(found: &mut BTreeMap<&str, DockerContainer>, containers: &[EngineContainer]) {
+    for server in containers {
+        for (from, alias) in &server.linked {
+            let client = found.values_mut().find(|container| container.name.as_str() == from);
+            if let Some(client) = client
+                && let (Ok(container), Ok(alias)) = (server.name.parse(), alias.parse())
+            {
+                client.links.push(Link { container, alias });
+            }
+        }
+    }
 }
 
 /// Every place on a network that is served, those with the default route first: by priority, then by the network's name,
@@ -165,7 +189,27 @@ fn container(place: &EnginePlace, listed: Option<&EngineContainer>) -> Option<Do
         labels: listed.map(|c| c.labels.clone()).unwrap_or_default(),
         endpoints: Vec::new(),
         ports: listed.map(|c| ranges(&c.ports)).unwrap_or_default(),
+        expose: listed.map(|c| exposed(&c.exposed)).unwrap_or_default(),
+        links: Vec::new(),
     })
+}
+
+/// Joins exposed ports that follow each other to ranges.
+fn exposed(ports: &[(bool, u16)]) -> BTreeSet<Expose> {
+    let mut ranges: Vec<(bool, u16, u16)> = Vec::new();
+    for (udp, port) in ports.iter().copied().collect::<BTreeSet<_>>() {
+        match ranges.last_mut() {
+            Some((of, first, count)) if *of == udp && first.checked_add(*count) == Some(port) => {
+                *count += 1;
+            }
+            _ => ranges.push((udp, port, 1)),
+        }
+    }
+    let read = |(udp, first, count)| {
+        let proto = if udp { Proto::Udp } else { Proto::Tcp };
+        Some(Expose { ports: PortRange::new(first, count)?, proto })
+    };
+    ranges.into_iter().filter_map(read).collect()
 }
 
 /// Joins ports that follow each other on the host and in the container to ranges.
@@ -197,16 +241,13 @@ fn ranges(ports: &[EnginePort]) -> Vec<DockerPort> {
     ranges.into_iter().filter_map(read).collect()
 }
 
-fn read_network(
-    network: &EngineNetwork,
-    mtu: Option<u16>,
-    masquerade: bool,
-) -> Option<DockerNetwork> {
+fn read_network(network: &EngineNetwork, mtu: Option<u16>, meant: Meant) -> Option<DockerNetwork> {
     // What makes no sense is as if it were not there: Docker has taken it.
     let (mut options, _) = NetworkOptions::read(network.options.clone());
     let predefined = is_default(network);
     if predefined {
-        options.masquerade = masquerade;
+        options.masquerade = meant.masquerade;
+        options.icc &= !meant.icc_off;
     }
     options.l2_bpf = false;
     let pool = |family| {

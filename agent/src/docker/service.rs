@@ -218,6 +218,7 @@ impl Service {
                 .then(|| found.edit.after.clone()),
             daemon: daemon::identity(&self.socket).unwrap_or_else(|| default_id(&found.networks)),
             masquerade: if again { before.masquerade } else { found.masquerade() },
+            icc_off: if again { before.icc_off } else { found.edit.icc_off },
             rules: if again { before.rules.clone() } else { found.left.rules.clone() },
         };
         self.handle.change(Change::Adoption(Box::new(adoption.clone()))).await?;
@@ -368,7 +369,7 @@ impl Found {
                 .map(|change| KeyReport {
                     key: change.key.to_owned(),
                     from: change.from.clone().unwrap_or_default(),
-                    to: "false".to_owned(),
+                    to: change.to.to_string(),
                 })
                 .collect(),
             left: &self.left,

@@ -33,7 +33,12 @@ pub(super) const fn phase(phase: Phase) -> &'static str {
 pub(super) fn found(report: &mut Report, found: &Summary<'_>, adoption: &Adoption) {
     let socket = std::mem::take(&mut report.daemon.socket);
     report.daemon = DaemonReport { socket, ..found.daemon.clone() };
-    report.networks = found.networks.iter().filter(|n| seen::is_served(n)).map(network).collect();
+    report.networks = found
+        .networks
+        .iter()
+        .filter(|n| seen::is_served(n))
+        .map(|n| network(n, adoption))
+        .collect();
     let served = |c: &&EngineContainer| {
         c.places
             .iter()
@@ -71,12 +76,12 @@ pub(super) fn found(report: &mut Report, found: &Summary<'_>, adoption: &Adoptio
     }
 }
 
-fn network(network: &EngineNetwork) -> NetworkReport {
+fn network(network: &EngineNetwork, adoption: &Adoption) -> NetworkReport {
     let (options, _) = NetworkOptions::read(network.options.clone());
     let mut policy = Vec::new();
     let words = [
         (network.internal, "internal"),
-        (!options.icc, "icc off"),
+        (!options.icc || adoption.icc_off && seen::is_default(network), "icc off"),
         (!options.masquerade && !seen::is_default(network), "no masquerade"),
     ];
     policy.extend(words.iter().filter(|(on, _)| *on).map(|(_, word)| (*word).to_owned()));

@@ -30,6 +30,9 @@ pub struct Adoption {
     pub daemon: String,
     /// Whether its default network is masqueraded: without rules of its own it says no, whatever is meant.
     pub masquerade: bool,
+    /// Whether containers of its default network are kept apart, which it does not say either.
+    #[serde(default)]
+    pub icc_off: bool,
     /// The packet filter's rules as they were before any were removed, for whoever wants to look.
     pub rules: Vec<String>,
 }

@@ -17,9 +17,9 @@ use super::{
     lifecycle, publish,
 };
 use crate::model::{
-    Adoption, Attachment, Container, ContainerId, Desired, Endpoint, EndpointId, InterfaceOptions,
-    Lease, MacAddress, Mode, Name, Naming, Network, NetworkId, NetworkName, NetworkOptions, Pool,
-    PortRange, Proto, PublishedRule, Running, Sandbox, State,
+    Adoption, Attachment, Container, ContainerId, Desired, Endpoint, EndpointId, Expose,
+    InterfaceOptions, Lease, Link, MacAddress, Mode, Name, Naming, Network, NetworkId, NetworkName,
+    NetworkOptions, Pool, PortRange, Proto, PublishedRule, Running, Sandbox, State,
 };
 
 /// Everything that Docker has.
@@ -75,6 +75,10 @@ pub struct DockerContainer {
     pub endpoints: Vec<DockerEndpoint>,
     /// What it publishes.
     pub ports: Vec<DockerPort>,
+    /// What it exposes.
+    pub expose: BTreeSet<Expose>,
+    /// Its links of the default network.
+    pub links: Vec<Link>,
 }
 
 /// A container's place on a network of Docker's.
@@ -344,8 +348,8 @@ fn take_container(
         attachments,
         publish: Vec::new(),
         publish_all: false,
-        expose: BTreeSet::new(),
-        links: Vec::new(),
+        expose: seen.expose.clone(),
+        links: seen.links.clone(),
         state: State::Running(Running {
             namespace: None,
             process: None,

@@ -20,7 +20,7 @@ pub(super) const WRONG: &str = "invalid network config:";
 /// before anything is looked for.
 fn read(spec: &NetworkSpec, options: &NetworkOptions) -> Result<Vec<(Asked, Wishes)>, Rejected> {
     let (mut read, mut wrong) = (Vec::new(), Vec::new());
-    for (family, text) in wishes(spec)? {
+    for (family, mut text) in wishes(spec)? {
         let mode = match family {
             Family::V4 => options.gateway_mode4,
             Family::V6 => options.gateway_mode6,
@@ -32,6 +32,10 @@ fn read(spec: &NetworkSpec, options: &NetworkOptions) -> Result<Vec<(Asked, Wish
         }
         let inhibited = family == Family::V4 && options.inhibit_ipv4 && spec.internal;
         let without_gateway = mode == GatewayMode::Isolated || inhibited;
+        if without_gateway && spec.id.is_some() {
+            // Docker gives each of its networks a gateway's address: here it stays nobody's.
+            text.gateway.clear();
+        }
         let wishes = Wishes { family, text, without_gateway };
         read.push((wishes.read(&mut wrong), wishes));
     }

@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 
 use super::*;
 
+const MEANT: Meant = Meant { masquerade: true, icc_off: false };
+
 fn id(byte: u8) -> String {
     format!("{byte:02x}").repeat(32)
 }
@@ -60,7 +62,7 @@ fn a_port_is_whose_address_its_other_end_has() {
         ..Default::default()
     };
     let ports = [port(1, 70, mac(1, 2)), port(1, 71, mac(1, 3))];
-    let seen = assemble(&networks, &[container], &ports, true);
+    let seen = assemble(&networks, &[container], &ports, MEANT);
     assert_eq!(seen.docker.containers.len(), 1);
     let endpoint = &seen.docker.containers[0].endpoints[0];
     assert_eq!((endpoint.veth.1, endpoint.ip), (70, Some(Ipv4Addr::new(10, 1, 0, 2))));
@@ -72,7 +74,7 @@ fn a_port_is_whose_address_its_other_end_has() {
 fn a_container_that_is_being_started_is_told_of_by_its_network_alone() {
     let mut networks = [network(1, "blue", &[])];
     networks[0].places = vec![place(1, 7, 9)];
-    let seen = assemble(&networks, &[], &[port(1, 70, mac(1, 2))], true);
+    let seen = assemble(&networks, &[], &[port(1, 70, mac(1, 2))], MEANT);
     assert_eq!(seen.docker.containers[0].name.as_str(), "web");
     assert!(seen.unknown.is_empty());
 }
@@ -89,7 +91,7 @@ fn the_network_that_gives_the_default_route_comes_first() {
             places: places.to_vec(),
             ..Default::default()
         };
-        assemble(&networks, &[container], &ports, true).docker.containers[0].endpoints[0]
+        assemble(&networks, &[container], &ports, MEANT).docker.containers[0].endpoints[0]
             .network
             .to_string()
     };
@@ -104,7 +106,7 @@ fn two_with_one_address_are_let_in_neither() {
     let container =
         EngineContainer { id: id(7), places: vec![place(1, 7, 9)], ..Default::default() };
     let ports = [port(1, 70, mac(1, 2)), port(1, 71, mac(1, 2))];
-    let seen = assemble(&networks, &[container], &ports, true);
+    let seen = assemble(&networks, &[container], &ports, MEANT);
     assert!(seen.docker.containers.is_empty());
     assert_eq!(seen.unknown.len(), 2);
 }
@@ -131,10 +133,12 @@ fn n18_the_default_network_means_what_it_meant_before_rules_were_switched_off() 
         [(keys::DEFAULT_BRIDGE, "true"), (keys::MASQUERADE, "false"), (keys::BRIDGE, "docker0")];
     let networks =
         [network(1, "bridge", &options), network(2, "user", &[(keys::MASQUERADE, "false")])];
-    let seen = assemble(&networks, &[], &[], true).docker.networks;
+    let seen = assemble(&networks, &[], &[], MEANT).docker.networks;
     assert!(seen[0].options.masquerade && seen[0].predefined && seen[0].bridge == "docker0");
     assert!(!seen[1].options.masquerade, "a user's network means what it says");
-    assert!(!assemble(&networks, &[], &[], false).docker.networks[0].options.masquerade);
+    let meant = Meant { masquerade: false, icc_off: true };
+    let seen = assemble(&networks, &[], &[], meant).docker.networks;
+    assert!(!seen[0].options.masquerade && !seen[0].options.icc && seen[1].options.icc);
 }
 
 #[test]
@@ -142,5 +146,29 @@ fn other_drivers_are_not_served() {
     let mut networks = [network(1, "host", &[]), network(2, "lan", &[])];
     networks[0].driver = "host".into();
     networks[1].driver = "macvlan".into();
-    assert!(assemble(&networks, &[], &[], true).docker.networks.is_empty());
+    assert!(assemble(&networks, &[], &[], MEANT).docker.networks.is_empty());
+}
+
+#[test]
+fn a_link_is_told_of_by_whom_it_leads_to() {
+    let networks = [network(1, "bridge", &[])];
+    let of = |byte: u8, name: &str| EngineContainer {
+        id: id(byte),
+        name: name.into(),
+        places: vec![EnginePlace { mac: mac(1, byte).to_string(), ..place(1, byte, byte + 100) }],
+        ..Default::default()
+    };
+    let server = EngineContainer {
+        exposed: vec![(false, 81), (false, 80), (true, 80), (false, 443)],
+        linked: vec![("app".into(), "sql".into()), ("gone".into(), "sql".into())],
+        ..of(2, "db")
+    };
+    let ports = [port(1, 70, mac(1, 2)), port(1, 71, mac(1, 3))];
+    let seen = assemble(&networks, &[server, of(3, "app")], &ports, MEANT);
+    let found = |name: &str| seen.docker.containers.iter().find(|c| c.name.as_str() == name);
+    let app = found("app").unwrap();
+    assert_eq!(app.links.len(), 1);
+    assert_eq!((app.links[0].container.as_str(), app.links[0].alias.as_str()), ("db", "sql"));
+    let shown: Vec<_> = found("db").unwrap().expose.iter().map(|e| e.ports.to_string()).collect();
+    assert_eq!(shown, ["80", "80-81", "443"]);
 }

@@ -50,6 +50,8 @@ fn docker_container(byte: u8, network: u8, last: u8) -> DockerContainer {
             host: range(8000 + u16::from(byte)),
             container: range(80),
         }],
+        expose: [].into(),
+        links: vec![],
     }
 }
 
