@@ -91,7 +91,8 @@ impl Agent {
     }
 
     /// Has it, and its client, be another build of the same program from now on: the one under test, with another
-    /// version number of the same length in it.
+    /// version number of the same length in it, where no digit of something else stands beside it: in what an answer
+    /// says of its server.
     #[track_caller]
     pub fn rebuild(&mut self, version: &str) {
         let mut bytes = std::fs::read(binary()).expect("the binary under test");

@@ -14,6 +14,8 @@ use serde_json::Value;
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
+    /// Who says that it answers.
+    pub server: String,
     /// Body, as JSON where it is JSON, else as a string.
     pub body: Value,
 }
@@ -54,7 +56,10 @@ pub fn parse(text: &str) -> Option<Answer> {
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
     let body = if chunked { unchunk(rest) } else { rest.to_owned() };
     let body = serde_json::from_str(&body).unwrap_or(Value::String(body));
-    Some(Answer { status, body })
+    let server = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("server: ").map(str::to_owned));
+    Some(Answer { status, server: server.unwrap_or_default(), body })
 }
 
 fn unchunk(mut rest: &str) -> String {

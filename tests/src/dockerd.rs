@@ -5,7 +5,10 @@
 //! registry. The socket and the data root are in a directory of the test's own; `/run` and `/etc/docker`
 //! are the world's own, and seen from outside below [`Dockerd::root`].
 
+pub mod cases;
+
 use std::{
+    fmt::Display,
     fs::{self, OpenOptions},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,8 +20,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    Container, Netns, dump, netns, places,
-    process::{self, Output},
+    Container, Netns, api,
+    api::Answer,
+    dump, netns, places,
+    process::{self, Output, Running},
     wait,
 };
 
@@ -97,6 +102,8 @@ impl Dockerd {
         command
             .args(["--exec-root", "/run/docker", "--pidfile", "/run/docker.pid"])
             .args(["--storage-driver", "vfs", "--exec-opt", "native.cgroupdriver=cgroupfs"])
+            // There are no names but the containers': whoever asks for another one waits for nobody long.
+            .args(["--dns", "127.0.0.1", "--dns-opt", "timeout:1", "--dns-opt", "attempts:1"])
             .args(["--cgroup-parent", "docker", "--data-root"])
             .arg(dir.join("data"))
             .args(["--host", &self.url()])
@@ -221,13 +228,42 @@ impl Dockerd {
         out.stdout.trim_end().to_owned()
     }
 
-    /// The JSON of an `inspect`, without the list around it.
+    /// Runs the client with the words of a line, demands that it fails, and gives what it says.
     #[track_caller]
-    pub fn inspect(&self, kind: &str, name: &str) -> Value {
-        let text = self.ok(&format!("{kind} inspect {name}"));
-        let value: Value = serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("`docker {kind} inspect {name}`: {error}: {text}"));
-        value[0].clone()
+    pub fn fails(&self, line: &str) -> String {
+        let out = self.cli(line.split_whitespace());
+        assert!(!out.ok(), "`docker {line}` succeeded: {}", out.stdout);
+        out.stderr
+    }
+
+    /// Runs the client with the words of a line while other things happen.
+    pub fn background(&self, line: &str) -> Running {
+        let mut command = self.host.command("docker");
+        command.env("DOCKER_HOST", self.url()).env("DOCKER_CONFIG", self.files.path());
+        process::start(command.args(line.split_whitespace()))
+    }
+
+    /// Sends a request to the API, in the version that this engine speaks.
+    #[track_caller]
+    pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        api::request(&self.socket(), method, &format!("/v1.41{path}"), body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// What is known of a container, as `docker inspect` shows it.
+    #[track_caller]
+    pub fn inspect_container(&self, name: &str) -> Value {
+        let answer = self.request("GET", &format!("/containers/{name}/json"), None);
+        assert_eq!(answer.status, 200, "container {name}: {}", answer.body);
+        answer.body
+    }
+
+    /// What is known of a network, as `docker network inspect` shows it.
+    #[track_caller]
+    pub fn inspect_network(&self, name: &str) -> Value {
+        let answer = self.request("GET", &format!("/networks/{name}"), None);
+        assert_eq!(answer.status, 200, "network {name}: {}", answer.body);
+        answer.body
     }
 
     /// Runs a container that does nothing; `options` are more words of `docker run`.
@@ -236,23 +272,57 @@ impl Dockerd {
         self.run(name, network, options, IDLE)
     }
 
-    /// Runs a container with a command, in the background.
+    /// Runs a container with a command, in the background. It ends at once when it is told to.
     #[track_caller]
     pub fn run(&self, name: &str, network: &str, options: &str, command: &str) -> Container {
-        let id = self.ok(&format!(
-            "run --detach --name {name} --network {network} {options} {IMAGE} {command}"
+        self.ok(&format!(
+            "run --detach --stop-signal KILL --name {name} --network {network} {options} {IMAGE} {command}"
         ));
-        self.open(name, &id)
+        self.open(name)
+    }
+
+    /// Runs containers that do nothing, side by side: name, network, options.
+    #[track_caller]
+    pub fn containers<const N: usize>(&self, wanted: [(&str, &str, &str); N]) -> [Container; N] {
+        thread::scope(|scope| {
+            wanted
+                .map(|(name, network, options)| {
+                    scope.spawn(move || self.container(name, network, options))
+                })
+                .map(|thread| thread.join().expect("a container"))
+        })
     }
 
     /// Opens the network namespace of a running container.
     #[track_caller]
-    pub fn open(&self, name: &str, id: &str) -> Container {
-        let pid = self.ok(&format!("inspect --format {{{{.State.Pid}}}} {name}"));
-        let path = self.root().join("proc").join(pid).join("ns/net");
+    pub fn open(&self, name: &str) -> Container {
+        let found = self.inspect_container(name);
+        let (id, pid) = (found["Id"].as_str().unwrap_or_default(), &found["State"]["Pid"]);
+        let path = self.root().join("proc").join(pid.to_string()).join("ns/net");
         let ns = Netns::open(name, &path)
             .unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));
         Container { name: name.to_owned(), id: id.to_owned(), ns }
+    }
+
+    /// Executes a line of shell in a container, where what busybox has is at hand.
+    pub fn try_exec(&self, container: &str, line: &str) -> Output {
+        let shell = format!(
+            "for name in ping nslookup ip cat ifconfig wget traceroute; do alias $name=\"/bin/busybox $name\"; done\n{line}"
+        );
+        self.cli(["exec", container, "/bin/busybox", "sh", "-c", &shell])
+    }
+
+    /// Executes a line of shell in a container, demands success, and gives its output, trimmed.
+    #[track_caller]
+    pub fn exec(&self, container: &str, line: &str) -> String {
+        let out = self.try_exec(container, line);
+        assert!(out.ok(), "`{line}` in {container} failed with {}: {}", out.code, out.stderr);
+        out.stdout.trim_end().to_owned()
+    }
+
+    /// Whether a container's ping of a name or an address is answered.
+    pub fn pings(&self, from: &str, to: impl Display) -> bool {
+        self.try_exec(from, &format!("ping -c 1 -W 2 {to}")).ok()
     }
 
     /// Version of the daemon, such as `20.10.24+dfsg1`.
@@ -266,12 +336,12 @@ impl Dockerd {
 pub struct Exec<'a> {
     docker: &'a Dockerd,
     container: String,
-    running: process::Running,
+    running: Running,
 }
 
 impl<'a> Exec<'a> {
     /// Starts it in a container.
-    pub fn ping(docker: &'a Dockerd, container: &str, to: impl std::fmt::Display) -> Self {
+    pub fn ping(docker: &'a Dockerd, container: &str, to: impl Display) -> Self {
         let script = format!(
             "b=/bin/busybox; $b ping -q -i 0.01 {to} & p=$!; until [ -e /end ]; do $b sleep 0.1; done; \
              kill -INT $p; wait $p"
@@ -329,7 +399,7 @@ mod tests {
         let c1 = docker.container("c1", "blue", "--ip 10.77.1.7");
         assert_eq!(c1.address(), std::net::Ipv4Addr::new(10, 77, 1, 7));
         host.sh("ping -c 1 -W 5 10.77.1.7");
-        let inspected = docker.inspect("container", "c1");
+        let inspected = docker.inspect_container("c1");
         let key = inspected["NetworkSettings"]["SandboxKey"].as_str().expect("a path");
         let key = docker.root().join(key.trim_start_matches('/'));
         assert_eq!(Netns::open("c1", &key).expect("the sandbox").inode(), c1.ns.inode());
@@ -338,7 +408,7 @@ mod tests {
         host.sh("ping -c 1 -W 5 10.77.1.7");
         docker.launch();
         docker.wait_ready();
-        assert_eq!(docker.open("c1", &c1.id).ns.inode(), c1.ns.inode());
+        assert_eq!(docker.open("c1").ns.inode(), c1.ns.inode());
         let (cgroup, files) = (docker.cgroup.clone(), docker.files.path().to_owned());
         drop((docker, c1));
         assert!(!cgroup.exists() && !files.exists());

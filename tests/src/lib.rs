@@ -15,7 +15,7 @@
 //! - [`vm`]: other kernels than the running one.
 //! - [`wait`]: conditions with deadlines, never sleeps for luck.
 //!
-//! What a test demands lives in `tests/<layer>/`, not here.
+//! What a test demands lives in `tests/<layer>/`, not here, but for what two layers demand alike: [`dockerd::cases`].
 
 pub mod agent;
 pub mod api;

@@ -11,7 +11,10 @@ use std::{
 };
 
 pub use bulk::{Flow, iperf};
-pub use tcp::{Conversation, TcpServer, becomes_refused, reaches, refused, unreachable};
+pub use tcp::{
+    Conversation, TcpServer, all_unreachable, becomes_refused, greets, reaches, refused,
+    unreachable,
+};
 pub use udp::{UdpServer, exchange};
 
 use crate::{Netns, process};

@@ -217,6 +217,23 @@ pub fn unreachable(ns: &Netns, to: impl Into<SocketAddr>) {
     }
 }
 
+/// Demands that nothing answers any of many connections.
+#[track_caller]
+pub fn all_unreachable<'a, A: Endpoint + Send>(ways: impl IntoIterator<Item = (&'a Netns, A)>) {
+    thread::scope(|scope| {
+        for (ns, to) in ways {
+            scope.spawn(move || unreachable(ns, to));
+        }
+    });
+}
+
+/// Whether a server of ours greets a client in this thread's namespace within so much time.
+pub fn greets(to: impl Into<SocketAddr>, limit: Duration) -> bool {
+    let Ok(mut stream) = TcpStream::connect_timeout(&to.into(), limit) else { return false };
+    stream.set_read_timeout(Some(limit)).ok();
+    stream.write_all(b"hello\n").is_ok() && stream.read(&mut [0; 64]).is_ok_and(|n| n > 0)
+}
+
 /// Demands that the connection is refused by whoever has the address.
 #[track_caller]
 pub fn refused(ns: &Netns, to: impl Into<SocketAddr>) {

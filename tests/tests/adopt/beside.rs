@@ -57,6 +57,11 @@ fn other_bridges_and_firewalls_stay_as_they_are() {
     stage.settle();
     let _fresh = TcpServer::start(&fresh.ns, 80);
     traffic::reaches(&net.outside, at(HOST, 8082));
+    // `policy` is obeyed whatever the firewall lets in.
+    stage.agent.ok("policy deny add 203.0.113.0/24");
+    traffic::unreachable(&net.outside, at(HOST, 8082));
+    stage.agent.ok("policy deny rm 203.0.113.0/24");
+    traffic::reaches(&net.outside, at(HOST, 8082));
     ufw.run("disable");
     // firewalld, and its reload.
     let firewalld = Firewalld::start(&net.host);

@@ -15,4 +15,5 @@ mod six;
 mod stage;
 mod taking;
 
-use stage::{Stage, at};
+use bascule_tests::dockerd::cases::at;
+use stage::Stage;

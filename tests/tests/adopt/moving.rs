@@ -14,13 +14,16 @@ use std::{
 use bascule_tests::{
     Netns,
     topology::{HOST, OUTSIDE},
-    traffic::{Conversation, TcpServer},
+    traffic::{self, Conversation, TcpServer},
 };
 
 use crate::{Stage, at};
 
 /// New connections find their way at most so much later, on a loaded machine.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// A new connection is given so much time, and then there is another one.
+const ANSWER: Duration = Duration::from_millis(200);
 
 /// A transfer there and back, for as long as it lives.
 struct Transfer {
@@ -87,7 +90,7 @@ impl Openings {
         let thread = ns.spawn(move || {
             let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
             while !stopped.load(Ordering::Relaxed) {
-                if greeted(to) {
+                if traffic::greets(to, ANSWER) {
                     longest = longest.max(last.elapsed());
                     last = Instant::now();
                 }
@@ -102,13 +105,6 @@ impl Openings {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("a thread")
     }
-}
-
-fn greeted(to: SocketAddrV4) -> bool {
-    let limit = Duration::from_millis(200);
-    let Ok(mut stream) = TcpStream::connect_timeout(&to.into(), limit) else { return false };
-    stream.set_read_timeout(Some(limit)).ok();
-    stream.write_all(b"hello\n").is_ok() && stream.read(&mut [0; 64]).is_ok_and(|n| n > 0)
 }
 
 #[test]

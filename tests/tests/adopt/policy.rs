@@ -1,23 +1,30 @@
 //! Who may talk to whom on Docker's networks, and what leaves the host.
 
-use std::net::Ipv4Addr;
+use std::{fs, net::Ipv4Addr};
 
 use bascule_tests::{
     topology::{HOST, NEIGHBOUR, OUTSIDE},
     traffic::{self, TcpServer},
+    wait,
 };
 
 use crate::{Stage, at, stage::rules};
 
 /// The gateway of a network of Docker's.
 fn gateway(stage: &Stage, network: &str) -> Ipv4Addr {
-    let found = stage.docker.inspect("network", network);
+    let found = stage.docker.inspect_network(network);
     found["IPAM"]["Config"][0]["Gateway"].as_str().expect("a gateway").parse().expect("an address")
 }
 
 #[test]
 fn dockers_networks_obey_the_policy_that_docker_was_told() {
-    let stage = Stage::adopted(&["--live-restore"]);
+    let mut stage = Stage::new(&["--live-restore"]);
+    // A daemon without rules does not start with this: it is kept in mind, and comes back with the rules.
+    let before = "{\"icc\": false}";
+    fs::write(stage.docker.config(), before).expect("daemon.json");
+    stage.restart_docker("TERM");
+    stage.adopt();
+    assert!(stage.agent.ok("docker status").contains("icc off"));
     let (docker, agent, net) = (&stage.docker, &stage.agent, &stage.net);
     let key = "com.docker.network.bridge";
     docker.ok("network create --subnet 10.71.0.0/24 --gateway 10.71.0.1 blue");
@@ -40,9 +47,8 @@ fn dockers_networks_obey_the_policy_that_docker_was_told() {
     traffic::unreachable(&g1.ns, at(g2.address(), 80));
     traffic::reaches(&i1.ns, at(i2.address(), 80));
     // MOBY-INC-001, MOBY-INC-002.
-    for (from, to) in [(&b1, &g1), (&b1, &i1), (&i1, &b1), (&d1, &b1), (&b1, &d1)] {
-        traffic::unreachable(&from.ns, at(to.address(), 80));
-    }
+    let apart = [(&b1, &g1), (&b1, &i1), (&i1, &b1), (&d1, &b1), (&b1, &d1)];
+    traffic::all_unreachable(apart.map(|(from, to)| (&from.ns, at(to.address(), 80))));
     // MOBY-MQ-001, MOBY-INT-001: though Docker gives the internal ones a default route.
     for from in [&b1, &g1, &d1] {
         assert_eq!(*traffic::reaches(&from.ns, at(OUTSIDE, 80)).ip(), HOST, "{}", from.name);
@@ -74,13 +80,49 @@ fn dockers_networks_obey_the_policy_that_docker_was_told() {
     // S-metrics: the container's name, also after it has got another.
     docker.ok("rename b2 renamed");
     stage.settle();
-    bascule_tests::wait::wait_until("the new name", bascule_tests::wait::SOON, || {
-        agent.ok("ps").contains("renamed")
-    });
+    wait::wait_until("the new name", wait::SOON, || agent.ok("ps").contains("renamed"));
+    traffic::answers(&b2.ns, OUTSIDE);
+    let metrics = agent.metrics();
+    assert!(metrics.traffic("renamed", "out").0 > 0);
+    assert!(metrics.drops("g1", "policy_icc") > 0 && metrics.drops("d1", "policy_isolation") > 0);
     // What is Docker's, Docker changes.
     let error = agent.refused("network rm blue");
     assert!(error.contains("is Docker's: use `docker network rm`"), "{error}");
     let error = agent.refused("rm -f d1");
     assert!(error.contains("is Docker's: use `docker rm`"), "{error}");
+    moby_icc_014_moby_dns_033_a_link_of_the_default_network(&stage);
     assert_eq!(rules(&net.host), "");
+    stage.agent.ok("docker release");
+    assert_eq!(fs::read_to_string(stage.docker.config()).expect("daemon.json"), before);
+}
+
+/// ICC is off there, and a link opens the ports that its target exposes.
+fn moby_icc_014_moby_dns_033_a_link_of_the_default_network(stage: &Stage) {
+    let (docker, way) = (&stage.docker, stage.way());
+    way.container("db", "bridge", "--expose 80 --expose 90-92");
+    way.containers([("app", "bridge", "--link db:sql"), ("stranger", "bridge", "")]);
+    for again in [true, false] {
+        let [db, app, stranger] = ["db", "app", "stranger"].map(|name| docker.open(name));
+        let _servers = [80, 81, 91].map(|port| TcpServer::start(&db.ns, port));
+        let _other = TcpServer::start(&app.ns, 80);
+        for port in [80, 91] {
+            traffic::reaches(&app.ns, at(db.address(), port));
+        }
+        traffic::all_unreachable([
+            (&app.ns, at(db.address(), 81)),
+            (&db.ns, at(app.address(), 80)),
+            (&stranger.ns, at(db.address(), 80)),
+        ]);
+        assert!(docker.exec("app", "cat /etc/hosts").contains("sql"));
+        if again {
+            docker.ok("restart --time 0 db");
+            stage.settle();
+        }
+    }
+    docker.ok("rm --force db");
+    stage.settle();
+    let next = way.container("next", "bridge", "--expose 80");
+    let (_server, app) = (TcpServer::start(&next.ns, 80), docker.open("app"));
+    traffic::unreachable(&app.ns, at(next.address(), 80));
+    way.remove("app stranger next");
 }

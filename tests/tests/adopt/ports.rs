@@ -53,14 +53,8 @@ fn published_ports_lead_to_containers_from_everywhere() {
         let ours = stage.agent.ok("port own");
         assert!(ours.contains("127.0.0.1:8081"), "{ours}");
         // MOBY-PM-024: taken is taken.
-        let words =
-            format!("run --detach -p 8080:80 {} /bin/busybox true", bascule_tests::dockerd::IMAGE);
-        let error = docker.cli(words.split(' '));
-        assert!(
-            !error.ok() && error.stderr.contains("port is already allocated"),
-            "{}",
-            error.stderr
-        );
+        let error = docker.fails("run --detach -p 8080:80 busybox /bin/busybox true");
+        assert!(error.contains("port is already allocated"), "{error}");
     }
     // MOBY-LC-014: the daemon takes its sockets again, and the port program of ours lets it.
     stage.restart_docker("KILL");
@@ -68,8 +62,7 @@ fn published_ports_lead_to_containers_from_everywhere() {
     let (docker, net) = (&stage.docker, &stage.net);
     let error = docker.log();
     assert!(!error.contains("address already in use"), "{error}");
-    let id = docker.ok("ps --quiet --no-trunc --filter name=web");
-    let web = docker.open("web", &id);
+    let web = docker.open("web");
     {
         let _web = TcpServer::start(&web.ns, 80);
         traffic::reaches(&net.outside, at(HOST, 8080));

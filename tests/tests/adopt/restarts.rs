@@ -1,18 +1,13 @@
 //! The agent and the daemon go and come, one, the other, and both.
 
 use bascule_tests::{
-    Container, dockerd, process,
+    dockerd::{self, cases::lives},
+    process,
     topology::{HOST, OUTSIDE},
     traffic::{self, Conversation, TcpServer},
 };
 
-use crate::{Stage, at};
-
-/// Opens a container that ran before.
-fn reopen(stage: &Stage, name: &str) -> Container {
-    let id = stage.docker.ok(&format!("inspect --format {{{{.Id}}}} {name}"));
-    stage.docker.open(name, &id)
-}
+use crate::{Stage, at, stage::settle};
 
 #[test]
 fn traffic_goes_on_whoever_is_started_again() {
@@ -62,7 +57,7 @@ fn traffic_goes_on_whoever_is_started_again() {
     traffic::refused(&stage.net.outside, at(HOST, 8083));
     stage.docker.ok("start c3");
     stage.settle();
-    let c3 = reopen(&stage, "c3");
+    let c3 = stage.docker.open("c3");
     let _third = TcpServer::start(&c3.ns, 80);
     traffic::reaches(&stage.net.outside, at(HOST, 8083));
 }
@@ -106,17 +101,20 @@ fn a_container_has_its_policy_before_its_first_packet() {
 }
 
 #[test]
-fn a_daemon_without_live_restore_takes_its_containers_along_and_brings_them_back() {
-    let mut stage = Stage::adopted(&[]);
-    let c1 = stage.docker.container("c1", "bridge", "--restart always -p 8080:80");
-    stage.settle();
-    drop(c1);
-    for signal in ["TERM", "KILL"] {
-        stage.restart_docker(signal);
-        stage.settle();
-        let c1 = reopen(&stage, "c1");
-        let _server = TcpServer::start(&c1.ns, 80);
-        traffic::reaches(&stage.net.outside, at(HOST, 8080));
-        traffic::answers(&c1.ns, OUTSIDE);
-    }
+fn moby_lc_018_a_daemon_without_live_restore_takes_its_containers_along_and_brings_them_back() {
+    let mut stage = Stage::new(&[]);
+    // Whose networks are a swarm's is refused, and nothing is changed.
+    stage.docker.ok("swarm init --advertise-addr 198.51.100.1 --listen-addr 198.51.100.1");
+    let why = stage.agent.refused("docker adopt");
+    assert!(why.contains("docker swarm leave"), "{why}");
+    assert!(!stage.docker.config().exists());
+    stage.docker.ok("swarm leave --force");
+    stage.adopt();
+    lives::moby_lc_003_moby_lc_005_moby_lc_018_a_daemon_without_live_restore(
+        &stage.agent,
+        &mut stage.docker,
+        &stage.net,
+        "",
+        settle,
+    );
 }

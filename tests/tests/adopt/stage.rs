@@ -1,11 +1,12 @@
 //! A host with Docker and an agent on it.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::collections::BTreeSet;
 
 use bascule_tests::{
     Agent, Dockerd, Netns, Topology,
     agent::Settings,
-    wait::{self, wait_until},
+    dockerd::cases::Way,
+    wait::{self, wait_equal, wait_until},
 };
 use serde_json::Value;
 
@@ -58,43 +59,49 @@ impl Stage {
         self.docker.wait_ready();
     }
 
-    /// How it stands with Docker.
-    #[track_caller]
-    pub fn status(&self) -> Value {
-        let out = self.agent.cli(["--output", "json", "docker", "status"]);
-        serde_json::from_str(&out.stdout)
-            .unwrap_or_else(|error| panic!("docker status: {error}: {} {}", out.stdout, out.stderr))
-    }
-
     /// Waits until the agent is that far.
     #[track_caller]
     pub fn wait_phase(&self, phase: &str) {
-        wait_until(&format!("the phase {phase}"), wait::START, || self.status()["Phase"] == phase);
+        wait_until(&format!("the phase {phase}"), wait::START, || {
+            status(&self.agent)["Phase"] == phase
+        });
     }
 
     /// Waits until every port of Docker's bridges is somebody's, and each container is known by its ports.
     #[track_caller]
     pub fn settle(&self) {
-        self.settle_but(&[]);
+        settle(&self.agent, &self.docker, &[]);
     }
 
-    /// The same, but for containers that are on no network of Docker's bridges, by id.
-    #[track_caller]
-    pub fn settle_but(&self, others: &[&str]) {
-        let running = || {
-            let ids = self.docker.ok("ps --quiet --no-trunc");
-            let mut ids: Vec<_> = ids.lines().map(str::to_owned).collect();
-            ids.retain(|id| !others.contains(&id.as_str()));
-            ids.sort();
-            ids
-        };
-        wait_until("all containers are known", wait::SOON, || {
-            let known = self.agent.ok("ps --quiet --no-trunc");
-            let mut known: Vec<_> = known.lines().map(str::to_owned).collect();
-            known.sort();
-            known == running() && self.status()["Drift"].as_array().is_some_and(Vec::is_empty)
-        });
+    /// What both layers ask alike is asked of this.
+    pub const fn way(&self) -> Way<'_> {
+        Way { agent: &self.agent, docker: &self.docker, net: &self.net, driver: "", settle }
     }
+}
+
+/// How it stands with Docker.
+#[track_caller]
+fn status(agent: &Agent) -> Value {
+    let out = agent.cli(["--output", "json", "docker", "status"]);
+    serde_json::from_str(&out.stdout)
+        .unwrap_or_else(|error| panic!("docker status: {error}: {} {}", out.stdout, out.stderr))
+}
+
+/// Waits until every port of Docker's bridges is somebody's, and each container is known by its ports, but for
+/// containers that are on none of them, by id.
+#[track_caller]
+pub fn settle(agent: &Agent, docker: &Dockerd, others: &[&str]) {
+    let ids = |list: &Value| -> BTreeSet<String> {
+        let ids = list.as_array().into_iter().flatten().filter_map(|c| c["Id"].as_str());
+        ids.filter(|id| !others.contains(id)).map(str::to_owned).collect()
+    };
+    wait_equal("what is not known yet", wait::SOON, &Vec::<String>::new(), || {
+        let running = ids(&docker.request("GET", "/containers/json", None).body);
+        let known = ids(&agent.api("GET", "/containers/json", None).body);
+        let drift = status(agent)["Drift"].as_array().cloned().unwrap_or_default();
+        let drift = drift.iter().map(Value::to_string);
+        running.symmetric_difference(&known).cloned().chain(drift).collect()
+    });
 }
 
 /// What an agent is told of a daemon.
@@ -111,9 +118,4 @@ pub fn rules(host: &Netns) -> String {
     let saved = ["iptables-save", "ip6tables-save"].map(|tool| host.sh(tool));
     let rules = saved.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("-A"));
     rules.map(|rule| format!("{rule}\n")).collect()
-}
-
-/// An address with a port.
-pub const fn at(ip: Ipv4Addr, port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(ip, port)
 }

@@ -54,6 +54,14 @@ fn n18_docker_is_taken_over_and_given_back_with_nothing_left() {
     assert_eq!(rules(&net.host), "", "no rule of Docker's is left");
     traffic::reaches(&net.outside, at(HOST, 8080));
     traffic::exchange(&net.outside, at(HOST, 5300), 100);
+    // Whoever changes what was written is told of.
+    let written = fs::read_to_string(docker.config()).expect("daemon.json");
+    fs::write(docker.config(), written.replace("\"iptables\": false", "\"iptables\": true"))
+        .expect("daemon.json");
+    let status = agent.cli(["docker", "status"]);
+    let said = status.stdout.contains("iptables is not as it was written");
+    assert!(!status.ok() && said, "{status:?}");
+    fs::write(docker.config(), written).expect("daemon.json");
     // Back, byte by byte.
     let said = agent.ok("docker release");
     assert!(said.contains("stop Docker's daemon"), "{said}");

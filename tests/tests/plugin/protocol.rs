@@ -23,7 +23,7 @@ fn agent(host: &Netns) -> (Agent, Caller) {
 }
 
 #[test]
-fn der_rd_001_activation_and_capabilities() {
+fn der_rd_001_moby_rd_013_moby_rd_015_activation_and_capabilities() {
     let (agent, docker) = agent(&Netns::new("host"));
     for body in ["", "null", "{}"] {
         let answer = docker.raw("Plugin.Activate", body.as_bytes());
@@ -37,6 +37,9 @@ fn der_rd_001_activation_and_capabilities() {
         assert_eq!(capabilities["RequiresMACAddress"], false);
         docker.ok("NetworkDriver.DiscoverNew", &json!({"DiscoveryType": 1, "DiscoveryData": {}}));
     }
+    // What it does not say that it has, nobody asks for.
+    let unasked = docker.raw("NetworkDriver.GwAllocCheck", b"{\"Options\": {}}");
+    assert_eq!(unasked.status, 404, "{}", unasked.body);
     let refused = docker.fails("NetworkDriver.AllocateNetwork", &json!({"NetworkID": "x"}));
     assert!(refused.contains("swarm"), "{refused}");
     drop(agent);
@@ -120,13 +123,16 @@ fn take(host: &Netns, source: &str, sandbox: &Netns, address: &str, gateway: &st
     sandbox.sh(&format!("ip route add default via {gateway}"));
 }
 
+/// What is shown of containers, but for how long they are up.
+const LISTED: &str = "ps -a --format {{.ID}}/{{.Names}}/{{.Networks}}/{{.Ports}}";
+
 #[test]
 fn der_rd_007_garbage_is_refused_and_changes_nothing() {
     let (agent, docker) = agent(&Netns::new("host"));
     let (n1, e1) = (network(1), endpoint(1));
     docker.create_network(&n1, 1, &json!({}));
     docker.create_endpoint(&n1, &e1, "10.82.1.2/24");
-    let before = (agent.ok("network ls"), agent.ok("ps -a"), agent.host.interfaces());
+    let before = (agent.ok("network ls"), agent.ok(LISTED), agent.host.interfaces());
     let own = agent.network("own", "--subnet 10.82.9.0/24");
     let other = endpoint(2);
     let with = |key: &str, value: Value| {
@@ -207,7 +213,7 @@ fn der_rd_007_garbage_is_refused_and_changes_nothing() {
         assert!(answer.body["Err"].as_str().is_some_and(|why| !why.is_empty()));
     }
     agent.ok("network rm own");
-    assert_eq!(before, (agent.ok("network ls"), agent.ok("ps -a"), agent.host.interfaces()));
+    assert_eq!(before, (agent.ok("network ls"), agent.ok(LISTED), agent.host.interfaces()));
     docker.activate();
 }
 

@@ -2,11 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use bascule_tests::{Agent, Dockerd, Topology, agent::Settings, process::Output, wait};
+use bascule_tests::{Agent, Dockerd, Topology, agent::Settings, dockerd::cases::Way};
 use serde_json::Value;
 
 /// How long Docker may take for what it does by itself, on a loaded machine.
 pub const DOCKERS: Duration = Duration::from_secs(60);
+
+/// What makes a network one of ours.
+pub const DRIVER: &str = "--driver bascule";
 
 /// The world.
 pub struct Stage {
@@ -19,44 +22,25 @@ impl Stage {
     /// Starts dockerd with more arguments, and the agent at the place where dockerd looks for plugins.
     #[track_caller]
     pub fn start(args: &[&str]) -> Self {
-        let net = Topology::dual();
+        Self::within(Topology::dual(), args)
+    }
+
+    /// Starts both in a world that there is.
+    #[track_caller]
+    pub fn within(net: Topology, args: &[&str]) -> Self {
         let docker = Dockerd::start(&net.host, args);
         let agent = Agent::start_with(&net.host, settings(&docker));
         Self { agent, docker, net }
     }
 
-    /// Runs `docker` with the words of a line, demands that it fails, and gives what it says.
-    #[track_caller]
-    pub fn fails(&self, line: &str) -> String {
-        let out: Output = self.docker.cli(line.split_whitespace());
-        assert!(!out.ok(), "`docker {line}` succeeded: {}", out.stdout);
-        out.stderr
-    }
-
-    /// Executes a line of shell in a container, and gives its output, trimmed.
-    #[track_caller]
-    pub fn exec(&self, container: &str, line: &str) -> String {
-        let out = self.try_exec(container, line);
-        assert!(out.ok(), "`{line}` in {container} failed with {}: {}", out.code, out.stderr);
-        out.stdout.trim_end().to_owned()
-    }
-
-    /// Executes a line of shell in a container.
-    pub fn try_exec(&self, container: &str, line: &str) -> Output {
-        let path = format!(
-            "export PATH=/bin; alias ping='busybox ping' nslookup='busybox nslookup' ip='busybox ip' cat='busybox cat' ifconfig='busybox ifconfig' wget='busybox wget'; {line}"
-        );
-        self.docker.cli(["exec", container, "/bin/busybox", "sh", "-c", &path])
-    }
-
-    /// What `bascule port` says of a container, once it is known by its name.
-    pub fn ports(&self, container: &str) -> Vec<String> {
-        wait::wait_for(&format!("the name {container}"), DOCKERS, || {
-            let out = self.agent.cli(["port", container]);
-            out.ok().then(|| out.stdout.lines().map(str::to_owned).collect())
-        })
+    /// What both layers ask alike is asked of this.
+    pub const fn way(&self) -> Way<'_> {
+        Way { agent: &self.agent, docker: &self.docker, net: &self.net, driver: DRIVER, settle }
     }
 }
+
+/// Nothing is to be waited for: Docker waits itself, with each of its requests.
+pub const fn settle(_agent: &Agent, _docker: &Dockerd, _others: &[&str]) {}
 
 /// Where dockerd finds the driver `bascule`.
 pub fn socket(docker: &Dockerd) -> PathBuf {

@@ -4,8 +4,8 @@
 use std::net::SocketAddrV4;
 
 use bascule_tests::{
-    Container, api,
-    topology::{HOST, HOST6, OUTSIDE, OUTSIDE6},
+    dockerd::cases::six,
+    topology::{HOST, OUTSIDE},
     traffic, wait,
 };
 use serde_json::json;
@@ -19,9 +19,10 @@ fn networks_of_a_real_docker() {
     moby_api_022_names_are_learnt_and_follow_a_rename(&stage);
     moby_icc_014_options_and_labels_apply(&stage);
     moby_int_001_an_internal_network_is_internal(&stage);
-    moby_icc_003_ipv6(&stage);
+    six::moby_icc_003_moby_icc_004_networks_with_ipv6(&stage.way());
     moby_ipam_024_addresses_that_are_asked_for(&stage);
     moby_inc_015_networks_come_and_go_while_a_container_runs(&stage);
+    moby_rd_015_moby_rd_020_beside_a_swarm(&stage);
     moby_lc_007_nothing_is_left(&stage);
 }
 
@@ -41,11 +42,10 @@ fn moby_icc_001_containers_reach_each_other_by_name(stage: &Stage) {
     stage.net.host.sh("iptables -P FORWARD DROP");
     traffic::answers(&c1.ns, c2.address());
     for name in ["c2", "www", &c2.id[..12]] {
-        stage.exec("c1", &format!("ping -c 1 -W 5 {name}"));
+        stage.docker.exec("c1", &format!("ping -c 1 -W 5 {name}"));
     }
     let mac =
-        docker.inspect("container", "c1")["NetworkSettings"]["Networks"]["blue"]["MacAddress"]
-            .clone();
+        docker.inspect_container("c1")["NetworkSettings"]["Networks"]["blue"]["MacAddress"].clone();
     let seen = c1.ns.mac("eth0").map(|byte| format!("{byte:02x}")).join(":");
     assert_eq!(mac, seen.as_str(), "MOBY-RD-008");
     // Out by the host's address, and not to another network.
@@ -57,7 +57,7 @@ fn moby_icc_001_containers_reach_each_other_by_name(stage: &Stage) {
 }
 
 fn moby_api_022_names_are_learnt_and_follow_a_rename(stage: &Stage) {
-    let id = stage.docker.inspect("container", "c1")["Id"].clone();
+    let id = stage.docker.inspect_container("c1")["Id"].clone();
     wait::wait_until("the names", DOCKERS, || {
         let found = listed(&stage.agent);
         let shown = stage.agent.ok("network ls");
@@ -87,8 +87,9 @@ fn moby_api_022_names_are_learnt_and_follow_a_rename(stage: &Stage) {
 
 fn moby_icc_014_options_and_labels_apply(stage: &Stage) {
     let docker = &stage.docker;
-    let why =
-        stage.fails("network create -d bascule -o com.docker.network.bridge.enable_icc=maybe bad");
+    let why = stage
+        .docker
+        .fails("network create -d bascule -o com.docker.network.bridge.enable_icc=maybe bad");
     assert!(why.contains("remote: ") && why.contains("enable_icc"), "{why}");
     docker.ok(
         "network create -d bascule -o com.docker.network.bridge.enable_icc=false \
@@ -125,30 +126,10 @@ fn moby_int_001_an_internal_network_is_internal(stage: &Stage) {
     traffic::answers(&i1.ns, i2.address());
     assert!(!i1.ns.sh("ip route").contains("default"));
     assert_eq!(i1.ns.interfaces().len(), 2, "no way round by another bridge");
-    stage.exec("i1", "ping -c 1 -W 5 i2");
+    stage.docker.exec("i1", "ping -c 1 -W 5 i2");
     traffic::tcp::refused(&stage.net.outside, SocketAddrV4::new(HOST, 8300));
     docker.ok("rm -f i1 i2");
     docker.ok("network rm inside");
-}
-
-fn moby_icc_003_ipv6(stage: &Stage) {
-    let docker = &stage.docker;
-    docker.ok("network create -d bascule --ipv6 --subnet 10.81.6.0/24 --subnet fd81:6::/64 six");
-    let s1 = docker.container("s1", "six", "-p 8400:80");
-    let s2 = docker.container("s2", "six", "--ip6 fd81:6::77");
-    assert_eq!(s2.address6().to_string(), "fd81:6::77");
-    wait::wait_until("addresses that were tried", wait::SOON, || {
-        traffic::ping_with(&s1.ns, s2.address6(), 1, "-6 -W 1").received == 1
-    });
-    traffic::answers(&s1.ns, s2.address());
-    traffic::answers(&s1.ns, OUTSIDE6);
-    let _server = traffic::TcpServer::start_at(
-        &s1.ns,
-        std::net::SocketAddrV6::new(std::net::Ipv6Addr::UNSPECIFIED, 80, 0, 0),
-    );
-    traffic::reaches(&stage.net.outside, std::net::SocketAddrV6::new(HOST6, 8400, 0, 0));
-    docker.ok("rm -f s1 s2");
-    docker.ok("network rm six");
 }
 
 fn moby_ipam_024_addresses_that_are_asked_for(stage: &Stage) {
@@ -156,28 +137,14 @@ fn moby_ipam_024_addresses_that_are_asked_for(stage: &Stage) {
     let fixed = docker.container("fixed", "blue", "--ip 10.81.1.77");
     assert_eq!(fixed.address().to_string(), "10.81.1.77");
     docker.ok("restart -t 0 fixed");
-    let fixed = docker.open("fixed", &fixed.id);
+    let fixed = docker.open("fixed");
     assert_eq!(fixed.address().to_string(), "10.81.1.77");
-    // The command line does not say it to this version of the API.
-    let body = json!({"Image": "busybox", "Cmd": ["/bin/busybox", "sleep", "1000"],
-                      "MacAddress": "02:00:5e:00:00:99", "HostConfig": {"NetworkMode": "blue"}});
-    let path = "/v1.41/containers/create?name=mac";
-    let answer = api::request(&docker.socket(), "POST", path, Some(&body)).expect("Docker answers");
-    assert_eq!(answer.status, 201, "{:?}", answer.body);
-    docker.ok("start mac");
-    let mac = docker.open("mac", answer.body["Id"].as_str().expect("an id"));
-    assert_eq!(mac.ns.mac("eth0"), [2, 0, 0x5e, 0, 0, 0x99]);
-    traffic::answers(&mac.ns, fixed.address());
-    docker.ok("rm -f fixed mac");
+    docker.ok("rm -f fixed");
 }
 
 fn moby_inc_015_networks_come_and_go_while_a_container_runs(stage: &Stage) {
     let docker = &stage.docker;
-    let open = |name: &str| -> Container {
-        let id = docker.inspect("container", name)["Id"].as_str().expect("an id").to_owned();
-        docker.open(name, &id)
-    };
-    let (c1, g1) = (open("c1"), open("g1"));
+    let (c1, g1) = (docker.open("c1"), docker.open("g1"));
     docker.ok("network connect green c1");
     traffic::answers(&c1.ns, g1.address());
     assert!(c1.ns.interfaces().contains(&"eth1".to_owned()));
@@ -192,12 +159,28 @@ fn moby_inc_015_networks_come_and_go_while_a_container_runs(stage: &Stage) {
     assert_eq!(c1.ns.interfaces().len(), 2);
     docker.ok("network disconnect blue c1");
     docker.ok("network connect blue c1");
-    stage.exec("c1", "ping -c 1 -W 5 c2");
+    stage.docker.exec("c1", "ping -c 1 -W 5 c2");
+}
+
+/// What is ours is one host's, and goes on as it was while Docker finds nodes of a swarm.
+fn moby_rd_015_moby_rd_020_beside_a_swarm(stage: &Stage) {
+    let docker = &stage.docker;
+    docker.ok("swarm init --advertise-addr 198.51.100.1 --listen-addr 198.51.100.1");
+    docker.ok("network create -d bascule beside");
+    let n1 = docker.container("n1", "beside", "-p 8600:80");
+    let _server = traffic::TcpServer::start(&n1.ns, 80);
+    traffic::reaches(&stage.net.outside, SocketAddrV4::new(HOST, 8600));
+    assert!(docker.pings("c1", "c2"));
+    let why = docker.fails("network create -d bascule --scope swarm everywhere");
+    assert!(why.contains("swarm"), "{why}");
+    docker.ok("rm -f n1");
+    docker.ok("network rm beside");
+    docker.ok("swarm leave --force");
 }
 
 fn moby_lc_007_nothing_is_left(stage: &Stage) {
     let docker = &stage.docker;
-    let why = stage.fails("network rm blue");
+    let why = stage.docker.fails("network rm blue");
     assert!(why.contains("active endpoints"), "{why}");
     docker.ok("rm -f c1 c2 g1");
     docker.ok("network rm blue green");

@@ -1,31 +1,15 @@
 //! The agent and dockerd come and go, in every manner, while containers talk.
 
-use std::{net::SocketAddrV4, process::Command};
+use std::net::SocketAddrV4;
 
 use bascule_tests::{
-    Agent, process,
+    dockerd::cases::lives,
     topology::{HOST, OUTSIDE},
     traffic::{self, Conversation},
     wait,
 };
 
-use crate::stage::{DOCKERS, Stage, listed};
-
-fn names(agent: &Agent) -> Vec<String> {
-    let name = |c: &serde_json::Value| {
-        c["Names"][0].as_str().unwrap_or_default().trim_start_matches('/').to_owned()
-    };
-    let mut names: Vec<_> = listed(agent).iter().map(name).collect();
-    names.sort();
-    names
-}
-
-/// A `docker` that runs while other things happen.
-fn in_background(stage: &Stage, line: &str) -> process::Running {
-    let mut command: Command = stage.net.host.command("docker");
-    command.env("DOCKER_HOST", stage.docker.url()).args(line.split_whitespace());
-    process::start(&mut command)
-}
+use crate::stage::{DOCKERS, DRIVER, Stage, settle};
 
 #[test]
 fn the_agent_goes_and_comes_while_containers_talk() {
@@ -38,11 +22,11 @@ fn the_agent_goes_and_comes_while_containers_talk() {
     let mut talk = Conversation::open(&stage.net.outside, port).expect("a connection");
     // A minute of it, by `docker exec`, through all that follows.
     let line = format!("exec c2 /bin/busybox ping -c 20 -W 2 {}", c1.address());
-    let exec = in_background(&stage, &line);
+    let exec = stage.docker.background(&line);
     for _ in 0..2 {
         stage.agent.kill9();
         talk.say().expect("the data plane goes on");
-        stage.exec("c2", "ping -c 1 -W 2 c1");
+        assert!(stage.docker.pings("c2", "c1"));
         traffic::answers(&c2.ns, OUTSIDE);
         stage.agent.launch();
         stage.agent.wait_ready();
@@ -58,7 +42,7 @@ fn the_agent_goes_and_comes_while_containers_talk() {
     let out = exec.finish("docker exec", DOCKERS);
     assert!(out.stdout.contains("20 packets received"), "{out:?}");
     wait::wait_equal("names", DOCKERS, &vec!["c1".to_owned(), "c2".to_owned()], || {
-        names(&stage.agent)
+        stage.way().names()
     });
     stage.docker.ok("rm -f c1 c2");
     assert_eq!(stage.agent.ok("ps -aq"), "");
@@ -83,11 +67,11 @@ fn moby_lc_016_dockerd_restarts_with_live_restore_under_traffic() {
         stage.docker.wait_ready();
         talk.say().expect("the same connection");
         traffic::reaches(&stage.net.outside, port);
-        stage.exec("c2", "ping -c 1 -W 5 c1");
+        assert!(stage.docker.pings("c2", "c1"));
     }
     stage.docker.ok("rename c1 one");
     wait::wait_equal("the names", DOCKERS, &vec!["c2".to_owned(), "one".to_owned()], || {
-        names(&stage.agent)
+        stage.way().names()
     });
     // Nothing was asked of the plugin meanwhile; the end is by the ids of before.
     stage.docker.ok("rm -f one c2");
@@ -98,28 +82,12 @@ fn moby_lc_016_dockerd_restarts_with_live_restore_under_traffic() {
 #[test]
 fn moby_lc_018_dockerd_restarts_without_live_restore() {
     let mut stage = Stage::start(&[]);
-    stage.docker.ok("network create -d bascule --subnet 10.81.1.0/24 n1");
-    stage.docker.container("always", "n1", "--restart always -p 8080:80");
-    stage.docker.container("once", "n1", "-p 8081:80");
-    for signal in ["KILL", "TERM"] {
-        stage.docker.end(signal);
-        stage.docker.launch();
-        stage.docker.wait_ready();
-        // Once: its former endpoint is gone, whether anybody said so or not.
-        wait::wait_equal("who runs", DOCKERS, &vec!["always".to_owned()], || names(&stage.agent));
-        let id =
-            stage.docker.inspect("container", "always")["Id"].as_str().expect("an id").to_owned();
-        let always = stage.docker.open("always", &id);
-        let _server = traffic::TcpServer::start(&always.ns, 80);
-        traffic::reaches(&stage.net.outside, SocketAddrV4::new(HOST, 8080));
-        traffic::answers(&always.ns, OUTSIDE);
-        assert_eq!(stage.ports("always"), ["80/tcp -> 0.0.0.0:8080"]);
-    }
-    stage.docker.ok("start once");
-    assert_eq!(stage.ports("once"), ["80/tcp -> 0.0.0.0:8081"]);
-    stage.docker.ok("rm -f always once");
-    assert_eq!(stage.agent.ok("ps -aq"), "");
-    // What Docker did not say, as nobody was there: it is seen that it knows the network no more.
-    stage.docker.ok("network rm n1");
+    lives::moby_lc_003_moby_lc_005_moby_lc_018_a_daemon_without_live_restore(
+        &stage.agent,
+        &mut stage.docker,
+        &stage.net,
+        DRIVER,
+        settle,
+    );
     assert_eq!(stage.agent.ok("network ls -q").lines().count(), 2);
 }
