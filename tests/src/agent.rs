@@ -111,7 +111,11 @@ impl Agent {
             at = to;
         }
         let path = self.places.root().join(format!("bascule-{version}"));
-        std::fs::write(&path, bytes).expect("another build");
+        // Copied by a process of its own: a file that another thread's child still holds for writing cannot be executed.
+        let written = path.with_extension("new");
+        std::fs::write(&written, bytes).expect("another build");
+        let copied = process::run(Command::new("cp").args([&written, &path]), process::LIMIT);
+        assert!(copied.ok(), "cp: {}", copied.stderr);
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&path, executable).expect("an executable");
         self.binary = path;

@@ -36,6 +36,7 @@ const ROOMS: &[Room] = &[
             "wire",
             "io",
             "datapath::conntrack::Entries",
+            "datapath::conntrack::Touch",
             "datapath::family::Family",
             "datapath::short::Recent",
         ],

@@ -133,7 +133,7 @@ fn programs_are_kept_only_whole_over_the_maps_in_force_and_under_their_own_names
         let after = identities(&plane);
         assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "{story}");
         assert!(before.iter().all(|(name, id)| after[name] != *id), "{story}: {after:?}");
-        assert_eq!(builds(&plane), [place.clone()], "{story}");
+        assert_eq!(builds(&plane), std::slice::from_ref(&place), "{story}");
     }
 }
 
