@@ -217,7 +217,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     let metrics =
         Arc::new(Metrics::new(Arc::clone(&plane.tables), names.clone(), config.metrics_compat)?);
     let store = Store::open(&config.state_dir)?;
-    let options = options(config, own.cookie()?);
+    let options = options(config, own.cookie()?, &plane.tables);
     // A socket carries one dump at a time: who looks by himself has one of his own.
     let netlink = Netlink::open()?;
     // Before the first pass, which puts the programs on its veth.
@@ -311,7 +311,7 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     Ok(())
 }
 
-fn options(config: &Config, netns_cookie: u64) -> Options {
+fn options(config: &Config, netns_cookie: u64, tables: &Tables) -> Options {
     let place = match &config.bridge {
         Bridge::None => DefaultPlace::Absent,
         Bridge::Automatic => DefaultPlace::Automatic,
@@ -330,6 +330,7 @@ fn options(config: &Config, netns_cookie: u64) -> Options {
             netns_cookie,
             accept_mark: config.accept_mark.map_or(0, |mark| mark.value),
             accept_mark_mask: config.accept_mark.map_or(0, |mark| mark.mask),
+            half_open: bpf::half_open([tables.flows4.capacity(), tables.flows6.capacity()]),
             ..abi::Config::default()
         },
         uplinks: config.uplinks.clone(),

@@ -178,6 +178,12 @@ pub trait Tables<A: Family> {
     fn insert_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Inserted;
     /// Enters or replaces a flow.
     fn replace_flow(&self, key: &FlowKey<A>, flow: &Flow<A>) -> Inserted;
+    /// Remembers a flow that has just been opened, in the next one of `places`, and gives in `former` whom it takes the
+    /// place of. False: nobody.
+    fn remember_opened(&self, key: &FlowKey<A>, places: u32, former: &mut FlowKey<A>) -> bool {
+        let _ = (key, places, former);
+        false
+    }
     /// Removes a flow.
     fn remove_flow(&self, key: &FlowKey<A>);
     /// Writes what a packet does to an entry whose other half is that of `peer`. False: there is no such entry.

@@ -9,10 +9,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use bascule_common::abi::{
-    Chosen, Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey4,
-    FlowKey6, FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local, Neighbour,
-    NeighbourKey4, NeighbourKey6, Network, PortSlot, Record, Rule, RuleCounters, ServedKey,
-    SocketKey, SocketOrigin, Stat, Subnet, Traffic, TrustKey, Uplink, deny, names::map, service,
+    Chosen, Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow4, Flow6, FlowKey,
+    FlowKey4, FlowKey6, FragmentKey4, FragmentKey6, FragmentPorts, Ip4, Ip6, LinkKey, Local,
+    Neighbour, NeighbourKey4, NeighbourKey6, Network, PortSlot, Record, Rule, RuleCounters,
+    ServedKey, SocketKey, SocketOrigin, Stat, Subnet, Traffic, TrustKey, Uplink, deny, names::map,
+    service,
 };
 use bascule_common::datapath::{conntrack::Entries, short};
 
@@ -67,6 +68,14 @@ pub static RULES: Array<Rule, { map::RULES_LEN as usize }, MAPPED> = Array::new(
 pub static FLOWS4: LruHashMap<FlowKey4, Flow4, 262_144> = LruHashMap::new();
 #[btf_map]
 pub static FLOWS6: LruHashMap<FlowKey6, Flow6, 131_072> = LruHashMap::new();
+/// Flows that were opened last, for as many as may be half open, and how many were.
+pub type Opened<A> = Array<FlowKey<A>, { Config::HALF_OPEN as usize }>;
+#[btf_map]
+pub static OPENED4: Opened<Ip4> = Opened::new();
+#[btf_map]
+pub static OPENED6: Opened<Ip6> = Opened::new();
+#[btf_map]
+pub static OPENED: Array<[u64; 2], 1> = Array::new();
 #[btf_map]
 pub static FRAGMENTS4: LruHashMap<FragmentKey4, FragmentPorts, 8_192> = LruHashMap::new();
 #[btf_map]

@@ -97,6 +97,8 @@ pub trait Stored: Family {
     fn put_flow(key: &FlowKey<Self>, flow: &Flow<Self>, flags: u32) -> Result<(), i32>;
     /// Removes a flow; absent is as good as removed.
     fn remove_flow(key: &FlowKey<Self>);
+    /// The place for a flow that was opened, by number.
+    fn opened(place: u32) -> Option<*mut FlowKey<Self>>;
     /// An entry of the fragments, in place.
     fn fragment(key: &FragmentKey<Self>) -> Option<*mut FragmentPorts>;
     /// Remembers a first fragment. A table that refuses is seen when the next one is not found, and named then.
@@ -118,7 +120,7 @@ pub trait Stored: Family {
 }
 
 macro_rules! stored {
-    ($family:ty: $flows:ident by $key:expr, $fragments:ident, $neighbours:ident, $locals:ident, $subnets:ident, $scratch:ident, $recent:ident, $traffic:ident) => {
+    ($family:ty: $flows:ident by $key:expr, $opened:ident, $fragments:ident, $neighbours:ident, $locals:ident, $subnets:ident, $scratch:ident, $recent:ident, $traffic:ident) => {
         impl Stored for $family {
             #[inline(always)]
             fn flow(key: &FlowKey<Self>) -> Option<*mut Flow<Self>> {
@@ -133,6 +135,11 @@ macro_rules! stored {
             #[inline(always)]
             fn remove_flow(key: &FlowKey<Self>) {
                 let _ = maps::$flows.remove(key);
+            }
+
+            #[inline(always)]
+            fn opened(place: u32) -> Option<*mut FlowKey<Self>> {
+                maps::$opened.get_ptr_mut(place)
             }
 
             #[inline(always)]
@@ -183,8 +190,8 @@ macro_rules! stored {
         }
     };
 }
-stored!(Ip4: FLOWS4 by (|key| Words::of(key).0), FRAGMENTS4, NEIGHBOURS4, LOCALS4, SUBNETS4, SCRATCH4, RECENT4, TRAFFIC4);
-stored!(Ip6: FLOWS6 by core::convert::identity, FRAGMENTS6, NEIGHBOURS6, LOCALS6, SUBNETS6, SCRATCH6, RECENT6, TRAFFIC6);
+stored!(Ip4: FLOWS4 by (|key| Words::of(key).0), OPENED4, FRAGMENTS4, NEIGHBOURS4, LOCALS4, SUBNETS4, SCRATCH4, RECENT4, TRAFFIC4);
+stored!(Ip6: FLOWS6 by core::convert::identity, OPENED6, FRAGMENTS6, NEIGHBOURS6, LOCALS6, SUBNETS6, SCRATCH6, RECENT6, TRAFFIC6);
 
 // Values that the agent writes are read in place: the memory stays valid until the program ends (RCU), and
 // nothing is cached by the compiler across the helper calls between the reads. The agent replaces array
@@ -340,6 +347,24 @@ impl<A: Stored> Tables<A> for Maps {
     }
 
     #[inline(always)]
+    fn remember_opened(&self, key: &FlowKey<A>, places: u32, former: &mut FlowKey<A>) -> bool {
+        let Some(counts) = maps::OPENED.get_ptr_mut(0) else { return false };
+        // SAFETY: valid until the program ends, and aligned.
+        let number =
+            unsafe { take_number((&raw mut (*counts)[usize::from(A::BITS != 32)]).cast()) };
+        let Some(place) = A::opened((number as u32).checked_rem(places).unwrap_or(0)) else {
+            return false;
+        };
+        // SAFETY: valid until the program ends. Of two CPUs that have gone round to one place at the same moment, a key
+        // may become a mix: of no flow, or of one that may go as well.
+        unsafe {
+            *former = *place;
+            *place = *key;
+        }
+        former.proto != 0
+    }
+
+    #[inline(always)]
     fn remove_flow(&self, key: &FlowKey<A>) {
         A::remove_flow(key);
     }
@@ -470,6 +495,24 @@ unsafe fn add_shared(at: *mut u64, more: u32) {
     unsafe {
         asm!("lock *(u64 *)({at} + 0) += {more}", at = in(reg) at, more = in(reg) u64::from(more));
     }
+}
+
+/// Takes the next number of a count that other CPUs take from at the same time.
+///
+/// # Safety
+/// `at` is aligned, and valid until the program ends.
+#[inline(always)]
+unsafe fn take_number(at: *mut u64) -> u64 {
+    let mut number = 1_u64;
+    // SAFETY: one exchange with the address, which the caller vouches for.
+    unsafe {
+        asm!(
+            "{number} = atomic_fetch_add((u64 *)({at} + 0), {number})",
+            at = in(reg) at,
+            number = inout(reg) number,
+        );
+    }
+    number
 }
 
 /// Counts a dropped packet.

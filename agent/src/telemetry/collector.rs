@@ -229,6 +229,7 @@ fn totals(tables: &Tables) -> Result<Vec<MetricFamily>, BpfError> {
         let family = match stat {
             Stat::FlowsOpened => family::CONNTRACK_OPENED,
             Stat::FlowsAdopted => family::CONNTRACK_ADOPTED,
+            Stat::EarlyDrops => family::CONNTRACK_EARLY_DROPS,
             Stat::PortsExhausted => family::NAT_PORT_EXHAUSTED,
             Stat::EventsLost => family::EVENTS_LOST,
             _ => continue,

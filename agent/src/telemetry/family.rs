@@ -167,6 +167,11 @@ pub(super) const CONNTRACK_ADOPTED: Family = counter(
     "Connections that had lost one of their two entries and got it back.",
     &[],
 );
+pub(super) const CONNTRACK_EARLY_DROPS: Family = counter(
+    "bascule_conntrack_early_drops_total",
+    "Connections that were still half open when later ones needed their place: a flood, or too small a table.",
+    &[],
+);
 pub(super) const NAT_PORT_EXHAUSTED: Family = counter(
     "bascule_nat_port_exhausted_total",
     "Connections that found no free port to be masqueraded with.",
@@ -252,7 +257,7 @@ pub(super) const PODMAN: [Family; 8] = [
 ];
 
 /// All of them.
-pub(super) const ALL: [Family; 40] = [
+pub(super) const ALL: [Family; 41] = [
     ENDPOINT_BYTES,
     ENDPOINT_PACKETS,
     ENDPOINT_DROPS,
@@ -265,6 +270,7 @@ pub(super) const ALL: [Family; 40] = [
     CONNTRACK_CAPACITY,
     CONNTRACK_OPENED,
     CONNTRACK_ADOPTED,
+    CONNTRACK_EARLY_DROPS,
     NAT_PORT_EXHAUSTED,
     EVENTS_LOST,
     HANDOVERS,

@@ -69,12 +69,15 @@ pub struct Config {
     pub accept_mark: u32,
     /// Bits of the mark that count; 0 accepts no packet by its mark.
     pub accept_mark_mask: u32,
-    /// Zero.
-    pub reserved: [u32; 2],
+    /// Flows of IPv4 and of IPv6 that may be half open at a time, [`Self::HALF_OPEN`] at most; 0 does not count them.
+    pub half_open: [u32; 2],
 }
 const _: () = assert!(size_of::<Config>() == 64 && align_of::<Config>() == 8);
 
 impl Config {
+    /// Places for half-open flows of either family.
+    pub const HALF_OPEN: u32 = 32_768;
+
     /// Whether a port lies in the masquerade range.
     #[inline(always)]
     pub const fn masquerades_with(&self, port: Port) -> bool {
@@ -100,7 +103,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             accept_mark: 0,
             accept_mark_mask: 0,
-            reserved: [0; 2],
+            half_open: [0; 2],
         }
     }
 }

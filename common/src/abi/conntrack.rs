@@ -77,6 +77,8 @@ pub mod state {
     pub const IS_REPLY: u8 = 16;
     /// TCP only: the handshake's third packet, or later, was seen.
     pub const ESTABLISHED: u8 = 32;
+    /// Those of which any one says that the connection ends.
+    pub const ENDING: u8 = FIN_ORIGINAL | FIN_REPLY | RESET;
 }
 
 /// Value of `FLOWS4` and `FLOWS6`.

@@ -84,11 +84,13 @@ pub enum Stat {
     ToUnrelatedError = 12,
     /// To the kernel: IPv6 and other protocols within an open network.
     ToOtherProtocol = 13,
+    /// Half-open flows that made room for later ones.
+    EarlyDrops = 14,
 }
 
 impl Stat {
     /// Number of counters.
-    pub const COUNT: u32 = 14;
+    pub const COUNT: u32 = 15;
     /// Every counter, by number.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::FlowsOpened,
@@ -105,14 +107,17 @@ impl Stat {
         Self::ToRouting,
         Self::ToUnrelatedError,
         Self::ToOtherProtocol,
+        Self::EarlyDrops,
     ];
 
     /// For a hand-over to the kernel, its reason as a label of the metrics.
     pub const fn handover_label(self) -> Option<&'static str> {
         Some(match self {
-            Self::FlowsOpened | Self::FlowsAdopted | Self::PortsExhausted | Self::EventsLost => {
-                return None;
-            }
+            Self::FlowsOpened
+            | Self::FlowsAdopted
+            | Self::PortsExhausted
+            | Self::EventsLost
+            | Self::EarlyDrops => return None,
             Self::ToNeighbourDiscovery => "neighbour_discovery",
             Self::ToBroadcast => "broadcast",
             Self::ToUnknownNeighbour => "unknown_neighbour",

@@ -5,9 +5,11 @@
 //! because its generation does not match.
 
 use crate::{
-    abi::{Action, Config, DropReason, Endpoint, Flow, FlowKey, Neighbour, Port, Stat, state},
+    abi::{Action, Config, DropReason, Endpoint, Flow, FlowKey, Neighbour, Stat, state},
     datapath::{
+        choice::Choice,
         family::{self, Family},
+        half_open,
         parse::{self, Kind, View},
         short,
         verdict::{Outcome, Told, Verdict},
@@ -141,7 +143,7 @@ fn advance<A: Family, T: Tables<A>>(tables: &T, view: &View<A>, flow: &Flow<A>, 
     {
         return false;
     }
-    if set & (state::FIN_ORIGINAL | state::FIN_REPLY | state::RESET) != 0 {
+    if set & state::ENDING != 0 {
         short::restart(tables, &view.key, &peer);
     }
     true
@@ -280,7 +282,8 @@ pub struct Entries<A> {
     pub key: FlowKey<A>,
     /// The answers' tuple, while a port is looked for.
     pub(super) reply_key: FlowKey<A>,
-    /// Who has that tuple already, and the tuple of the other half of that flow. Here, for the stack's sake.
+    /// Who has that tuple already, and the tuple of the other half of that flow; then the flow that may have to make
+    /// room ([`half_open`]). Here, for the stack's sake.
     pub(super) held: Flow<A>,
     pub(super) peer: FlowKey<A>,
 }
@@ -329,6 +332,7 @@ pub fn open<A: Family, T: Tables<A>, K: Kernel<A>>(
     match search.end {
         Inserted::Yes => {
             tables.count(Stat::FlowsOpened);
+            half_open::enter(tables, &config, &mut search.entries);
             Ok(())
         }
         Inserted::Full => Err(DropReason::CtTableFull),
@@ -412,91 +416,6 @@ impl<A: Family, T: Tables<A>, K: Kernel<A>> Search<'_, A, T, K> {
             || !is_current(self.tables, held)
             || self.tables.config().is_some_and(|config| is_idle(&config, proto, held, self.now))
     }
-}
-
-/// The order in which source ports are tried: a function of the tuple alone.
-struct Choice {
-    own: Port,
-    keeps_own: bool,
-    may_change: bool,
-    masquerade: bool,
-    first: u32,
-    count: u32,
-    hash: u32,
-    step: u32,
-}
-
-impl Choice {
-    #[inline(always)]
-    fn new<A: Family>(config: &Config, key: &FlowKey<A>, masquerade: bool) -> Self {
-        let first = u32::from(config.masquerade_first);
-        let count = u32::from(config.masquerade_last).wrapping_sub(first).wrapping_add(1);
-        let hash = hash(key);
-        let may_change = match key.proto {
-            proto::TCP | proto::UDP => true,
-            // An echo request; a reply belongs to a flow already.
-            icmp if icmp == A::ICMP => key.src_port.0 != 0,
-            _ => false,
-        };
-        Self {
-            own: key.src_port,
-            keeps_own: !may_change || !masquerade || config.masquerades_with(key.src_port),
-            may_change,
-            masquerade,
-            first,
-            count,
-            hash,
-            // Odd, so that 2^32 attempts would visit every value once.
-            step: hash.rotate_left(16) | 1,
-        }
-    }
-
-    /// The port of an attempt, or none if there is no further one.
-    #[inline(always)]
-    fn port(&self, attempt: u32) -> Option<Port> {
-        if attempt == 0 && self.keeps_own {
-            return Some(self.own);
-        }
-        if !self.may_change {
-            return None;
-        }
-        let spread = self.hash.wrapping_add(attempt.wrapping_mul(self.step));
-        // The high part of a product instead of a remainder: no division, and no bias worth the name.
-        let offset = (u64::from(spread).wrapping_mul(u64::from(self.count)) >> 32) as u32;
-        Some(Port::new(self.first.wrapping_add(offset) as u16))
-    }
-
-    /// Whether an attempt takes a port of the host's that something else could hold. The original port
-    /// of a client of a published port is no port of the host's.
-    #[inline(always)]
-    fn translates(&self, attempt: u32) -> bool {
-        self.may_change && (self.masquerade || attempt != 0)
-    }
-}
-
-/// A hash of a tuple (the finisher of MurmurHash3, word by word).
-#[inline(always)]
-fn hash<A: Family>(key: &FlowKey<A>) -> u32 {
-    let ports = (u32::from(key.src_port.0) << 16) | u32::from(key.dst_port.0);
-    let hash = mix(mix(0x9747_b28c, ports), u32::from(key.proto));
-    mix_address(mix_address(hash, key.src), key.dst)
-}
-
-#[inline(always)]
-fn mix_address<A: Family>(hash: u32, address: A) -> u32 {
-    let [a, b, c, d] = address.to_any().0;
-    if A::BITS == 32 {
-        return mix(hash, a);
-    }
-    mix(mix(mix(mix(hash, a), b), c), d)
-}
-
-#[inline(always)]
-fn mix(hash: u32, word: u32) -> u32 {
-    let hash = hash ^ word;
-    let hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);
-    let hash = (hash ^ (hash >> 13)).wrapping_mul(0xc2b2_ae35);
-    hash ^ (hash >> 16)
 }
 
 /// The smaller of an interface's MTU and a route's, which may have none.

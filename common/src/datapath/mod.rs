@@ -17,6 +17,7 @@
 mod answer;
 mod arp;
 pub mod bind;
+mod choice;
 pub mod conntrack;
 pub mod deny;
 mod direct;
@@ -24,6 +25,7 @@ mod discovery;
 pub mod family;
 pub mod from_container;
 pub mod from_uplink;
+mod half_open;
 pub mod icmp;
 mod masquerade;
 pub mod names;

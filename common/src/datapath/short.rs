@@ -199,11 +199,10 @@ const fn place(hash: u64) -> u32 {
 /// changes its state.
 #[inline(always)]
 pub fn is_settled<A>(key: &FlowKey<A>, flow: &Flow<A>) -> bool {
-    const OVER: u8 = state::FIN_ORIGINAL | state::FIN_REPLY | state::RESET;
     let leads_on = flow.action == Action::Deliver as u8 || flow.action == Action::Leave as u8;
     leads_on
         && match key.proto {
-            proto::TCP => flow.state & (state::ESTABLISHED | OVER) == state::ESTABLISHED,
+            proto::TCP => flow.state & (state::ESTABLISHED | state::ENDING) == state::ESTABLISHED,
             proto::UDP => true,
             _ => false,
         }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
 };
 
 use crate::{
@@ -31,6 +31,8 @@ pub struct Half<A> {
     pub subnets: Vec<(u8, A, Subnet)>,
     /// `FLOWS4` or `FLOWS6`.
     pub flows: RefCell<BTreeMap<FlowKey<A>, Flow<A>>>,
+    /// `OPENED4` or `OPENED6`: the oldest first.
+    pub opened: RefCell<VecDeque<FlowKey<A>>>,
     /// `FRAGMENTS4` or `FRAGMENTS6`.
     pub fragments: RefCell<BTreeMap<FragmentKey<A>, FragmentPorts>>,
     /// `TRAFFIC4` or `TRAFFIC6`.
@@ -44,6 +46,7 @@ impl<A> Default for Half<A> {
             locals: BTreeMap::new(),
             subnets: Vec::new(),
             flows: RefCell::new(BTreeMap::new()),
+            opened: RefCell::new(VecDeque::new()),
             fragments: RefCell::new(BTreeMap::new()),
             traffic: RefCell::new(BTreeMap::new()),
         }
@@ -247,6 +250,18 @@ impl<A: Stored> Tables<A> for MemTables {
         }
         flows.insert(*key, *flow);
         Inserted::Yes
+    }
+
+    fn remember_opened(&self, key: &FlowKey<A>, places: u32, former: &mut FlowKey<A>) -> bool {
+        let mut opened = A::half(self).opened.borrow_mut();
+        opened.push_back(*key);
+        if opened.len() <= places as usize {
+            return false;
+        }
+        opened.pop_front().is_some_and(|oldest| {
+            *former = oldest;
+            true
+        })
     }
 
     fn remove_flow(&self, key: &FlowKey<A>) {

@@ -6,8 +6,11 @@ pub mod udp;
 
 use std::{
     fmt::{Debug, Display},
+    io::{self, ErrorKind},
     net::{SocketAddr, SocketAddrV4, SocketAddrV6},
     str::FromStr,
+    thread,
+    time::{Duration, Instant},
 };
 
 pub use bulk::{Flow, iperf};
@@ -17,7 +20,7 @@ pub use tcp::{
 };
 pub use udp::{UdpServer, exchange};
 
-use crate::{Netns, process};
+use crate::{Netns, process, wait::SOON};
 
 /// An address with a port, of either family. What a client is told of itself is of the server's.
 pub trait Endpoint: Copy + Debug + Display + FromStr + Into<SocketAddr> {
@@ -31,6 +34,26 @@ impl Endpoint for SocketAddrV4 {
 
 impl Endpoint for SocketAddrV6 {
     const ANY: SocketAddr = SocketAddr::V6(Self::new(std::net::Ipv6Addr::UNSPECIFIED, 0, 0, 0));
+}
+
+/// Binds a server's socket. What was bound there before may still be held by a process that another test starts at
+/// this moment: a copy of all descriptors lives in it until it executes its program.
+#[track_caller]
+fn bind<S: Send>(
+    ns: &Netns,
+    address: SocketAddr,
+    how: impl Fn(SocketAddr) -> io::Result<S> + Sync,
+) -> S {
+    let start = Instant::now();
+    loop {
+        match ns.run(|| how(address)) {
+            Ok(socket) => return socket,
+            Err(error) if error.kind() == ErrorKind::AddrInUse && start.elapsed() < SOON => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => panic!("cannot bind {address} in {}: {error}", ns.name()),
+        }
+    }
 }
 
 /// What a ping saw.

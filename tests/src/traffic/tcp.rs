@@ -3,6 +3,7 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -41,9 +42,7 @@ impl TcpServer {
     #[track_caller]
     pub fn start_at(ns: &Netns, address: impl Into<SocketAddr>) -> Self {
         let address = address.into();
-        let listener = ns
-            .run(|| TcpListener::bind(address))
-            .unwrap_or_else(|error| panic!("cannot listen on {address} in {}: {error}", ns.name()));
+        let listener = super::bind(ns, address, TcpListener::bind);
         listener.set_nonblocking(true).expect("a listener");
         let address = listener.local_addr().expect("a listener");
         let peers = Arc::new(Mutex::new(Vec::new()));
@@ -83,9 +82,11 @@ fn accept(listener: &TcpListener, peers: &Mutex<Vec<SocketAddr>>, stop: &Arc<Ato
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 thread::sleep(Duration::from_millis(5));
             }
-            Err(_) => return,
+            Err(_) => break,
         }
     }
+    // Nobody is to be taken any more, whoever else still holds the listener: see `bind`.
+    nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both).ok();
 }
 
 fn serve(mut stream: TcpStream, peer: SocketAddr, stop: &AtomicBool) -> io::Result<()> {

@@ -35,9 +35,7 @@ impl UdpServer {
     #[track_caller]
     pub fn start_at(ns: &Netns, address: impl Into<SocketAddr>) -> Self {
         let address = address.into();
-        let socket = ns
-            .run(|| UdpSocket::bind(address))
-            .unwrap_or_else(|error| panic!("cannot bind {address} in {}: {error}", ns.name()));
+        let socket = super::bind(ns, address, UdpSocket::bind);
         socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
         let address = socket.local_addr().expect("a socket");
         let peers = Arc::new(Mutex::new(Vec::new()));

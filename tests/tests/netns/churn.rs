@@ -43,8 +43,13 @@ fn appendix_d3_a_flood_of_syns_churns_the_table_and_established_flows_keep_their
     capture::inject_all(outside, "eth0", flood);
     let opened = stage.agent.metrics().sum("bascule_port_connections_total", &[]);
     assert!(opened > 2_048.0, "the flood came in: {opened} connections");
+    let early = stage.agent.metrics().sum("bascule_conntrack_early_drops_total", &[]);
+    assert!(early > opened / 2.0, "the flood made room for itself: {early} of {opened}");
+    let entered = || stage.agent.metrics().sum("bascule_conntrack_opened_total", &[]);
+    let before = entered();
     inwards.say().expect("an answer after the flood");
     outwards.say().expect("an answer after the flood");
+    assert_eq!(entered(), before, "neither was opened anew");
     assert_eq!(serving.peers(), seen_as, "no new connection, and the same port outside");
     drop(served);
 }

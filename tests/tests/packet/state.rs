@@ -73,6 +73,52 @@ fn appendix_d3_an_evicted_flow_finds_its_port_again() {
     assert_eq!(twin.tables.stats.borrow().get(&Stat::FlowsAdopted), Some(&1));
 }
 
+#[test]
+fn appendix_d3_half_open_flows_make_room_and_answered_ones_stay() {
+    const PLACES: u32 = 4;
+    let world = World::new().publish(1, TCP, (8080, 80, 1), 2);
+    let mut twin = Twin::new(world.with(|tables| tables.config.half_open = [PLACES, PLACES]));
+    let early_drops =
+        |twin: &Twin| twin.tables.stats.borrow().get(&Stat::EarlyDrops).copied().unwrap_or(0);
+    // A connection of each direction, and a question with its answer.
+    let (client, server) = ("203.0.113.9:1234", "172.20.0.3:80");
+    let published = format!("{HOST}:8080");
+    let request = Frame::tcp(client, &published);
+    twin.arrives(&request.clone().syn()).delivered(2);
+    twin.sends(2, &Frame::tcp(server, client).syn_ack()).left();
+    twin.arrives(&request).delivered(2);
+    let (inside, outside) = ("172.20.0.2:50000", "203.0.113.7:443");
+    let back = Frame::tcp(outside, &format!("{HOST}:50000"));
+    twin.sends(1, &Frame::tcp(inside, outside).syn()).left();
+    twin.arrives(&back.clone().syn_ack()).delivered(1);
+    twin.sends(1, &Frame::tcp(inside, outside)).left();
+    let question = twin.sends(1, &out(1, 50_001)).left().ports().expect("ports").0;
+    let answer = Frame::udp("203.0.113.7:53", &format!("{HOST}:{question}"));
+    twin.arrives(&answer).delivered(1);
+    let standing = twin.tables.four.flows.borrow().len();
+    assert_eq!(standing, 6, "three flows");
+    // Of a flood, so many are left as there are places; of what has an answer without the handshake's end, none more.
+    for number in 0..20_u16 {
+        let flood = Frame::tcp(&format!("203.0.113.100:{}", 2_000 + number), &published);
+        twin.arrives(&flood.syn()).delivered(2);
+        if number == 2 {
+            let answer = Frame::tcp(server, "203.0.113.100:2002").syn_ack();
+            twin.sends(2, &answer).left();
+        }
+    }
+    let places = usize::try_from(PLACES).expect("a few");
+    assert_eq!(twin.tables.four.flows.borrow().len(), standing + 2 * places);
+    assert_eq!(early_drops(&twin), 20 - u64::from(PLACES));
+    // Those that stood go on, as they were.
+    twin.arrives(&back).delivered(1);
+    twin.arrives(&answer).delivered(1);
+    twin.sends(2, &Frame::tcp(server, client)).left();
+    // One that comes again after its flow was given up opens it again.
+    let again = Frame::tcp("203.0.113.100:2000", &published);
+    twin.arrives(&again.syn()).delivered(2);
+    assert_eq!(early_drops(&twin), 21 - u64::from(PLACES));
+}
+
 /// A connection from container 1 to outside that closed a while ago, and whose answers' entry is gone.
 fn half_closed(proto: u8) -> (Twin, Frame, Frame) {
     let mut twin = Twin::new(World::new());

@@ -39,7 +39,7 @@ pub use map::{CounterHash, CounterSlots, Hash, Slots, Sum, Table};
 pub use object::OBJECT;
 pub use ports::{PortKey, Ports};
 pub use published::PublishedPorts;
-pub use sizes::{Host, MapMemory, Memory, Sizes, Wanted};
+pub use sizes::{Host, MapMemory, Memory, Sizes, Wanted, half_open};
 pub use steering::{ProxySlot, Steering};
 pub use tables::{Denials, Endpoints, Flows, Prefix, Prefix4, Prefix6, Tables};
 pub use xdp::{XdpAttached, XdpMode};

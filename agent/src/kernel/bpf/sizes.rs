@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, fs};
 
-use bascule_common::abi::names::map;
+use bascule_common::abi::{self, names::map};
 use serde::Serialize;
 
 use super::layout::Geometry;
@@ -99,6 +99,11 @@ impl Sizes {
             _ => None,
         }
     }
+}
+
+/// Half-open flows of either family that tables of connections of these sizes take: a quarter of what has room there.
+pub fn half_open(flows: [u32; 2]) -> [u32; 2] {
+    flows.map(|entries| (entries / 8).clamp(1, abi::Config::HALF_OPEN))
 }
 
 fn power_of_two(number: u64) -> u32 {
