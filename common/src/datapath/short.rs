@@ -48,11 +48,36 @@ pub struct Recent<A: Family> {
     generation: u32,
     /// How often a flow of this slot had begun anew.
     restarts: u32,
+    /// Who may have the slot when it is free, by a part of the tuple's hash, and how many more of its packets than of
+    /// others' have come.
+    candidate: u32,
+    votes: u32,
     /// What other addresses and other ports make of a checksum.
     addresses: u16,
     ports: u16,
     /// The entry.
     flow: Flow<A>,
+}
+
+impl<A: Family> Recent<A> {
+    /// Whether the slot is for a flow with this hash, by the majority of the packets that came while it was free (Boyer
+    /// and Moore's vote). To keep a flow costs as much as three packets that are looked up: a connection that is over
+    /// after a request and an answer is not worth it.
+    #[inline(always)]
+    fn elects(&mut self, hash: u32) -> bool {
+        const ENOUGH: u32 = 3;
+        if self.candidate == hash {
+            if self.votes >= ENOUGH {
+                return true;
+            }
+            self.votes = self.votes.wrapping_add(1);
+        } else if self.votes == 0 {
+            (self.candidate, self.votes) = (hash, 1);
+        } else {
+            self.votes = self.votes.wrapping_sub(1);
+        }
+        false
+    }
 }
 
 /// What is read of a header without options or extensions.
@@ -146,13 +171,14 @@ fn along<A: Family, P: Packet, T: Tables<A>, K: Kernel<A>>(
     };
     let (src, dst) = A::addresses(header);
     let words = A::words(src, dst, ports, straight.proto);
-    let place = place(A::mix(&words));
+    let hash = A::mix(&words);
+    let place = place(hash);
     let Some(mut recent) = tables.recent(place) else { return WHOLE };
     let now = kernel.now();
     let generation = tables.generation(TABLES_GENERATION);
     if recent.judged != now || recent.generation != generation {
         // Somebody writes: what the whole walk finds now may be old at once. Or watches: nothing goes past the walk.
-        if generation & watch::ALL != 0 {
+        if generation & watch::ALL != 0 || !recent.elects(hash as u32) {
             return WHOLE;
         }
         // Whatever the whole walk finds is found after this.
