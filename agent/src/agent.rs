@@ -267,8 +267,15 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
         tokio::spawn(api::server::serve(api_listener, context, Arc::clone(&metrics), stopped()));
     let scraping =
         tokio::spawn(telemetry::serve(metrics_listener, Arc::clone(&metrics), stopped()));
-    let watching = tokio::spawn(telemetry::watch(events.clone(), Arc::clone(&plane.tables)));
-    let logging = config.flow_log.clone().map(|path| tokio::spawn(log_flows(events.clone(), path)));
+    let watching = tokio::spawn(telemetry::watch(
+        events.clone(),
+        Arc::clone(&plane.tables),
+        config.flow_log.is_some(),
+    ));
+    let logging = config
+        .flow_log
+        .clone()
+        .map(|path| tokio::spawn(log_flows(events.clone(), path, stopped())));
     let listening = tokio::spawn(listen(events, Arc::clone(&plane.tables)));
     let collecting = tokio::spawn(collect(plane.programs, plane.tables, Arc::clone(&metrics)));
     let reloading = tokio::spawn(reload.run());
@@ -289,6 +296,9 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     };
     let farewell = async {
         drop(tokio::join!(serving, plugging, scraping));
+        if let Some(logging) = logging {
+            drop(logging.await);
+        }
         drop(all_served);
         drop(driving.await);
     };
@@ -298,7 +308,6 @@ async fn serve(config: &Config, given: &Given, filter: log::Filter) -> Result<()
     showing.iter().for_each(tokio::task::JoinHandle::abort);
     following.abort();
     watching.abort();
-    logging.iter().for_each(tokio::task::JoinHandle::abort);
     listening.abort();
     reloading.abort();
     collecting.abort();
@@ -466,8 +475,8 @@ async fn listen(events: Events, tables: Arc<Tables>) {
 }
 
 /// Writes the log of connections, where one is asked for.
-async fn log_flows(events: Events, path: PathBuf) {
-    if let Err(error) = telemetry::flowlog::log(events, path.clone()).await {
+async fn log_flows(events: Events, path: PathBuf, stop: impl Future<Output = ()>) {
+    if let Err(error) = telemetry::flowlog::log(events, path.clone(), stop).await {
         tracing::error!(path = %path.display(), %error, "connections are not logged");
     }
 }

@@ -28,7 +28,7 @@ const V6: u32 = 128;
 pub fn run(ctx: &XdpContext) -> u32 {
     let frame = Xdp(ctx);
     let Some(found) = deny::judge(&frame, &Maps) else { return XDP_PASS };
-    if emit::has_token() {
+    if emit::has_token(&maps::EVENT_TOKENS) {
         report(ctx, found);
     } else {
         tables::count(Stat::EventsLost);

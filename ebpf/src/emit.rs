@@ -221,19 +221,26 @@ fn dropped<const NETWORK: u32>(skb: &Skb<NETWORK>, reason: u8, direction: u8) {
     let endpoint = endpoint_of(skb);
     let key = DropKey { endpoint, reason, direction, pad: 0 };
     tables::count_drop(&key, skb.segments(), skb.length().wrapping_sub(NETWORK));
-    report(skb, endpoint, reason, direction);
+    report(skb, endpoint, reason, direction, &maps::EVENT_TOKENS);
 }
 
 /// Reports a packet that goes on. A function of its own, for its stack.
 #[inline(never)]
 pub fn tell(skb: &Skb<L3>, what: u8, direction: u8) {
-    report(skb, endpoint_of(skb), what, direction);
+    // Whoever traces much takes nothing from those who wait for drops.
+    report(skb, endpoint_of(skb), what, direction, &maps::TRACE_TOKENS);
 }
 
 /// Writes an event, if there is room and leave.
 #[inline(always)]
-fn report<const NETWORK: u32>(skb: &Skb<NETWORK>, endpoint: u32, reason: u8, direction: u8) {
-    if !has_token() {
+fn report<const NETWORK: u32>(
+    skb: &Skb<NETWORK>,
+    endpoint: u32,
+    reason: u8,
+    direction: u8,
+    bucket: &maps::Tokens,
+) {
+    if !has_token(bucket) {
         tables::count(Stat::EventsLost);
         return;
     }
@@ -278,9 +285,9 @@ pub fn snap(length: u32) -> u32 {
 
 /// Whether one more event may be reported now.
 #[inline(always)]
-pub fn has_token() -> bool {
+pub fn has_token(bucket: &maps::Tokens) -> bool {
     let limit = maps::CONFIG.get(0).map_or(0, |config| config.events_per_second);
-    tables::take_token(&maps::EVENT_TOKENS, limit.into())
+    tables::take_token(bucket, limit.into())
 }
 
 /// Whom a drop is counted for: the container behind the interface, or the one that was addressed.

@@ -98,6 +98,9 @@ pub static EVENTS: RingBuf<Record, { 1 << 20 }> = RingBuf::new();
 pub type Tokens = PerCpuArray<[u64; 2], 1>;
 #[btf_map]
 pub static EVENT_TOKENS: Tokens = Tokens::new();
+/// Limits packets that are traced. Nobody else's business, as the next one.
+#[btf_map]
+pub static TRACE_TOKENS: Tokens = Tokens::new();
 /// Limits the ICMP errors that the programs make. Nobody else's business: it has no pin.
 #[btf_map]
 pub static ANSWER_TOKENS: Tokens = Tokens::new();

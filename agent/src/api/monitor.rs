@@ -12,7 +12,7 @@ pub use crate::telemetry::Seen;
 use crate::{
     reconcile::{Event, Journal},
     state::Rejected,
-    telemetry::{Names, PacketWatcher, QuestionWatcher, Watcher, proto_number},
+    telemetry::{Names, PacketWatcher, QuestionWatcher, SharedNames, Watcher, proto_number},
 };
 
 /// Kinds of events.
@@ -21,6 +21,8 @@ const TYPES: [&str; 7] = ["drop", "open", "close", "lifecycle", POLICY, TRACE, D
 const DNS: &str = "dns";
 /// Connections that were opened, and drops that a policy asked for.
 const POLICY: &str = "policy";
+/// What a listener that lags behind is told.
+const TOO_SLOW: &str = "events that this listener was too slow for";
 /// Every packet of whom it is asked for: to those alone who name it, too.
 const TRACE: &str = "trace";
 
@@ -113,16 +115,23 @@ impl Filter {
         let ip = |end: &str| {
             end.parse::<std::net::SocketAddr>().map_or(end.to_owned(), |end| end.ip().to_string())
         };
+        // What stands there of an echo request is no port.
+        let has_ports = !seen.proto.starts_with("icmp");
         let port = |end: &str| {
-            end.parse::<std::net::SocketAddr>().map_or(String::new(), |end| end.port().to_string())
+            let end = end.parse::<std::net::SocketAddr>().ok().filter(|_| has_ports);
+            end.map_or(String::new(), |end| end.port().to_string())
         };
-        let (source, destination) = (ip(&seen.source), ip(&seen.destination));
-        let translated = ip(&seen.translated_destination);
-        let from = [seen.from.as_str(), &source];
-        let to = [seen.to.as_str(), &destination, &translated];
+        let ends = [
+            &seen.source,
+            &seen.translated_source,
+            &seen.destination,
+            &seen.translated_destination,
+        ];
+        let [source, new_source, destination, new_destination] = ends.map(|end| ip(end));
+        let from = [seen.from.as_str(), &source, &new_source];
+        let to = [seen.to.as_str(), &destination, &new_destination];
         let related = [&from[..], &to[..], &[seen.container.as_str()]].concat();
-        let ports =
-            [&seen.source, &seen.destination, &seen.translated_destination].map(|e| port(e));
+        let ports = ends.map(|end| port(end));
         (self.wants(&seen.kind) || self.wants(POLICY) && is_verdict(seen))
             && any(&self.from, &from)
             && any(&self.to, &to)
@@ -178,7 +187,8 @@ pub(super) fn monitor(context: &Context, request: &Request) -> Result<Reply, Rej
         events: context.events.subscribe(),
         _watcher: connections.then(|| context.events.watch_connections()),
         _questions: filter.wants(DNS).then(|| context.events.watch_questions()),
-        _packets: filter.wants(TRACE).then(|| watch_packets(context, &filter)).transpose()?,
+        names: context.names.clone(),
+        packets: filter.wants(TRACE).then(|| watch_packets(context, &filter)).transpose()?,
         journal,
         written,
         from,
@@ -213,7 +223,8 @@ struct Listener {
     events: broadcast::Receiver<Arc<Seen>>,
     _watcher: Option<Watcher>,
     _questions: Option<QuestionWatcher>,
-    _packets: Option<PacketWatcher>,
+    packets: Option<PacketWatcher>,
+    names: SharedNames,
     journal: Journal,
     written: watch::Receiver<u64>,
     /// Number of the next event of the journal.
@@ -223,6 +234,15 @@ struct Listener {
 }
 
 impl Listener {
+    /// Has the packets traced of whoever has the names now: a container that starts anew is another endpoint.
+    fn follow_names(&mut self) {
+        let Some(packets) = &mut self.packets else { return };
+        let chosen = self.filter.chosen(&self.names.get());
+        if !chosen.is_empty() && !packets.choose(&chosen) {
+            tracing::warn!("there is no room to trace all that a listener asks for");
+        }
+    }
+
     /// Waits for the next events that are asked for; none when no more will come.
     async fn line(&mut self) -> Option<String> {
         loop {
@@ -230,19 +250,22 @@ impl Listener {
                 seen = self.events.recv() => match seen {
                     Ok(seen) => vec![Seen::clone(&seen)],
                     Err(broadcast::error::RecvError::Lagged(count)) => {
-                        vec![Seen::lost(count, "events that this listener was too slow for")]
+                        vec![Seen::lost(count, TOO_SLOW)]
                     }
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
                 changed = self.written.changed() => {
                     changed.ok()?;
                     let page = self.journal.read(self.from);
+                    let missed = page.next.saturating_sub(self.from) - page.events.len() as u64;
                     self.from = page.next;
                     let events: Vec<_> = page.events.iter().map(|event| happened(event)).collect();
                     if page.last && events.is_empty() {
                         return None;
                     }
-                    events
+                    self.follow_names();
+                    let lost = (missed > 0).then(|| Seen::lost(missed, TOO_SLOW));
+                    lost.into_iter().chain(events).collect()
                 }
             };
             let lines: String = seen.into_iter().filter_map(|seen| self.shown(seen)).collect();
@@ -339,6 +362,20 @@ mod tests {
         for filter in &good {
             assert!(filter.takes(&seen), "{filter:?}");
         }
+        // The answer of a published port, and what was masqueraded, go by both of their names.
+        let answer = Seen {
+            source: "172.18.0.2:80".into(),
+            translated_source: "192.168.9.1:8080".into(),
+            ..seen.clone()
+        };
+        for port in ["80", "8080"] {
+            assert!(Filter { ports: list(port), ..Filter::default() }.takes(&answer));
+        }
+        assert!(Filter { related: list("192.168.9.1"), ..Filter::default() }.takes(&answer));
+        let echo =
+            Seen { proto: "icmp".into(), source: "172.18.0.2:443".into(), ..Seen::default() };
+        let by_port = Filter { ports: list("443"), ..Filter::default() };
+        assert!(!by_port.takes(&Seen { kind: "drop".into(), ..echo }), "an identifier is no port");
         let bad = [
             Filter { types: list("open"), ..Filter::default() },
             Filter { from: list("outside"), ..Filter::default() },

@@ -1,9 +1,10 @@
 //! `bascule monitor`: what happens on the network, as it happens.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, IsTerminal as _},
     ops::ControlFlow,
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
@@ -60,7 +61,10 @@ pub fn monitor(context: &Context, mut args: args::Monitor) -> Result<u8, Failure
 }
 
 fn create(path: &Path) -> Result<Writer<File>, Failure> {
-    let file = File::create(path).and_then(Writer::new);
+    // What is in packets is for whoever may ask the agent for it: root.
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(true).mode(0o600);
+    let file = options.open(path).and_then(Writer::new);
     file.map_err(|error| {
         Failure::new(format!("cannot write packets to {}: {error}", path.display()))
     })

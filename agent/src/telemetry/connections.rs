@@ -27,7 +27,7 @@ use crate::kernel::bpf::{BpfError, Tables};
 pub struct Connection {
     /// Name or number of the protocol.
     pub proto: String,
-    /// Source as it was sent.
+    /// Source as it was sent, with its port; of an echo request that is the identifier.
     pub source: String,
     /// Destination as it was sent.
     pub destination: String,
@@ -238,10 +238,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes an address, with its port where the protocol has any; of echo requests it is the identifier.
+/// Writes an address, with its port where the protocol has any; of an echo request that is the identifier, which alone
+/// tells it from others of the same ends.
 pub(super) fn end(proto: u8, ip: IpAddr, port: Port) -> String {
     match proto {
         6 | 17 | 132 => SocketAddr::new(ip, port.number()).to_string(),
+        1 | 58 if port != Port(0) => SocketAddr::new(ip, port.number()).to_string(),
         _ => ip.to_string(),
     }
 }

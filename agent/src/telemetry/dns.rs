@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bascule_common::abi::QuestionKey;
@@ -85,12 +85,21 @@ pub struct DnsMetrics {
     tables: Arc<Tables>,
     /// What has come together and is not in the map yet.
     news: Mutex<HashMap<QuestionKey, Questions>>,
-    upstream: HistogramVec,
+    upstreams: Upstreams,
 }
 
-impl DnsMetrics {
-    pub(super) fn new(tables: Arc<Tables>) -> prometheus::Result<Self> {
-        let upstream = HistogramVec::new(
+/// How long servers of others took to answer: of those that were asked lately.
+struct Upstreams {
+    seconds: HistogramVec,
+    asked: Mutex<HashMap<IpAddr, Instant>>,
+}
+
+impl Upstreams {
+    /// A server that has not answered for so long has no series.
+    const LATELY: Duration = Duration::from_secs(3600);
+
+    fn new() -> prometheus::Result<Self> {
+        let seconds = HistogramVec::new(
             HistogramOpts::new(
                 "bascule_dns_upstream_seconds",
                 "How long a name server of others took to answer.",
@@ -98,11 +107,35 @@ impl DnsMetrics {
             .buckets(vec![0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0]),
             &["server"],
         )?;
-        Ok(Self { tables, news: Mutex::default(), upstream })
+        Ok(Self { seconds, asked: Mutex::default() })
+    }
+
+    fn answered(&self, server: IpAddr, after: Duration, now: Instant) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.insert(server, now);
+        self.seconds.with_label_values(&[&server.to_string()]).observe(after.as_secs_f64());
+    }
+
+    fn forget(&self, now: Instant) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.retain(|server, at| {
+            let stays = now.duration_since(*at) < Self::LATELY;
+            if !stays {
+                // It has one: it was entered here with its first answer.
+                drop(self.seconds.remove_label_values(&[&server.to_string()]));
+            }
+            stays
+        });
+    }
+}
+
+impl DnsMetrics {
+    pub(super) fn new(tables: Arc<Tables>) -> prometheus::Result<Self> {
+        Ok(Self { tables, news: Mutex::default(), upstreams: Upstreams::new()? })
     }
 
     pub(super) fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        registry.register(Box::new(self.upstream.clone()))
+        registry.register(Box::new(self.upstreams.seconds.clone()))
     }
 
     fn of(&self, key: QuestionKey) -> Questions {
@@ -130,8 +163,7 @@ impl DnsMetrics {
     /// Notes how long a server of others took, or that it said nothing.
     pub fn upstream(&self, server: IpAddr, answered: Option<Duration>) {
         if let Some(after) = answered {
-            let of_server = self.upstream.with_label_values(&[&server.to_string()]);
-            return of_server.observe(after.as_secs_f64());
+            return self.upstreams.answered(server, after, Instant::now());
         }
         let server = match server {
             IpAddr::V4(server) => server.to_ipv6_mapped(),
@@ -164,6 +196,7 @@ impl DnsMetrics {
     /// Everything but the histogram; of networks that have gone there is no series.
     pub(super) fn families(&self, names: &Names) -> Result<Vec<MetricFamily>, BpfError> {
         self.keep();
+        self.upstreams.forget(Instant::now());
         let (mut answered, mut refused, mut silent) = (Vec::new(), Vec::new(), Vec::new());
         for (key, count) in self.tables.tallies.questions()? {
             let (into, labels) = match key.kind {
@@ -217,4 +250,28 @@ pub fn code_name(code: u16) -> String {
         other => return format!("RCODE{other}"),
     };
     name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_nobody_asks_any_more_have_no_series() {
+        let upstreams = Upstreams::new().expect("a histogram");
+        let (old, new) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let begin = Instant::now();
+        let shown = || {
+            let families = prometheus::core::Collector::collect(&upstreams.seconds);
+            let of = |metric: &prometheus::proto::Metric| metric.get_label()[0].value().to_owned();
+            families[0].get_metric().iter().map(of).collect::<Vec<_>>()
+        };
+        upstreams.answered(old, Duration::from_millis(2), begin);
+        let later = begin + Upstreams::LATELY / 2;
+        upstreams.answered(new, Duration::from_millis(2), later);
+        upstreams.forget(later);
+        assert_eq!(shown().len(), 2);
+        upstreams.forget(begin + Upstreams::LATELY);
+        assert_eq!(shown(), ["10.0.0.2"]);
+    }
 }

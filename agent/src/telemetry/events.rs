@@ -11,7 +11,7 @@ use std::{
 };
 
 use aya::maps::{Map, MapData, MapError, RingBuf};
-use bascule_common::abi::{Chosen, Record, event};
+use bascule_common::abi::{Chosen, Record, Stat, event};
 use jiff::Timestamp;
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -29,6 +29,8 @@ use crate::kernel::bpf::Tables;
 const BACKLOG: usize = 4_096;
 /// A drop of the same kind is logged again after this, with the number left out meanwhile.
 const QUIET: Duration = Duration::from_secs(10);
+/// How often it is looked whether events were lost, while there are any.
+const LOOK: Duration = Duration::from_secs(1);
 /// Kinds of drops that the log remembers: more than this at once is a flood, and is forgotten.
 const REMEMBERED: usize = 1_024;
 
@@ -107,6 +109,38 @@ pub struct PacketWatcher {
     slots: Vec<usize>,
 }
 
+impl PacketWatcher {
+    /// Watches these packets instead; false: there are not enough slots, and those stay that were watched.
+    pub fn choose(&mut self, chosen: &[Chosen]) -> bool {
+        let own = std::mem::take(&mut self.slots);
+        let mut taken = None;
+        self.packets.send_if_modified(|all| {
+            let before = *all;
+            own.iter().for_each(|slot| all[*slot] = None);
+            taken = take(all, chosen);
+            if taken.is_none() {
+                *all = before;
+            }
+            *all != before
+        });
+        let enough = taken.is_some();
+        self.slots = taken.unwrap_or(own);
+        enough
+    }
+}
+
+/// Takes slots that are free; none: there are not enough.
+fn take(all: &mut Slots, chosen: &[Chosen]) -> Option<Vec<usize>> {
+    let free = (0..all.len()).filter(|slot| all[*slot].is_none()).take(chosen.len());
+    let slots: Vec<_> = free.collect();
+    (slots.len() == chosen.len()).then(|| {
+        for (slot, one) in slots.iter().zip(chosen) {
+            all[*slot] = Some(*one);
+        }
+        slots
+    })
+}
+
 impl Drop for PacketWatcher {
     fn drop(&mut self) {
         self.packets.send_modify(|all| self.slots.iter().for_each(|slot| all[*slot] = None));
@@ -155,19 +189,12 @@ impl Events {
 
     /// Has packets told, as many kinds as there are slots free; none: there are not enough.
     pub fn watch_packets(&self, chosen: &[Chosen]) -> Option<PacketWatcher> {
-        let mut slots = Vec::new();
-        let free = |all: &[Option<Chosen>]| {
-            (0..all.len()).filter(|slot| all[*slot].is_none()).take(chosen.len()).collect()
-        };
-        let taken = self.packets.send_if_modified(|all| {
-            slots = free(all.as_slice());
-            let enough = slots.len() == chosen.len();
-            for (slot, one) in slots.iter().zip(chosen).filter(|_| enough) {
-                all[*slot] = Some(*one);
-            }
-            enough
+        let mut taken = None;
+        self.packets.send_if_modified(|all| {
+            taken = take(all, chosen);
+            taken.is_some()
         });
-        taken.then(|| PacketWatcher { packets: self.packets.clone(), slots })
+        taken.map(|slots| PacketWatcher { packets: self.packets.clone(), slots })
     }
 
     /// Whose packets are told.
@@ -206,10 +233,27 @@ impl Events {
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let mut ring = ring.map_err(|error| error.into_parts().1)?;
         let mut gate = Gate::default();
+        let mut untold = Untold::new(tables);
         loop {
-            // Who has read everything is woken by the next event.
-            ring.readable_mut().await?.clear_ready();
-            self.drain(ring.get_mut(), &mut gate, tables);
+            // Who has read everything is woken by the next event. What is lost is lost among others: nobody is woken for
+            // it alone, but looks once more when no more come.
+            let limit = if untold.may_grow { LOOK } else { Duration::MAX };
+            if let Ok(ready) = tokio::time::timeout(limit, ring.readable_mut()).await {
+                ready?.clear_ready();
+                self.drain(ring.get_mut(), &mut gate, tables);
+                untold.may_grow = true;
+                if untold.looked.elapsed() < LOOK {
+                    continue;
+                }
+            } else {
+                untold.may_grow = false;
+            }
+            if let Some(count) = untold.look(tables) {
+                self.tell(Seen::lost(
+                    count,
+                    "dropped and traced packets that came faster than they may be told",
+                ));
+            }
         }
     }
 
@@ -238,6 +282,32 @@ impl Events {
             }
             self.tell(named);
         }
+    }
+}
+
+/// How many events the data plane could not tell.
+struct Untold {
+    count: u64,
+    looked: Instant,
+    /// Something was told since: more may have been lost with it.
+    may_grow: bool,
+}
+
+impl Untold {
+    fn new(tables: &Tables) -> Self {
+        Self { count: Self::read(tables), looked: Instant::now(), may_grow: false }
+    }
+
+    fn read(tables: &Tables) -> u64 {
+        // What cannot be read is asked for again.
+        tables.stats.get(Stat::EventsLost as u32).ok().flatten().unwrap_or_default()
+    }
+
+    /// How many more there are.
+    fn look(&mut self, tables: &Tables) -> Option<u64> {
+        let before = self.count;
+        (self.count, self.looked) = (Self::read(tables).max(before), Instant::now());
+        Some(self.count - before).filter(|more| *more > 0)
     }
 }
 

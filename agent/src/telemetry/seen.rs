@@ -54,7 +54,7 @@ pub struct Seen {
     /// To whom.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub to: String,
-    /// Source address, with its port where there is one.
+    /// Source address, with its port where there is one; of echo requests that is the identifier.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub source: String,
     /// Destination address, with its port where there is one.
@@ -69,7 +69,7 @@ pub struct Seen {
     /// What a connection came by, where that is published: `0.0.0.0:8080`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub published: String,
-    /// Of `close`: when the connection was seen to open.
+    /// Of `close`: when the connection was seen to open; not there where it was before anybody watched.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub opened: String,
     /// Of `close`: `closed`, `reset`, or `idle` for what was forgotten.
@@ -215,14 +215,14 @@ impl Seen {
         self
     }
 
-    /// Tells of a connection that was seen to open.
-    pub fn opened(connection: &Connection, at: Timestamp) -> Self {
+    /// Tells of a connection that was seen to open; without a time, it was there already.
+    pub fn opened(connection: &Connection, at: Option<Timestamp>) -> Self {
         let changed = |before: &str, after: &str| match before == after {
             true => String::new(),
             false => after.to_owned(),
         };
         Self {
-            time: at.to_string(),
+            time: at.map(|at| at.to_string()).unwrap_or_default(),
             kind: "open".to_owned(),
             verdict: "allowed".to_owned(),
             network: connection.network.clone(),

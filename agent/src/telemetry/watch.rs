@@ -1,5 +1,6 @@
 //! Connections that come and go, told as they are seen: the table is read again and again, for as long as somebody
-//! watches. An entry stays there for seconds after its connection's end, so that none is missed between two readings.
+//! watches. An entry stays there for ten seconds after its connection's end at least, so that none is missed between two
+//! readings.
 
 use std::{
     collections::HashMap,
@@ -7,20 +8,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bascule_common::abi::Stat;
 use jiff::Timestamp;
 
 use super::{
     connections::{Connection, watched},
     events::Events,
-    names::Names,
     seen::Seen,
 };
-use crate::kernel::bpf::{BpfError, Tables};
+use crate::kernel::bpf::Tables;
 
-/// Time between two readings, at least; and how many times of what a reading takes.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Time between two readings, at least and at most; and how many times of what a reading takes.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 const PATIENCE: u32 = 20;
+/// Events that are told at once: a quarter of what listeners may lag behind.
+const MOUTHFUL: usize = 1_024;
 
 /// What tells a connection from others.
 type Key = (String, String, String);
@@ -37,19 +38,14 @@ struct Open {
 #[derive(Default)]
 struct Watch {
     connections: HashMap<Key, Open>,
-    lost: [u64; 2],
+    uncounted: u64,
 }
 
-/// What could not be told, by what it was.
-const LOST: [&str; 2] = [
-    "drops that were counted and not told",
-    "packets of connections that there was no room to count",
-];
-
-/// Has the data plane know who watches, and tells of connections meanwhile; never ends.
-pub async fn watch(events: Events, tables: Arc<Tables>) {
+/// Has the data plane know who watches, and tells of connections meanwhile; never ends. What was counted before the start
+/// is forgotten, unless it is `kept` for somebody who watches always.
+pub async fn watch(events: Events, tables: Arc<Tables>, kept: bool) {
     let packets = packets(&events, &tables);
-    tokio::join!(packets, connections(&events, &tables));
+    tokio::join!(packets, connections(&events, &tables, kept));
 }
 
 /// Has packets told while somebody watches them.
@@ -65,9 +61,11 @@ async fn packets(events: &Events, tables: &Tables) {
     }
 }
 
-async fn connections(events: &Events, tables: &Arc<Tables>) {
+async fn connections(events: &Events, tables: &Arc<Tables>, mut kept: bool) {
     loop {
-        count(tables, false).await;
+        if !std::mem::take(&mut kept) {
+            count(tables, false).await;
+        }
         events.watched(true).await;
         count(tables, true).await;
         let mut watch = Watch::default();
@@ -76,18 +74,23 @@ async fn connections(events: &Events, tables: &Arc<Tables>) {
         while events.is_watched() {
             let begin = Instant::now();
             let (names, own) = (events.names(), Arc::clone(tables));
-            let read = tokio::task::spawn_blocking(move || read(&own, &names)).await;
+            let read = tokio::task::spawn_blocking(move || watched(&own, &names)).await;
             match read {
-                Ok(Ok((found, lost))) => {
-                    for seen in watch.compare(found, lost, first) {
+                Ok(Ok((found, uncounted))) => {
+                    let told = watch.compare(found, uncounted, first);
+                    for (number, seen) in (1..).zip(told) {
                         events.tell(seen);
+                        if number % MOUTHFUL == 0 {
+                            // Who listens has its turn before it loses any.
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
                     }
                     first = false;
                 }
                 Ok(Err(error)) => tracing::warn!(%error, "connections are not watched"),
                 Err(error) => tracing::error!(%error, "connections are not watched"),
             }
-            let pause = PAUSE.max(begin.elapsed() * PATIENCE);
+            let pause = (begin.elapsed() * PATIENCE).clamp(PAUSE.0, PAUSE.1);
             // Who leaves early ends it early.
             let _ = tokio::time::timeout(pause, events.watched(false)).await;
         }
@@ -104,14 +107,8 @@ async fn count(tables: &Arc<Tables>, on: bool) {
     }
 }
 
-fn read(tables: &Tables, names: &Names) -> Result<(Vec<Connection>, [u64; 2]), BpfError> {
-    let (found, uncounted) = watched(tables, names)?;
-    let untold = tables.stats.get(Stat::EventsLost as u32)?.unwrap_or_default();
-    Ok((found, [untold, uncounted]))
-}
-
 impl Watch {
-    fn compare(&mut self, found: Vec<Connection>, lost: [u64; 2], first: bool) -> Vec<Seen> {
+    fn compare(&mut self, found: Vec<Connection>, uncounted: u64, first: bool) -> Vec<Seen> {
         let now = Timestamp::now();
         let mut told = Vec::new();
         let mut before = std::mem::take(&mut self.connections);
@@ -128,7 +125,8 @@ impl Watch {
             };
             let known = before.remove(&key).filter(|open| open.goes_on(end, now, &mut told));
             let mut open = known.unwrap_or_else(|| {
-                let seen = Seen::opened(&connection, now);
+                // When one that is there already was opened, nobody has seen.
+                let seen = Seen::opened(&connection, (!first).then_some(now));
                 if !first {
                     told.push(seen.clone());
                 }
@@ -146,12 +144,11 @@ impl Watch {
         }
         let gone = before.into_values().filter(|open| !open.over);
         told.extend(gone.map(|open| open.seen.closed(now, open.ending.unwrap_or("idle"))));
-        for ((lost, before), what) in lost.into_iter().zip(self.lost).zip(LOST) {
-            if !first && lost > before {
-                told.push(Seen::lost(lost - before, what));
-            }
+        if !first && uncounted > self.uncounted {
+            let what = "packets of connections that there was no room to count";
+            told.push(Seen::lost(uncounted - self.uncounted, what));
         }
-        self.lost = lost;
+        self.uncounted = uncounted;
         told
     }
 }
@@ -188,7 +185,7 @@ mod tests {
         let mut watch = Watch::default();
         let mut kinds = |found: &[(&str, &str)], lost, first| {
             let found = found.iter().map(|(source, state)| connection(source, state)).collect();
-            let told = watch.compare(found, [lost, 0], first);
+            let told = watch.compare(found, lost, first);
             told.into_iter()
                 .map(|s| format!("{} {} {}", s.kind, s.source, s.end))
                 .collect::<Vec<_>>()

@@ -28,7 +28,7 @@ const NO_PREALLOC: u32 = 1;
 const MMAPABLE: u32 = 1 << 10;
 
 /// Maps that the programs share with nobody, and that no version inherits.
-const PRIVATE: [&str; 9] = [
+const PRIVATE: [&str; 10] = [
     "ANSWER_TOKENS",
     "OPENED",
     "OPENED4",
@@ -38,6 +38,7 @@ const PRIVATE: [&str; 9] = [
     "RESTARTS",
     "SCRATCH4",
     "SCRATCH6",
+    "TRACE_TOKENS",
 ];
 
 /// Type, key size, value size, flags.

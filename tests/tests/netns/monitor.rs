@@ -9,6 +9,8 @@ use std::{
 use bascule_tests::{
     Agent, Container, Topology,
     agent::Settings,
+    capture,
+    frame::Frame,
     topology::{HOST, OUTSIDE},
     traffic::{self, TcpServer},
     wait,
@@ -132,6 +134,42 @@ fn p80_d2_drops_connections_and_lifecycle_are_told_with_names() {
     ] {
         assert!(stage.agent.refused(wrong).contains(why), "{wrong}");
     }
+}
+
+#[test]
+fn p80_drops_that_come_too_fast_are_counted_and_said() {
+    let (stage, c1) = Stage::with_one("");
+    let drops = Monitor::start(&stage, "drops", "--type drop -o json");
+    let bridge = stage.net.host.mac(&crate::bridge_of(&stage, "n1"));
+    let own = c1.ns.mac("eth0");
+    let spoofed = |source: &str| {
+        let frame = Frame::udp(&format!("{source}:7"), &format!("{OUTSIDE}:9"));
+        frame.macs(own, bridge).bytes()
+    };
+    // What came before is told before.
+    let marker = |seen: &Value| is(seen, &[("Source", "203.0.113.99:7")]);
+    let mark = || capture::inject(&c1.ns, "eth0", &spoofed("203.0.113.99"));
+    drops.expect("a drop", mark, marker);
+    let counted = || stage.agent.metrics().drops("c1", "spoofed_ip");
+    let told = || {
+        let (mut told, mut lost) = (0, 0);
+        for line in drops.text().lines() {
+            let seen: Value = serde_json::from_str(line).expect("JSON");
+            told += u64::from(seen["Type"] == "drop");
+            lost += seen["Count"].as_u64().unwrap_or_default();
+        }
+        (told, lost)
+    };
+    let (before, (told_before, _)) = (counted(), told());
+    let flood = (0..20_000).map(|_| spoofed("203.0.113.98"));
+    capture::inject_all(&c1.ns, "eth0", flood);
+    let dropped = counted() - before;
+    assert!(dropped > 5_000, "{dropped}");
+    wait::wait_equal("every drop is told, or said to be lost", wait::SOON, &dropped, || {
+        let (told, lost) = told();
+        told - told_before + lost
+    });
+    assert!(told().1 > 0, "a processor tells a thousand a second");
 }
 
 #[test]
