@@ -79,12 +79,17 @@ pub async fn serve(
         let server = Arc::clone(&server);
         async move { handle(&server, peer, admitted, request).await }
     };
-    connections(socket, answer, stop).await;
+    connections(socket, true, answer, stop).await;
 }
 
-/// Takes connections until `stop` completes, and has every request answered.
-pub async fn connections<A, R>(socket: Socket, answer: A, stop: impl Future<Output = ()>)
-where
+/// Takes connections until `stop` completes, and has every request answered. Without `keep_alive`, a connection is for one
+/// request: whose connection stands idle at the end does not say anything on it that nobody hears.
+pub async fn connections<A, R>(
+    socket: Socket,
+    keep_alive: bool,
+    answer: A,
+    stop: impl Future<Output = ()>,
+) where
     A: Fn(Peer, Result<(), String>, Request<Incoming>) -> R + Clone + Send + 'static,
     R: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -129,7 +134,7 @@ where
             async move { Ok::<_, Infallible>(answered.await) }
         });
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEADER);
+        http.timer(TokioTimer::new()).header_read_timeout(HEADER).keep_alive(keep_alive);
         http.max_headers(HEADERS).max_buf_size(HEAD).half_close(true);
         let gone = gone(&stream);
         let mut stream = TimeoutStream::new(stream);

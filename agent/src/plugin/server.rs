@@ -68,10 +68,11 @@ pub async fn serve(
     let path = socket.path.clone();
     let stop = async move {
         stop.await;
-        // Who comes from now on comes again: dockerd repeats what it could not begin to say, and nothing else.
+        // Who comes from now on comes again: dockerd repeats what it could not begin to say. Of what it has said on a
+        // connection that ends, it repeats the head alone: so it gets none to use again.
         drop(std::fs::remove_file(path));
     };
-    server::connections(listener, answer, stop).await;
+    server::connections(listener, false, answer, stop).await;
     naming.abort();
 }
 

@@ -46,12 +46,14 @@ impl Caller {
         self.send(method, body).unwrap_or_else(|error| panic!("{method}: {error}"))
     }
 
+    /// It does not ask for the connection to be closed, as dockerd does not, and reads until it is.
     fn send(&self, method: &str, body: &[u8]) -> io::Result<Answer> {
         let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        // An agent may start meanwhile. A connection that was kept would be for half a minute.
+        stream.set_read_timeout(Some(Duration::from_secs(25)))?;
         let head = format!(
             "POST /{method} HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: {}\r\n\
-             Accept: application/vnd.docker.plugins.v1.2+json\r\nConnection: close\r\n\r\n",
+             Accept: application/vnd.docker.plugins.v1.2+json\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes())?;

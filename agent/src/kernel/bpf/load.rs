@@ -158,7 +158,9 @@ pub fn load_object(object: &[u8], pins: &Pins, sizes: &Sizes) -> Result<Loaded, 
     } else {
         let outcome = make(object, pins, &of_object, &wanted, &fates).and_then(|programs| {
             commit(pins, &fates)?;
-            kept::keep(pins, &build, &programs)?;
+            if let Err(error) = kept::keep(pins, &build, &programs) {
+                tracing::warn!(%error, "the programs run, but the next start has to load them anew");
+            }
             Ok(programs)
         });
         outcome.or_else(|error| forget_unfinished(pins).and(Err(error)))?

@@ -18,7 +18,7 @@ fn networks_of_a_real_docker() {
     moby_icc_001_containers_reach_each_other_by_name(&stage);
     moby_api_022_names_are_learnt_and_follow_a_rename(&stage);
     moby_icc_014_options_and_labels_apply(&stage);
-    moby_int_001_an_internal_network_is_internal(&stage);
+    moby_int_001_moby_icc_033_an_internal_network_is_internal(&stage);
     six::moby_icc_003_moby_icc_004_networks_with_ipv6(&stage.way());
     moby_ipam_024_addresses_that_are_asked_for(&stage);
     moby_inc_015_networks_come_and_go_while_a_container_runs(&stage);
@@ -118,7 +118,7 @@ fn moby_icc_014_options_and_labels_apply(stage: &Stage) {
     docker.ok("network rm quiet soon flat");
 }
 
-fn moby_int_001_an_internal_network_is_internal(stage: &Stage) {
+fn moby_int_001_moby_icc_033_an_internal_network_is_internal(stage: &Stage) {
     let docker = &stage.docker;
     docker.ok("network create -d bascule --internal inside");
     let i1 = docker.container("i1", "inside", "-p 8300:80");
@@ -130,6 +130,20 @@ fn moby_int_001_an_internal_network_is_internal(stage: &Stage) {
     traffic::tcp::refused(&stage.net.outside, SocketAddrV4::new(HOST, 8300));
     docker.ok("rm -f i1 i2");
     docker.ok("network rm inside");
+    // And one that the host itself is not on.
+    let isolated = "-o com.docker.network.bridge.gateway_mode_ipv4=isolated";
+    let why = docker.fails(&format!("network create -d bascule {isolated} alone"));
+    assert!(why.contains("can only be used for an internal network"), "{why}");
+    docker.ok(&format!(
+        "network create -d bascule --internal --subnet 10.81.9.0/24 {isolated} alone"
+    ));
+    let a1 = docker.container("a1", "alone", "");
+    let a2 = docker.container("a2", "alone", "");
+    traffic::answers(&a1.ns, a2.address());
+    assert!(!stage.net.host.sh("ip -4 addr").contains("10.81.9."), "the host has no address there");
+    assert_eq!(a1.ns.sh("ip route show default"), "");
+    docker.ok("rm -f a1 a2");
+    docker.ok("network rm alone");
 }
 
 fn moby_ipam_024_addresses_that_are_asked_for(stage: &Stage) {

@@ -18,13 +18,13 @@ fn ports_of_a_real_docker() {
     net.host.sysctl_set("net/ipv4/ip_local_reserved_ports", "49153-49169");
     let stage = Stage::within(net, &[]);
     stage.docker.ok("network create -d bascule --subnet 10.81.1.0/24 n1");
-    moby_pm_016_every_form_of_a_mapping(&stage);
+    moby_pm_016_moby_rd_019_every_form_of_a_mapping(&stage);
     moby_pm_025_a_port_that_is_taken(&stage);
     moby_pm_027_moby_pm_031_ports_that_we_choose(&stage);
     stage.docker.ok("network rm n1");
 }
 
-fn moby_pm_016_every_form_of_a_mapping(stage: &Stage) {
+fn moby_pm_016_moby_rd_019_every_form_of_a_mapping(stage: &Stage) {
     let (docker, net) = (&stage.docker, &stage.net);
     let web = docker.container(
         "web",
