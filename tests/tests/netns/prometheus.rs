@@ -115,6 +115,27 @@ fn p99_prometheus_scrapes_the_agent_and_the_shipped_alerts_and_dashboard_fit() {
     }
 }
 
+#[test]
+fn p99_every_shipped_alert_is_tried_and_says_what_it_should() {
+    let promtool = |args: &[&str]| {
+        let mut command = std::process::Command::new("promtool");
+        let out = command.args(args).current_dir(dist("prometheus")).output();
+        let out = out.expect("promtool (Debian's package `prometheus`)");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+    };
+    promtool(&["check", "rules", "bascule.rules.yml"]);
+    promtool(&["test", "rules", "bascule.rules.test.yml"]);
+    let read = |name: &str| fs::read_to_string(dist("prometheus").join(name)).expect("rules");
+    let (rules, tests) = (read("bascule.rules.yml"), read("bascule.rules.test.yml"));
+    let alerts = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    for alert in alerts {
+        let fires = tests.split("alertname: ").skip(1).any(|test| {
+            test.starts_with(alert) && test[alert.len()..].trim_start().starts_with("exp_alerts:\n")
+        });
+        assert!(fires, "no test has {alert} fire");
+    }
+}
+
 /// Families that a scrape has only once there is something to tell.
 fn is_rare(name: &str) -> bool {
     let rare = [
@@ -163,6 +184,8 @@ fn d8_every_metric_of_the_contract_is_there_with_help() {
         "bascule_conntrack_gc_runs_total",
         "bascule_conntrack_gc_deleted_total",
         "bascule_conntrack_gc_seconds",
+        "bascule_conntrack_opened_total",
+        "bascule_conntrack_early_drops_total",
         "bascule_nat_port_exhausted_total",
         "bascule_nat_connections",
         "bascule_nat_ports_in_use",
