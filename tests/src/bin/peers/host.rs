@@ -194,6 +194,9 @@ fn endpoints(
     });
     results.insert("idle".to_owned(), each.collect());
     if let Some((_, ours)) = all.last_mut() {
+        say("scrapes");
+        let scrapes: Vec<f64> = (0..times).filter(|_| go_on()).map(|_| scrape(ours)).collect();
+        results.insert("scrape_ms".to_owned(), json!(scrapes));
         say("restarts");
         let seconds: Vec<f64> = (0..times).filter(|_| go_on()).map(|_| restart(ours)).collect();
         results.insert("restart_s".to_owned(), json!(seconds));
@@ -224,6 +227,17 @@ fn fill(ours: &Ours, sandboxes: usize, networks: usize) -> Vec<f64> {
         post(ours, &format!("/networks/n{network}/connect"), Some(&body)).as_secs_f64() * 1e3
     };
     places.map(attach).collect()
+}
+
+/// Milliseconds of processors that a scrape takes of the agent.
+fn scrape(ours: &Ours) -> f64 {
+    const SCRAPES: u32 = 10;
+    let before = cpu_seconds(ours.agent.pid());
+    for _ in 0..SCRAPES {
+        let metrics = ours.agent.metrics();
+        assert!(metrics.select("bascule_endpoint_bytes_total", &[]).count() >= 2_000);
+    }
+    (cpu_seconds(ours.agent.pid()) - before) * 1e3 / f64::from(SCRAPES)
 }
 
 /// Seconds from the start of an agent, after one that was killed, until it answers: by then it has looked at everything

@@ -11,6 +11,8 @@ const PUBLISH: (u32, f64, f64) = (10_000, 20.0, 1.0);
 const MEMORY: (u32, f64) = (1_000, 40.0);
 /// Most percent of a processor that do not count as measurable: a third of a millisecond a second.
 const IDLE: f64 = 0.1;
+/// Most milliseconds of processors for a scrape of 1,000 endpoints.
+const SCRAPE: f64 = 20.0;
 /// Most seconds until an agent with 1,000 endpoints is ready again.
 const RESTART: f64 = 1.0;
 
@@ -63,6 +65,11 @@ pub fn all(results: &Results) -> Vec<Verdict> {
         let aim = format!("agent with {} idle endpoints: % of a processor", idle.endpoints);
         verdicts.push(at_most(&aim, &[idle.cpu_percent], IDLE));
     }
+    verdicts.push(at_most(
+        "agent with 1,000 endpoints: milliseconds of processors for a scrape",
+        &host.scrape_ms,
+        SCRAPE,
+    ));
     verdicts.push(at_most(
         "agent with 1,000 endpoints: seconds until it is ready after a restart",
         &host.restart_s,

@@ -115,6 +115,8 @@ pub struct Host {
     pub attach_ms: Vec<f64>,
     /// Agents that have nothing to do.
     pub idle: Vec<Idle>,
+    /// Milliseconds of processors that a scrape of an agent with 1,000 endpoints takes.
+    pub scrape_ms: Vec<f64>,
     /// Seconds until an agent with 1,000 endpoints is ready again.
     pub restart_s: Vec<f64>,
 }

@@ -177,6 +177,14 @@ fn agent(page: &mut String, results: &Results) {
         )
         .ok();
     }
+    if !host.scrape_ms.is_empty() {
+        let Middle { median, low, high } = Middle::of(&host.scrape_ms);
+        writeln!(
+            page,
+            "| a scrape of 1,000 endpoints | {median:.1} ms of processors [{low:.1}, {high:.1}] |"
+        )
+        .ok();
+    }
     if !host.restart_s.is_empty() {
         let Middle { median, low, high } = Middle::of(&host.restart_s);
         writeln!(page, "| ready again with 1,000 endpoints, after being killed | {median:.2} s [{low:.2}, {high:.2}] |")

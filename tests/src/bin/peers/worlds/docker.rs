@@ -51,8 +51,8 @@ pub fn generated(worlds: &mut Worlds) {
         worlds.keep(host);
     }
     worlds.notes.push(
-        "docker-1000, docker-10000: no daemon; the rules that dockerd writes for so many ports of one container over TCP \
-         and UDP, generated, with the port that is measured in their middle"
+        "docker-1000, docker-10000: no daemon; the rules that dockerd writes for so many ports of one container over TCP, \
+         generated, with the port that is measured, over UDP too, in their middle"
             .to_owned(),
     );
 }
@@ -83,8 +83,10 @@ fn ports(count: u16) -> impl Iterator<Item = u16> {
 /// What `iptables-save` shows of dockerd's, for so many published ports.
 fn rules(count: u16) -> String {
     let each = |rule: &dyn Fn(&str, u16) -> String| -> String {
-        let both = ports(count).flat_map(|port| [("tcp", port), ("udp", port)]);
-        both.map(|(proto, port)| rule(proto, port)).collect()
+        let protos = |port| if port == PORT { &["tcp", "udp"][..] } else { &["tcp"] };
+        let all =
+            ports(count).flat_map(|port| protos(port).iter().map(move |proto| (*proto, port)));
+        all.map(|(proto, port)| rule(proto, port)).collect()
     };
     let masquerade = each(&|proto, port| {
         format!(
