@@ -9,8 +9,9 @@ use ratatui::{
 };
 
 use super::{
+    super::args::Page,
     draw::Looks,
-    rows::{published, short},
+    rows::{cut_off, published, short},
     view::{Point, View},
 };
 use crate::api::traffic::TrafficEndpoint;
@@ -88,9 +89,11 @@ fn ports(view: &View, e: &TrafficEndpoint, lines: &mut Vec<Line<'static>>) {
         ))
     });
     let shown: Vec<_> = shown.collect();
-    if !shown.is_empty() {
+    let cut = cut_off(Page::Ports, &view.traffic, &view.connections);
+    if !shown.is_empty() || cut.is_some() {
         heading(lines, "Published ports".to_owned());
         lines.extend(shown);
+        lines.extend(cut.map(|cut| Line::from(format!("  ({cut} on the host are searched)"))));
     }
 }
 
@@ -117,7 +120,10 @@ fn connections(view: &View, e: &TrafficEndpoint, lines: &mut Vec<Line<'static>>)
     let list = &view.connections.connections;
     let own: Vec<_> =
         list.iter().filter(|c| c.from == e.container || c.to == e.container).collect();
-    heading(lines, format!("Connections ({})", e.connections));
+    let (told, total) = (list.len(), view.connections.total);
+    let cut =
+        if told < total { format!("; of {total} the {told} used last") } else { String::new() };
+    heading(lines, format!("Connections ({}{cut})", e.connections));
     lines.extend(own.iter().map(|c| {
         Line::from(format!(
             "  {:<5} {} {} -> {} {}  {}, idle {}s",

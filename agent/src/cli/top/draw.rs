@@ -132,12 +132,19 @@ fn table(view: &View, looks: Looks, frame: &mut Frame<'_>, area: Rect) -> String
     let mut state = TableState::new().with_selected(Some(chosen - from));
     frame.render_stateful_widget(table, area, &mut state);
     if rows.is_empty() {
-        let text = if view.filter.is_empty() { "nothing" } else { "nothing that contains this" };
+        let text = match (view.filter.is_empty(), view.cut_off()) {
+            (true, _) => "nothing".to_owned(),
+            (false, None) => "nothing that contains this".to_owned(),
+            (false, Some(cut)) => format!("nothing that contains this: {cut} are searched"),
+        };
         let below = Rect { y: area.y + 1, height: area.height.min(2) - 1, ..area };
         frame.render_widget(Line::styled(format!("  ({text})"), looks.dim()), below);
         return String::new();
     }
-    let counted = format!("{}/{}", chosen + 1, rows.len());
+    let mut counted = format!("{}/{}", chosen + 1, rows.len());
+    if let Some(cut) = view.cut_off() {
+        counted += &format!(" ({cut})");
+    }
     rows.get(chosen).map_or(counted.clone(), |row| format!("{counted}  {}", row.note))
 }
 

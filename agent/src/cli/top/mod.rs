@@ -46,6 +46,9 @@ pub fn top(context: &Context, args: &args::Top) -> Result<u8, Failure> {
         return Ok(exit::OK);
     }
     view.take(Reading::Good(Box::new(traffic), connections));
+    if let Some(cut) = view.cut_off() {
+        output::complain(format!("bascule: {cut} are read"));
+    }
     let titles = view.page.columns().iter().map(|column| column.title.to_owned()).collect();
     let rows = view.rows();
     let cells = rows.into_iter().map(|row| row.cells.into_iter().map(|cell| cell.text).collect());

@@ -1,10 +1,10 @@
 //! What each page lists: columns, and rows with what they are sorted by.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::HashMap};
 
 use super::super::args::Page;
 use crate::api::{
-    flows::Connection,
+    flows::{Connection, Connections},
     traffic::{Amount, Traffic, TrafficDrop},
 };
 
@@ -161,6 +161,7 @@ pub fn rows(
         Page::Connections => connections.iter().map(connection).collect(),
         Page::Ports => ports(traffic),
     };
+    number_equals(&mut rows);
     let filter = filter.to_lowercase();
     let contains = |text: &str| text.to_lowercase().contains(&filter);
     rows.retain(|row| {
@@ -174,6 +175,28 @@ pub fn rows(
         order.then_with(|| a.id.cmp(&b.id))
     });
     rows
+}
+
+/// Tells rows apart that read alike: two of one id could not be chosen both.
+fn number_equals(rows: &mut [Row]) {
+    let mut seen: HashMap<String, usize> = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let times = seen.entry(row.id.clone()).or_default();
+        *times += 1;
+        if *times > 1 {
+            row.id += &format!("#{times}");
+        }
+    }
+}
+
+/// Says what of a page was not told, and is thus neither listed nor found.
+pub fn cut_off(page: Page, traffic: &Traffic, connections: &Connections) -> Option<String> {
+    let (shown, total, which) = match page {
+        Page::Connections => (connections.connections.len(), connections.total, "used last"),
+        Page::Ports => (traffic.ports.len(), traffic.ports_total, "busiest"),
+        Page::Endpoints | Page::Drops => return None,
+    };
+    (total > shown).then(|| format!("only the {shown} {which} of {total}"))
 }
 
 fn compare(a: Option<&Cell>, b: Option<&Cell>) -> Ordering {

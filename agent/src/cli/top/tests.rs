@@ -248,3 +248,39 @@ fn a_thousand_endpoints_are_drawn_in_no_time_and_the_chosen_one_is_seen() {
     let shown = screen(&view, PLAIN, 80, 24).join("\n");
     assert!(shown.contains("c0999") && shown.contains("1000/1000"), "{shown}");
 }
+
+#[test]
+fn rows_that_read_alike_are_chosen_one_after_another() {
+    let mut view = View::new(Page::Connections, "");
+    let one = connections().connections.remove(0);
+    let last = Connection { from: "zulu".into(), source: "198.51.100.9".into(), ..one.clone() };
+    let list = Connections { connections: vec![one.clone(), one.clone(), one, last], total: 4 };
+    view.take(Reading::Good(Box::new(traffic()), Some(list)));
+    for place in 2..=4 {
+        keys(&mut view, &[KeyCode::Down]);
+        let shown = screen(&view, PLAIN, 80, 24);
+        assert!(shown[22].starts_with(&format!("{place}/4 ")), "{shown:?}");
+    }
+    keys(&mut view, &[KeyCode::Up; 3]);
+    assert!(screen(&view, PLAIN, 80, 24)[22].starts_with("1/4 "));
+}
+
+#[test]
+fn what_is_not_told_is_said_to_be_missing() {
+    let mut view = View::new(Page::Connections, "");
+    let many = Connections { total: 5_000, ..connections() };
+    view.take(Reading::Good(Box::new(Traffic { ports_total: 9, ..traffic() }), Some(many)));
+    let foot = |view: &View| screen(view, PLAIN, 80, 24)[22].clone();
+    assert!(foot(&view).starts_with("1/1 (only the 1 used last of 5000)"), "{}", foot(&view));
+    keys(&mut view, &[KeyCode::Char('/'), KeyCode::Char('x'), KeyCode::Enter]);
+    let empty = screen(&view, PLAIN, 80, 24)[3].clone();
+    assert!(empty.contains("contains this: only the 1 used last of 5000 are searched"), "{empty}");
+    keys(&mut view, &[KeyCode::Esc, KeyCode::Char('4')]);
+    assert!(foot(&view).starts_with("1/1 (only the 1 busiest of 9)"), "{}", foot(&view));
+    keys(&mut view, &[KeyCode::Enter]);
+    let text = screen(&view, PLAIN, 80, 30).join("\n");
+    assert!(text.contains("only the 1 busiest of 9 on the host are searched"), "{text}");
+    assert!(text.contains("Connections (1; of 5000 the 1 used last)"), "{text}");
+    keys(&mut view, &[KeyCode::Esc, KeyCode::Char('1')]);
+    assert!(!foot(&view).contains("only the"), "{}", foot(&view));
+}

@@ -182,6 +182,11 @@ impl View {
         rows::rows(self.page, &self.traffic, connections, &self.filter, self.order())
     }
 
+    /// What of the page was not told.
+    pub fn cut_off(&self) -> Option<String> {
+        rows::cut_off(self.page, &self.traffic, &self.connections)
+    }
+
     /// Where among these the chosen one is.
     pub fn position(&self, rows: &[rows::Row]) -> usize {
         let chosen = self.chosen.get(self.at()).and_then(Option::as_ref);
