@@ -4,7 +4,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::{rates::fill_rates, read::read};
+pub use self::{
+    rates::fill_rates,
+    read::{clock, read},
+};
 use super::{context::Context, maps, reply::Reply};
 use crate::state::Rejected;
 

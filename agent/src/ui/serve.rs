@@ -22,7 +22,7 @@ use axum::{
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-use super::history::{History, POINTS, Point};
+use super::history::{History, Point, SPAN};
 use crate::api::{
     flows::{self, Connections},
     server::Context,
@@ -110,9 +110,9 @@ struct EndpointPage {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct HistoryPage {
-    /// Points that are kept.
-    most: usize,
-    /// Bytes in, bytes out and packets dropped a second, the oldest first.
+    /// Seconds that are kept.
+    span: u64,
+    /// Seconds since the reading; bytes in, bytes out and packets dropped a second; the oldest first.
     points: Vec<Point>,
 }
 
@@ -156,7 +156,7 @@ impl Ui {
     async fn page_of(self: Arc<Self>, id: &str) -> Result<Option<EndpointPage>, String> {
         let (traffic, points) = {
             let seen = self.seen();
-            (Arc::clone(&seen.traffic), seen.history.of(id))
+            (Arc::clone(&seen.traffic), seen.history.of(id, traffic::clock()))
         };
         let Some(endpoint) = traffic.endpoints.iter().find(|e| e.id == id).cloned() else {
             return Ok(None);
@@ -170,7 +170,7 @@ impl Ui {
         let read = move || flows::of_container(&context, &container, CONNECTIONS);
         let connections = tokio::task::spawn_blocking(read).await.map_err(|e| e.to_string())?;
         let connections = connections.map_err(|rejected| rejected.message)?;
-        let history = HistoryPage { most: POINTS, points };
+        let history = HistoryPage { span: SPAN, points };
         Ok(Some(EndpointPage { endpoint, ports, history, connections }))
     }
 }

@@ -1,7 +1,7 @@
 //! What is served to whom, and what is kept.
 
 use super::{
-    history::{History, POINTS},
+    history::{History, SPAN},
     serve::is_ours,
 };
 use crate::api::traffic::{Amount, Traffic, TrafficEndpoint};
@@ -25,25 +25,37 @@ fn history_is_bounded_and_goes_with_its_endpoint() {
         byte_rate: Some(rate * 100.0),
         ..Amount::default()
     };
-    let reading = |id: &str, rate: f64| {
+    let reading = |clock: u64, rate: f64| {
         let endpoint = TrafficEndpoint {
-            id: id.into(),
+            id: "e1".into(),
             received: amount(rate),
             sent: amount(1.0),
             dropped: amount(2.0),
             ..TrafficEndpoint::default()
         };
-        Traffic { endpoints: vec![endpoint], ..Traffic::default() }
+        Traffic { clock, endpoints: vec![endpoint], ..Traffic::default() }
     };
     let mut history = History::default();
-    for second in 0..POINTS + 5 {
-        history.take(&reading("e1", second as f64));
+    for second in 0..=SPAN + 5 {
+        history.take(&reading(second * 1_000, second as f64));
     }
-    let points = history.of("e1");
-    assert_eq!(points.len(), POINTS);
-    assert_eq!(points.first(), Some(&[500.0, 100.0, 2.0]));
+    let points = history.of("e1", (SPAN + 6) * 1_000);
+    assert_eq!(points.len() as u64, SPAN + 1);
+    assert_eq!(points.first(), Some(&[301.0, 500.0, 100.0, 2.0]));
+    assert_eq!(points.last(), Some(&[1.0, 30_500.0, 100.0, 2.0]));
+    // Where readings are slow, fewer are as old.
+    for tenth in 1..=SPAN / 10 {
+        history.take(&reading((SPAN + 5 + tenth * 10) * 1_000, 1.0));
+    }
+    let points = history.of("e1", (2 * SPAN + 5) * 1_000);
+    assert_eq!((points.len() as u64, points[0][0]), (SPAN / 10 + 1, SPAN as f32));
+    // A clock that stands still keeps no more.
+    for _ in 0..2 * SPAN {
+        history.take(&reading(0, 1.0));
+    }
+    assert_eq!(history.of("e1", 0).len() as u64, SPAN + 1);
     history.take(&Traffic { endpoints: vec![TrafficEndpoint::default()], ..Traffic::default() });
-    assert!(history.of("e1").is_empty() && history.of("").is_empty(), "no rates, no point");
+    assert!(history.of("e1", 0).is_empty() && history.of("", 0).is_empty(), "no rates, no point");
 }
 
 /// What could write a text into the page as anything but a text, or fetch from elsewhere.

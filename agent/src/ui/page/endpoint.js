@@ -5,6 +5,8 @@ import { dropSheet, portSheet, connectionSheet, keyedDrops } from "./tables.js";
 
 const WIDTH = 640;
 const HEIGHT = 110;
+// Seconds from which on a reading is not of now any more.
+const LATE = 3;
 
 class Chart {
   constructor(place, name, kind, unit) {
@@ -28,23 +30,27 @@ class Chart {
     place.append(el("figure", {}, caption, this.picture, span));
   }
 
-  show(values, most) {
+  // Points are seconds ago and a value, the oldest first.
+  show(points, span) {
+    const values = points.map(([, value]) => value);
     const top = Math.max(...values, 0);
+    // A reading of the last seconds is now: an edge that comes and goes with each would only be in the way.
+    const last = points.length ? points[points.length - 1][0] : 0;
+    const late = last < LATE ? last : 0;
     // A short history has a minute of room, a longer one as many as it needs.
-    const room = Math.min(most, Math.max(60, Math.ceil(values.length / 60) * 60));
-    const step = WIDTH / (room - 1);
-    write(this.since, room === 60 ? "1 minute ago" : `${room / 60} minutes ago`);
+    const oldest = points.length ? points[0][0] - late : 0;
+    const room = Math.min(span, Math.max(60, Math.ceil(oldest / 60) * 60));
+    const since = room === 60 ? "1 minute" : `${room / 60} minutes`;
+    write(this.since, `${since} ago`);
     const at = (value) => (HEIGHT - 1 - (top > 0 ? (value / top) * (HEIGHT - 10) : 0)).toFixed(1);
-    const x = (index) => ((room - values.length + index) * step).toFixed(1);
-    const points = values.map((value, index) => `${x(index)} ${at(value)}`);
-    const line = points.length ? `M${points.join("L")}` : "";
+    const x = (age) => (WIDTH * (1 - (age - late) / room)).toFixed(1);
+    const line = points.length ? `M${points.map(([age, value]) => `${x(age)} ${at(value)}`).join("L")}` : "";
     this.line.setAttribute("d", line);
-    this.area.setAttribute("d", line && `${line}L${WIDTH} ${HEIGHT}L${x(0)} ${HEIGHT}Z`);
+    this.area.setAttribute("d", line && `${line}L${x(last)} ${HEIGHT}L${x(points[0][0])} ${HEIGHT}Z`);
     const now = this.unit(values.length ? values[values.length - 1] : 0);
     write(this.now, now);
     write(this.scale, `most ${this.unit(top)}`);
-    const seconds = values.length;
-    this.picture.setAttribute("aria-label", `${this.name}: now ${now}, most ${this.unit(top)} in ${seconds} readings`);
+    this.picture.setAttribute("aria-label", `${this.name}: now ${now}, most ${this.unit(top)} in the last ${since}`);
   }
 }
 
@@ -115,7 +121,7 @@ export class EndpointPage {
     }
     facts.forEach(([, value], index) => write(this.facts.children[index].lastChild, value));
     this.charts.forEach((chart, index) => {
-      chart.show(history.Points.map((point) => point[index]), history.Most);
+      chart.show(history.Points.map(([age, ...values]) => [age, values[index]]), history.Span);
     });
     this.drops.show(keyedDrops(e.Drops, e.Container, null));
     this.ports.show(page.Ports.map((p) => ({ ...p, key: `${p.HostIp} ${p.HostPort} ${p.Proto}` })));
