@@ -159,7 +159,7 @@ pub struct TrafficPort {
     pub active: u64,
 }
 
-/// A link: what one container may open on another.
+/// A link: what one container may open on another, on a network of both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct TrafficLink {
@@ -167,6 +167,10 @@ pub struct TrafficLink {
     pub from: String,
     /// The container that serves.
     pub to: String,
+    /// The network that it holds on.
+    pub network: String,
+    /// The ports that it opens: `5432/tcp`, `8000-8010/udp`.
+    pub ports: Vec<String>,
 }
 
 /// Answers with what was carried so far.

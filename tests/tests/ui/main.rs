@@ -2,6 +2,7 @@
 
 mod guarded;
 mod page;
+mod tables;
 
 use std::{
     path::PathBuf,

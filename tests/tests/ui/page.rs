@@ -78,7 +78,7 @@ fn shows_everything(browser: &mut Browser) {
     );
     // Headings in order, one of the first rank; all that is pressed has a name.
     let headings = "[...document.querySelectorAll('h1,h2,h3')].filter(h => h.offsetParent).map(h => h.tagName[1]).join('')";
-    assert_eq!(browser.run(headings), "12222");
+    assert_eq!(browser.run(headings), "12222222");
     let nameless = "[...document.querySelectorAll('a,button,input')].filter(n => \
         !(n.textContent.trim() || n.getAttribute('aria-label') || n.labels?.length)).length";
     assert_eq!(browser.run(nameless), 0);

@@ -11,7 +11,7 @@ use super::{
     TrafficNetwork, TrafficPort, TrafficUplink,
 };
 use crate::{
-    model::{Container, Desired, Network, NetworkId},
+    model::{Container, Desired, Link, Network, NetworkId},
     reconcile::Snapshot,
     state::{Rejected, find, rules},
     telemetry::Counters,
@@ -170,21 +170,28 @@ fn ports(desired: &Desired, counters: &Counters) -> (Vec<TrafficPort>, usize) {
     (found.into_iter().map(port).collect(), total)
 }
 
-/// Links of containers that run to containers that do.
+/// What links open between containers that run, as the data plane has it.
 fn links(desired: &Desired) -> Vec<TrafficLink> {
-    let running = desired.containers.values().filter(|c| c.running().is_some());
-    let links = running.flat_map(|container| {
-        let own = container.attachments.iter().flat_map(|place| &place.links);
-        own.chain(&container.links).map(move |link| (container, link))
-    });
-    let mut links: Vec<_> = links
-        .filter_map(|(container, link)| {
-            let target = find::container(desired, link.container.as_str()).ok()?;
-            target.running()?;
-            Some(TrafficLink { from: container.name.to_string(), to: target.name.to_string() })
-        })
-        .collect();
-    links.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
+    let mut links = Vec::new();
+    for from in desired.containers.values() {
+        for (id, _) in from.endpoints() {
+            let Some(network) = desired.networks.get(&id) else { continue };
+            let own = from.attachment(id).into_iter().flat_map(|place| &place.links);
+            let servers = from.links.iter().filter(|_| network.predefined).chain(own);
+            let server = |link: &Link| find::container(desired, link.container.as_str()).ok();
+            for to in servers.filter_map(server) {
+                if to.endpoints().any(|(other, _)| other == id) {
+                    links.push(TrafficLink {
+                        from: from.name.to_string(),
+                        to: to.name.to_string(),
+                        network: network.name.to_string(),
+                        ports: to.served().iter().map(ToString::to_string).collect(),
+                    });
+                }
+            }
+        }
+    }
+    links.sort_by(|a, b| (&a.from, &a.to, &a.network).cmp(&(&b.from, &b.to, &b.network)));
     links.dedup();
     links
 }

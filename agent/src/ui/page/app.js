@@ -1,7 +1,17 @@
 // Asks the agent again and again, finds what is searched for, and shows the overview or an endpoint's page.
 
-import { write, bytes, short, pathOf } from "./dom.js";
-import { endpointSheet, dropSheet, portSheet, keyedDrops } from "./tables.js";
+import { write, bytes, short, byPlace, somePorts, pathOf } from "./dom.js";
+import {
+  endpointSheet,
+  dropSheet,
+  portSheet,
+  linkSheet,
+  networkSheet,
+  uplinkSheet,
+  keyedDrops,
+  keyedLinks,
+  keyedNetworks,
+} from "./tables.js";
 import { Picture } from "./picture.js";
 import { EndpointPage } from "./endpoint.js";
 
@@ -14,6 +24,9 @@ const picture = new Picture(at("picture"));
 const endpoints = endpointSheet(at("endpoints"));
 const drops = dropSheet(at("drops"), true);
 const ports = portSheet(at("ports"));
+const links = linkSheet(at("links"));
+const networks = networkSheet(at("networks"));
+const uplinks = uplinkSheet(at("uplinks"));
 const page = new EndpointPage(at("detail"));
 const search = at("search");
 let traffic = null;
@@ -59,21 +72,26 @@ function find() {
     const all = texts.join("\n").toLowerCase();
     return words.every((word) => all.includes(word));
   };
-  const of = new Map(traffic.Endpoints.map((e) => [`${e.Container} ${e.Network}`, e]));
+  const of = byPlace(traffic.Endpoints);
   const keyed = traffic.Ports.map((p) => {
-    const endpoint = of.get(`${p.Container} ${p.Network}`);
+    const endpoint = of(p.Container, p.Network);
     return { ...p, endpoint, to: endpoint && pathOf(endpoint), key: `${p.HostIp} ${p.HostPort} ${p.Proto}` };
   });
   const found = keyed.filter((p) => has([p.Container, p.Network, p.HostIp, p.HostPort, p.Proto, p.ContainerPort]));
   const behind = new Set(found.map((p) => p.endpoint?.Id));
   const matches = (e) => has([e.Container, e.Network, e.Id, e.ContainerId, e.Mac, ...e.Addresses]) || behind.has(e.Id);
+  const names = (network) => has([network.Name, ...network.Subnets]);
   const list = traffic.Endpoints.filter(matches).map((e) => ({ ...e, key: e.Id }));
+  const peopled = new Set(list.map((e) => e.Network));
   return {
     searched: words.join(" "),
     endpoints: list,
     ports: found,
     drops: allDrops().filter((d) => has([d.who, d.Reason, d.Direction])),
-    names: (network) => has([network.Name, ...network.Subnets]),
+    links: keyedLinks(traffic).filter((l) => has([l.From, l.To, l.Network, ...l.Ports])),
+    networks: keyedNetworks(traffic).filter((n) => peopled.has(n.Name) || names(n)),
+    uplinks: traffic.Uplinks.filter((u) => has([u.Name, ...u.Addresses])).map((u) => ({ ...u, key: u.Name })),
+    names,
   };
 }
 
@@ -87,9 +105,12 @@ function overview() {
   picture.show(traffic, found);
   endpoints.show(found.endpoints);
   drops.show(found.drops);
-  ports.show(found.ports);
-  const said = found.searched ? `${found.endpoints.length} of ${traffic.Endpoints.length} endpoints` : "";
-  write(at("found"), said);
+  ports.show(found.ports, somePorts(traffic));
+  links.show(found.links);
+  networks.show(found.networks);
+  uplinks.show(found.uplinks);
+  const said = [`${found.endpoints.length} of ${traffic.Endpoints.length} endpoints`, somePorts(traffic)];
+  write(at("found"), found.searched ? said.filter(Boolean).join(". ") : "");
 }
 
 function route() {
@@ -121,7 +142,7 @@ async function look() {
     say("");
     summary();
     if (id === null) overview();
-    else if (one) page.show(one);
+    else if (one) page.show(one, traffic);
     else page.gone();
   } catch (error) {
     if (mine === asking) say(`The agent does not answer (${error.message}). Trying again.`);

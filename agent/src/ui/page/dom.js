@@ -44,6 +44,22 @@ export const packets = (amount) => `${short(amount.PacketRate)}/s`;
 export const published = (port) =>
   `${port.HostIp.includes(":") ? `[${port.HostIp}]` : port.HostIp}:${port.HostPort}`;
 
+export const opened = (link) => link.Ports.join(" ") || "no port";
+
 export const pathOf = (endpoint) => `#/endpoint/${encodeURIComponent(endpoint.Id)}`;
 
 export const busy = (endpoint) => (endpoint.Received.ByteRate || 0) + (endpoint.Sent.ByteRate || 0);
+
+// An endpoint by its container and network, as ports and links name it.
+export const byPlace = (endpoints) => {
+  const places = new Map(endpoints.map((e) => [`${e.Container} ${e.Network}`, e]));
+  return (container, network) => places.get(`${container} ${network}`);
+};
+
+// What is said where not all of something is there to be shown or searched.
+export const cutOff = (shown, total, which) => (total > shown ? `Only ${shown} of ${total} ${which} are listed, searched and sorted.` : "");
+
+export const someConnections = ({ Connections: list, Total: total }) =>
+  cutOff(list.length, total, "connections, those used last,");
+export const somePorts = ({ Ports: list, PortsTotal: total }) =>
+  cutOff(list.length, total, "published ranges, those that have carried most,");

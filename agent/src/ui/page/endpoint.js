@@ -1,7 +1,7 @@
 // An endpoint's page: what it is, what it has carried in the last minutes, what was dropped, whom it talks to.
 
-import { el, svg, write, bytes, short } from "./dom.js";
-import { dropSheet, portSheet, connectionSheet, keyedDrops } from "./tables.js";
+import { el, svg, write, bytes, short, someConnections, somePorts } from "./dom.js";
+import { dropSheet, portSheet, peerSheet, connectionSheet, keyedDrops, peersOf } from "./tables.js";
 
 const WIDTH = 640;
 const HEIGHT = 110;
@@ -72,9 +72,10 @@ export class EndpointPage {
     this.title = el("h2", { tabindex: -1, id: "h-endpoint" }, "Endpoint");
     this.facts = el("dl", { class: "facts" });
     const charts = el("div", { class: "charts" });
-    const [drops, ports, connections] = [
+    const [drops, ports, links, connections] = [
       region("Drops", "e-drops"),
       region("Published ports", "e-ports"),
+      region("Links", "e-links"),
       region("Connections", "e-connections"),
     ];
     this.place.replaceChildren(
@@ -84,6 +85,7 @@ export class EndpointPage {
       el("section", { "aria-labelledby": "h-history" }, el("h3", { id: "h-history" }, "The last minutes"), charts),
       drops.section,
       ports.section,
+      links.section,
       connections.section,
     );
     const perSecond = (number) => `${bytes(number)}/s`;
@@ -94,6 +96,7 @@ export class EndpointPage {
     ];
     this.drops = dropSheet(drops.inner, false);
     this.ports = portSheet(ports.inner);
+    this.links = peerSheet(links.inner);
     this.connections = connectionSheet(connections.inner);
     this.title.focus();
   }
@@ -103,11 +106,14 @@ export class EndpointPage {
     document.title = "Bascule";
   }
 
-  show(page) {
+  show(page, traffic) {
     const { Endpoint: e, History: history } = page;
+    const network = traffic.Networks.find((n) => n.Name === e.Network);
     write(this.title, `${e.Container} on ${e.Network}`);
     document.title = `${e.Container} – Bascule`;
+    const notes = [network?.Subnets.join(" "), network?.Internal && "internal", network?.Icc === false && "ICC off"];
     const facts = [
+      ["Network", [e.Network, ...notes.filter(Boolean)].join(", ")],
       ["Addresses", e.Addresses.join(" ")],
       ["Ethernet address", e.Mac],
       ["Interface", `${e.Interface}, on the host ${e.HostInterface}`],
@@ -124,9 +130,11 @@ export class EndpointPage {
       chart.show(history.Points.map(([age, ...values]) => [age, values[index]]), history.Span);
     });
     this.drops.show(keyedDrops(e.Drops, e.Container, null));
-    this.ports.show(page.Ports.map((p) => ({ ...p, key: `${p.HostIp} ${p.HostPort} ${p.Proto}` })));
+    const ports = page.Ports.map((p) => ({ ...p, key: `${p.HostIp} ${p.HostPort} ${p.Proto}` }));
+    this.ports.show(ports, somePorts(traffic));
+    this.links.show(peersOf(e, traffic));
     const list = page.Connections.Connections;
-    this.connections.show(list.map((c) => ({ ...c, key: `${c.Proto} ${c.Source} ${c.Destination}` })));
+    const connections = list.map((c) => ({ ...c, key: `${c.Proto} ${c.Source} ${c.Destination}` }));
+    this.connections.show(connections, someConnections(page.Connections));
   }
 }
-

@@ -1,6 +1,6 @@
 // The same as the picture, as tables: sorted by a press on a title, and good for those who see no picture.
 
-import { el, write, rate, packets, short, bytes, published, pathOf } from "./dom.js";
+import { el, write, rate, packets, short, bytes, busy, published, opened, byPlace, pathOf } from "./dom.js";
 
 // Rows that are shown until all are asked for.
 const FIRST = 100;
@@ -10,7 +10,7 @@ export class Sheet {
   constructor(place, caption, columns, sorted, empty) {
     this.columns = columns;
     this.column = sorted;
-    this.downwards = true;
+    this.downwards = Boolean(columns[sorted].number);
     this.rows = new Map();
     this.all = false;
     this.body = el("tbody");
@@ -27,7 +27,8 @@ export class Sheet {
       this.all = true;
       this.show(this.items);
     });
-    place.append(this.table, this.empty, this.more);
+    this.cut = el("p", { class: "hint" });
+    place.append(this.cut, this.table, this.empty, this.more);
     this.show([]);
   }
 
@@ -37,22 +38,29 @@ export class Sheet {
     this.show(this.items);
   }
 
-  show(items) {
+  // `cut` says what there is besides and is not among the items.
+  show(items, cut = this.cut.textContent) {
     this.items = items;
+    write(this.cut, cut);
     const { value } = this.columns[this.column];
     const order = this.downwards ? -1 : 1;
     const sorted = [...items].sort((a, b) => {
       const [x, y] = [value(a), value(b)];
       const compared = typeof x === "number" ? x - y : String(x).localeCompare(String(y));
-      return compared * order || (a.key < b.key ? -1 : 1);
+      return compared * order || (a.key < b.key ? -1 : Number(a.key > b.key));
     });
     const shown = this.all ? sorted : sorted.slice(0, FIRST);
     const before = this.rows;
     this.rows = new Map();
+    // Two of one key would share an element, and leave another one behind that nobody removes.
+    const times = new Map();
     shown.forEach((item, index) => {
-      const row = before.get(item.key) || this.row();
-      before.delete(item.key);
-      this.rows.set(item.key, row);
+      const time = times.get(item.key) || 0;
+      times.set(item.key, time + 1);
+      const key = time ? `${item.key}\n${time}` : item.key;
+      const row = before.get(key) || this.row();
+      before.delete(key);
+      this.rows.set(key, row);
       this.fill(row, item);
       if (this.body.children[index] !== row.node) {
         this.body.insertBefore(row.node, this.body.children[index] || null);
@@ -169,6 +177,82 @@ export function connectionSheet(place) {
     "No connection is tracked; within a network none is.",
   );
 }
+
+export function linkSheet(place) {
+  return new Sheet(
+    place,
+    "Links: which container may reach which",
+    [
+      word("Container", (l) => l.From, { link: (l) => l.client && pathOf(l.client) }),
+      word("May reach", (l) => l.To, { link: (l) => l.server && pathOf(l.server) }),
+      word("Ports", opened),
+      word("Network", (l) => l.Network),
+    ],
+    0,
+    "No link.",
+  );
+}
+
+// The links of one endpoint: whom it reaches, and who reaches it.
+export function peerSheet(place) {
+  return new Sheet(
+    place,
+    "Links of this endpoint",
+    [
+      word("Way", (l) => l.way),
+      word("Container", (l) => l.peer.Container, { link: (l) => pathOf(l.peer) }),
+      word("Ports", opened),
+    ],
+    0,
+    "No link.",
+  );
+}
+
+export function networkSheet(place) {
+  return new Sheet(
+    place,
+    "Networks",
+    [
+      word("Network", (n) => n.Name),
+      word("Subnets", (n) => n.Subnets.join(" ")),
+      word("Bridge", (n) => n.Bridge),
+      word("Internal", (n) => (n.Internal ? "yes" : "no")),
+      word("ICC", (n) => (n.Icc ? "on" : "off")),
+      number("Endpoints", (n) => n.own.length, (n) => String(n.own.length)),
+      number("In and out", (n) => n.busy, (n) => `${bytes(n.busy)}/s`),
+    ],
+    6,
+    "No network.",
+  );
+}
+
+export function uplinkSheet(place) {
+  const columns = [word("Interface", (u) => u.Name), word("Addresses", (u) => u.Addresses.join(" "))];
+  return new Sheet(place, "Uplinks", columns, 0, "No interface leads out of the host.");
+}
+
+export const keyedNetworks = (traffic) =>
+  traffic.Networks.map((n) => {
+    const own = traffic.Endpoints.filter((e) => e.Network === n.Name);
+    return { ...n, own, busy: own.reduce((sum, e) => sum + busy(e), 0), key: n.Name };
+  });
+
+export function keyedLinks(traffic) {
+  const at = byPlace(traffic.Endpoints);
+  return traffic.Links.map((l) => ({
+    ...l,
+    client: at(l.From, l.Network),
+    server: at(l.To, l.Network),
+    key: `${l.From} ${l.To} ${l.Network}`,
+  }));
+}
+
+// The same, seen from an endpoint.
+export const peersOf = (endpoint, traffic) =>
+  keyedLinks(traffic).flatMap((l) => {
+    const seen = (way, own, peer) => (own?.Id === endpoint.Id && peer ? [{ ...l, way, peer, key: `${way} ${l.key}` }] : []);
+    return [...seen("reaches", l.client, l.server), ...seen("is reached by", l.server, l.client)];
+  });
 
 export const keyedDrops = (drops, who, to) =>
   drops.map((d) => ({ ...d, who, to, key: `${who} ${to} ${d.Direction} ${d.Reason}` }));
