@@ -14,7 +14,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use bascule_tests::{Agent, Topology, agent::Settings, process};
+use bascule_tests::{Agent, Topology, agent::Settings, browser::Browser, process};
 
 /// Where the page is.
 const PAGE: &str = "http://127.0.0.1:9478/";
@@ -32,6 +32,28 @@ fn pictures() -> PathBuf {
     let dir = exe.ancestors().nth(3).expect("target directory").join("pictures");
     std::fs::create_dir_all(&dir).expect("a directory for pictures");
     dir
+}
+
+/// Makes the window as narrow as where the host has no room beside its networks, and looks where it is.
+#[track_caller]
+fn narrow(browser: &mut Browser, height: u32) {
+    let window = serde_json::json!({
+        "width": 600, "height": height, "deviceScaleFactor": 1, "mobile": false,
+    });
+    browser.call("Emulation.setDeviceMetricsOverride", window);
+    browser.wait(
+        "the host above its networks",
+        "(() => { const box = (of) => document.querySelector(`#picture ${of} .panel`)?.getBBox(); \
+         const [host, network] = [box('.host'), box('.network')]; \
+         return !!host && host.width > 300 && host.y + host.height < network.y; })()",
+    );
+    let picture = browser.run("document.querySelector('#picture svg').textContent");
+    let picture = picture.as_str().expect("a picture");
+    for wanted in ["Outside", "Host", "up0", "0.0.0.0:8080/tcp"] {
+        assert!(picture.contains(wanted), "{wanted}: {picture}");
+    }
+    let beyond = "document.querySelector('#picture svg').getBBox().width > document.querySelector('#picture').clientWidth";
+    assert_eq!(browser.run(beyond), false);
 }
 
 /// Traffic, until this is dropped.

@@ -2,7 +2,7 @@
 
 use bascule_tests::{Agent, browser::Browser, container::Container, process, wait};
 
-use crate::{PAGE, Traffic, pictures, stage};
+use crate::{PAGE, Traffic, narrow, pictures, stage};
 
 /// Networks, containers, a link and published ports, with traffic and drops.
 fn populated(agent: &Agent) -> (Vec<Container>, Traffic) {
@@ -37,6 +37,7 @@ fn p84_the_page_shows_who_talks_to_whom_and_what_is_dropped() {
     search_narrows(&mut browser);
     an_endpoint_by_keyboard_alone(&mut browser);
     both_lights(&mut browser);
+    a_narrow_window(&mut browser);
     the_agent_goes_and_comes(agent, &mut browser);
     let foreign: Vec<_> =
         browser.requests().into_iter().filter(|url| !url.starts_with(PAGE)).collect();
@@ -146,6 +147,14 @@ fn both_lights(browser: &mut Browser) {
     assert_ne!(browser.run(ground), light);
     browser.screenshot(&pictures().join("overview-dark.png"));
     browser.call("Emulation.setEmulatedMedia", serde_json::json!({ "features": [] }));
+}
+
+fn a_narrow_window(browser: &mut Browser) {
+    narrow(browser, 2600);
+    assert_eq!(browser.run("document.querySelectorAll('#picture .link').length"), 1);
+    assert_eq!(browser.run("document.querySelectorAll('#picture .edges .port').length"), 3);
+    browser.screenshot(&pictures().join("overview-narrow.png"));
+    browser.call("Emulation.clearDeviceMetricsOverride", serde_json::json!({}));
 }
 
 fn the_agent_goes_and_comes(mut agent: Agent, browser: &mut Browser) {

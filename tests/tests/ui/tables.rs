@@ -2,7 +2,7 @@
 
 use bascule_tests::browser::Browser;
 
-use crate::{PAGE, stage};
+use crate::{PAGE, narrow, pictures, stage};
 
 /// Presses the tabulator key until what has the focus is what a script says.
 #[track_caller]
@@ -42,6 +42,11 @@ fn links_networks_and_uplinks_are_read_by_keyboard_alone() {
     }
     let uplinks = browser.run(&rows("#uplinks"));
     assert!(uplinks.as_str().is_some_and(|text| text.starts_with("up0 ")), "{uplinks}");
+    // The container's place on the link's network is where the link begins.
+    let begins = "(() => { const [x, y] = document.querySelector('#picture .link').getAttribute('d').match(/[\\d.]+/g).map(Number); \
+        const box = document.querySelector('#picture a[aria-label=\"app on quiet\"] .box').getBBox(); \
+        return x > box.x && x < box.x + box.width && Math.abs(y - box.y - box.height) < 2; })()";
+    assert_eq!(browser.run(begins), true);
 
     let focused = |place: &str, text: &str| {
         format!(
@@ -78,6 +83,10 @@ fn what_is_cut_off_is_said_and_equal_rows_do_not_pile_up() {
         format!("document.querySelector('{place}').innerText.includes('{text}')")
     };
     browser.wait("ports that are not told", &says("#ports", ports));
+    browser.wait(
+        "them in the picture",
+        "document.querySelector('#picture svg').textContent.includes('and 2344 more ports')",
+    );
     assert_eq!(browser.run("document.querySelector('#found').textContent"), "");
     browser.run("document.querySelector('#search').value = '8080'; document.querySelector('#search').dispatchEvent(new Event('input'))");
     browser.wait("what was searched", &says("#found", &format!("1 of 1 endpoints. {ports}")));
@@ -100,6 +109,25 @@ fn what_is_cut_off_is_said_and_equal_rows_do_not_pile_up() {
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
+#[test]
+fn a_crowd_and_a_narrow_window_keep_their_wires() {
+    let (agent, net) = stage();
+    agent.network("blue", "");
+    agent.container("web", "blue", "-p 8080:80 -p 8443:443");
+    let mut browser = Browser::start(&net.host, 1400, 1250);
+    browser.open(PAGE);
+    browser.wait("an endpoint", "document.querySelectorAll('#endpoints tbody tr').length === 1");
+    browser.run(CROWD);
+    browser.wait("squares", "document.querySelectorAll('#picture .spot.ground').length === 60");
+    let wires = "[...['.edges .port', '.edges .link']].map(w => document.querySelectorAll(`#picture ${w}`).length).join()";
+    assert_eq!(browser.run(wires), "2,1");
+    browser.screenshot(&pictures().join("crowd.png"));
+    narrow(&mut browser, 1250);
+    assert_eq!(browser.run(wires), "2,1");
+    browser.screenshot(&pictures().join("crowd-narrow.png"));
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
 /// Has the page told that there is more than it is told of, of connections that read alike, and of slow readings.
 const MORE: &str = "(() => { const own = window.fetch; window.asked = 0; window.fetch = async (path, options) => { \
     const body = await (await own(path, options)).json(); window.asked += 1; \
@@ -108,4 +136,11 @@ const MORE: &str = "(() => { const own = window.fetch; window.asked = 0; window.
     if (body.Endpoints) body.PortsTotal = 2345; \
     else { body.Connections = { Connections: [one, one, one], Total: 1234 }; \
     body.History.Points = [[240, 1, 1, 1], [120, 5, 1, 1], [0.5, 2, 1, 1]]; } \
+    return { ok: true, status: 200, json: async () => body }; }; })()";
+
+/// Has the page told of more endpoints than have chips, and of a link between two of them.
+const CROWD: &str = "(() => { const own = window.fetch; window.fetch = async (path, options) => { \
+    const body = await (await own(path, options)).json(); const one = body.Endpoints[0]; \
+    body.Endpoints = [one, ...Array.from({ length: 59 }, (_, i) => ({ ...one, Id: `id${i}`, Container: `c${i}` }))]; \
+    body.Links = [{ From: 'c40', To: 'web', Network: 'blue', Ports: ['80/tcp'] }]; \
     return { ok: true, status: 200, json: async () => body }; }; })()";
