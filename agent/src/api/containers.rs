@@ -12,7 +12,7 @@ use crate::{
     kernel::process,
     model::{Container, Desired, Process, Sandbox},
     plan::Subject,
-    reconcile::{Ending, Snapshot},
+    reconcile::{Ending, Expected, Snapshot},
     state::{Change, Kind, Outcome, Rejected, find},
 };
 
@@ -155,13 +155,10 @@ pub(super) fn ports(context: &Context, request: &Request) -> Result<Reply, Rejec
 /// Removes a container.
 pub(super) async fn remove(context: &Context, request: &Request) -> Result<Reply, Rejected> {
     let (id, force) = (&request.id, request.switch("force"));
-    let mut expected = None;
-    if force {
-        let snapshot = context.handle.shared.get();
-        let container = find::container(&snapshot.desired, id)?.id;
-        expected = Some(context.handle.journal.expect(container, Ending::Kill));
-        end_process(context, id, Duration::ZERO).await?;
-    }
+    let expected = match force {
+        true => end_process(context, id, Ending::Kill, Duration::ZERO).await?,
+        false => None,
+    };
     let change = Change::RemoveContainer { container: id.clone(), force };
     let result = context.handle.change(change).await;
     drop(expected);
@@ -209,38 +206,38 @@ pub(super) async fn stop(context: &Context, request: &Request) -> Result<Reply, 
         let wrong = || Rejected::invalid(format!("invalid t: {text:?} is no number of seconds"));
         text.parse().map(Duration::from_secs).map_err(|_| wrong())
     })?;
-    let _expected = {
-        let snapshot = context.handle.shared.get();
-        let container = find::container(&snapshot.desired, &id)?.id;
-        context.handle.journal.expect(container, Ending::Stop)
-    };
-    end_process(context, &id, grace).await?;
-    let stop = Change::Stop { container: id.clone(), exit_code: wishes.exit_code };
+    let ended = end_process(context, &id, Ending::Stop, grace).await?;
+    let stop = Change::Stop { container: id, exit_code: wishes.exit_code };
     match context.handle.change(stop).await {
         // Ending its process may have removed it.
-        Err(error) if error.kind == Kind::NotFound && find_name(context, &id).is_none() => {
-            Ok(Reply::Empty(204))
-        }
+        Err(error) if error.kind == Kind::NotFound && ended.is_some() => Ok(Reply::Empty(204)),
         result => result.map(|_| Reply::Empty(204)),
     }
 }
 
-fn find_name(context: &Context, id: &str) -> Option<String> {
-    find::container(&context.handle.shared.get().desired, id).ok().map(|c| c.name.to_string())
-}
-
-/// Ends the process that a client has executed in a container; one whose namespace was brought lives on.
-async fn end_process(context: &Context, id: &str, grace: Duration) -> Result<(), Rejected> {
+/// Ends the process that a client has executed in a container; one whose namespace was brought lives on. Returns what
+/// has the journal tell of it as that `ending`, or nothing if there is no such container. It is the driver that says
+/// so to the client, when its turn comes: it may be about the container's removal now.
+async fn end_process(
+    context: &Context,
+    id: &str,
+    ending: Ending,
+    grace: Duration,
+) -> Result<Option<Expected>, Rejected> {
     let snapshot = context.handle.shared.get();
-    let container = find::container(&snapshot.desired, id)?;
-    let Some(process) = container.running().and_then(|r| r.process) else { return Ok(()) };
+    let container = match find::container(&snapshot.desired, id) {
+        Err(error) if error.kind == Kind::NotFound => return Ok(None),
+        found => found?,
+    };
+    let expected = Some(context.handle.journal.expect(container.id, ending));
+    let Some(process) = container.running().and_then(|r| r.process) else { return Ok(expected) };
     if container.sandbox == Sandbox::Process(process.pid) {
-        return Ok(());
+        return Ok(expected);
     }
-    let ended = process::end(process.pid, process.start_time, grace).await;
-    ended.map_err(|error| {
+    process::end(process.pid, process.start_time, grace).await.map_err(|error| {
         Rejected::internal(format!("cannot stop container {}: {error}", container.name))
-    })
+    })?;
+    Ok(expected)
 }
 
 /// Follows a process that was executed in a container.

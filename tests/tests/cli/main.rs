@@ -210,6 +210,18 @@ fn s88_a_brought_namespace_is_used_and_left_as_it_was() {
     assert!(own.path().exists());
 }
 
+/// The agent hears of the command's end as the client does, and may be about its removal when it is asked for it.
+#[test]
+fn s88_who_is_told_that_a_container_is_gone_finds_nothing_of_it() {
+    let (agent, _net) = stage();
+    let own = Netns::new("brought");
+    for round in 0..20 {
+        let out = run(&agent, &format!("--rm --netns {}", own.path().display()), "exit 3");
+        assert_eq!(out.code, 3, "{out:?}");
+        assert_eq!(own.interfaces(), ["lo"], "after {round} rounds");
+    }
+}
+
 #[test]
 fn s121_ports_are_listed_as_docker_does() {
     let (agent, _net) = stage();
