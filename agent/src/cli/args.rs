@@ -5,6 +5,7 @@
 mod agent;
 mod container;
 mod docker;
+mod flows;
 mod inspection;
 mod monitor;
 mod network;
@@ -20,8 +21,9 @@ pub use container::{
     References, Run, Sandbox,
 };
 pub use docker::Docker;
+pub use flows::Flows;
 pub use inspection::{Connections, Conntrack, Map, Nat};
-pub use monitor::Monitor;
+pub use monitor::{Monitor, Whose};
 pub use network::{
     Network, NetworkConnect, NetworkCreate, NetworkInspect, NetworkList, NetworkPrune,
 };
@@ -124,6 +126,9 @@ pub enum Verb {
     /// Show drops and connections as they happen
     #[command(after_help = monitor::EXAMPLES)]
     Monitor(Box<Monitor>),
+    /// Show the connections and drops of the past, from the flow log
+    #[command(after_help = flows::EXAMPLES)]
+    Flows(Box<Flows>),
     /// Show who talks how much, full screen: endpoints, drops, connections and published ports
     #[command(after_help = top::KEYS)]
     Top(Top),

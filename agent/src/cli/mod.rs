@@ -9,6 +9,7 @@ mod container;
 mod docker;
 mod endpoint;
 mod filter;
+mod flows;
 mod inspection;
 mod monitor;
 mod network;
@@ -73,6 +74,7 @@ pub fn main(args: Args) -> Result<u8, Failure> {
         Verb::Map(verb) => inspection::map(&context, &verb),
         Verb::Bugreport { file } => bugreport::bugreport(&context, file),
         Verb::Monitor(args) => monitor::monitor(&context, *args),
+        Verb::Flows(args) => flows::flows(&context, *args),
         Verb::Top(args) => top::top(&context, &args),
         Verb::Status => status::status(&context),
         Verb::Completion { shell } => completion(shell),

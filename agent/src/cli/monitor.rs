@@ -20,6 +20,9 @@ use crate::{
     error::{Failure, exit},
 };
 
+/// What happens now needs no date.
+const TIME: &str = "%H:%M:%S.%3f";
+
 /// Prints what is asked for until the agent ends, or there was enough of it.
 pub fn monitor(context: &Context, mut args: args::Monitor) -> Result<u8, Failure> {
     if args.dns {
@@ -28,29 +31,18 @@ pub fn monitor(context: &Context, mut args: args::Monitor) -> Result<u8, Failure
     let mut file = args.write.as_deref().map(create).transpose()?;
     let json = args.format.unwrap_or(context.global.output) == args::Format::Json;
     let frames = if file.is_some() { "1" } else { "" };
-    let lists = [
-        ("type", &args.types),
-        ("from", &args.from),
-        ("to", &args.to),
-        ("related-to", &args.related_to),
-        ("network", &args.network),
-        ("port", &args.port),
-        ("proto", &args.proto),
-        ("reason", &args.reason),
-        ("verdict", &args.verdict),
-    ]
-    .map(|(key, list)| (key, list.join(",")));
+    let lists = lists(&args.types, &args.whose);
     let mut query: Vec<_> = lists.iter().map(|(key, list)| (*key, list.as_str())).collect();
     query.push(("frames", frames));
-    let paint = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let paint = paints();
     let mut left = args.count;
     let mut failed = None;
     context.client()?.lines(&paths::query(paths::MONITOR, &query), |line| {
         let shown = show(line, file.as_mut(), json, paint);
         left = left.map(|left| left.saturating_sub(1));
         match shown {
-            Ok(()) if left == Some(0) => ControlFlow::Break(()),
-            Ok(()) => ControlFlow::Continue(()),
+            Ok(_) if left == Some(0) => ControlFlow::Break(()),
+            Ok(goes_on) => goes_on,
             Err(error) => {
                 failed = Some(error);
                 ControlFlow::Break(())
@@ -58,6 +50,27 @@ pub fn monitor(context: &Context, mut args: args::Monitor) -> Result<u8, Failure
         }
     })?;
     failed.map_or(Ok(exit::OK), Err)
+}
+
+/// What is asked for, as the agent reads it.
+pub(super) fn lists(types: &[String], whose: &args::Whose) -> [(&'static str, String); 9] {
+    [
+        ("type", types),
+        ("from", &whose.from),
+        ("to", &whose.to),
+        ("related-to", &whose.related_to),
+        ("network", &whose.network),
+        ("port", &whose.port),
+        ("proto", &whose.proto),
+        ("reason", &whose.reason),
+        ("verdict", &whose.verdict),
+    ]
+    .map(|(key, list)| (key, list.join(",")))
+}
+
+/// Whether lines have colours.
+pub(super) fn paints() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 fn create(path: &Path) -> Result<Writer<File>, Failure> {
@@ -75,18 +88,15 @@ fn show(
     file: Option<&mut Writer<File>>,
     json: bool,
     paint: bool,
-) -> Result<(), Failure> {
+) -> Result<ControlFlow<()>, Failure> {
     let seen: Seen = serde_json::from_slice(line).map_err(anyhow::Error::from)?;
     if let Some(file) = file {
         write(file, &seen)?;
     }
-    if json {
-        output::line(String::from_utf8_lossy(line.trim_ascii()))?;
-    } else {
-        let style = if paint { style(&seen) } else { Style::new() };
-        output::line(format!("{style}{}{style:#}", text(&seen)))?;
-    }
-    Ok(())
+    Ok(match json {
+        true => output::told(String::from_utf8_lossy(line.trim_ascii()))?,
+        false => output::told(painted(&seen, TIME, paint))?,
+    })
 }
 
 fn write(file: &mut Writer<File>, seen: &Seen) -> Result<(), Failure> {
@@ -115,6 +125,12 @@ fn write(file: &mut Writer<File>, seen: &Seen) -> Result<(), Failure> {
     file.write(&packet).map_err(|error| Failure::new(format!("cannot write the packet: {error}")))
 }
 
+/// Writes an event for people, its time as said.
+pub(super) fn painted(seen: &Seen, time: &str, paint: bool) -> String {
+    let style = if paint { style(seen) } else { Style::new() };
+    format!("{style}{}{style:#}", text(seen, time))
+}
+
 fn style(seen: &Seen) -> Style {
     match seen.kind.as_str() {
         "drop" | "lost" => AnsiColor::Red.on_default(),
@@ -124,9 +140,9 @@ fn style(seen: &Seen) -> Style {
     }
 }
 
-fn text(seen: &Seen) -> String {
+fn text(seen: &Seen, format: &str) -> String {
     let time = seen.time.parse::<Timestamp>();
-    let time = time.map_or(seen.time.clone(), |time| time.strftime("%H:%M:%S.%3f").to_string());
+    let time = time.map_or(seen.time.clone(), |time| time.strftime(format).to_string());
     let kind = &seen.kind;
     let what = match kind.as_str() {
         "lifecycle" => seen.explanation.clone(),
@@ -216,12 +232,12 @@ mod tests {
             ..Seen::default()
         };
         assert_eq!(
-            text(&seen),
+            text(&seen, TIME),
             "03:04:05.678 dns       c1 172.18.0.2: www.example.com A: NOERROR (upstream after 12.3 ms) 192.0.2.80 192.0.2.81"
         );
         let known =
             Seen { microseconds: 0, answers: Vec::new(), answered_by: "local".into(), ..seen };
-        assert!(text(&known).ends_with("www.example.com A: NOERROR (local)"));
+        assert!(text(&known, TIME).ends_with("www.example.com A: NOERROR (local)"));
     }
 
     #[test]
@@ -240,13 +256,13 @@ mod tests {
             ..Seen::default()
         };
         assert_eq!(
-            text(&seen),
+            text(&seen, TIME),
             "03:04:05.678 drop      c1 172.18.0.2:40000 -> c2 172.18.0.3:80 tcp (bsc00000001): policy_icc: ICC is off."
         );
         let open =
             Seen { kind: "open".into(), translated_destination: "172.18.0.3:8080".into(), ..seen };
         assert_eq!(
-            text(&open),
+            text(&open, TIME),
             "03:04:05.678 open      c1 172.18.0.2:40000 -> c2 172.18.0.3:80 (172.18.0.3:8080) tcp"
         );
     }

@@ -1,7 +1,12 @@
 //! What is printed: tables in the layout that `docker` uses, JSON, and templates on JSON.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    ops::ControlFlow,
+    os::fd::AsFd as _,
+};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use serde_json::{Value, ser::PrettyFormatter};
 
@@ -17,6 +22,23 @@ const SHORT: usize = 12;
 /// Writes a line. A reader that went away is no error: it had enough.
 pub fn line(text: impl AsRef<str>) -> io::Result<()> {
     print(&format!("{}\n", text.as_ref()))
+}
+
+/// Writes a line of many; breaks off when nobody reads them any more.
+pub fn told(text: impl AsRef<str>) -> io::Result<ControlFlow<()>> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        result => result.map(ControlFlow::Continue),
+    }
+}
+
+/// Tells whether nobody reads what is printed any more: the other end of a pipe is closed.
+pub fn is_left() -> bool {
+    let out = io::stdout();
+    let mut ends = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    poll(&mut ends, PollTimeout::ZERO).is_ok()
+        && ends[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
 }
 
 /// Writes text as it is.

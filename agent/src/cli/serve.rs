@@ -25,6 +25,11 @@ pub fn run_dir(global: &Global) -> Result<PathBuf, Failure> {
     }
 }
 
+/// Finds the flow log that the configuration names.
+pub fn flow_log(global: &Global) -> Result<Option<PathBuf>, Failure> {
+    Ok(resolve(given(global, AgentOptions::default()))?.flow_log)
+}
+
 /// Runs the agent, or removes what it left.
 pub fn agent(context: &Context, args: Agent) -> Result<u8, Failure> {
     let given = given(&context.global, args.options);

@@ -193,6 +193,12 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
+/// Returns where a log's files are, the newest first; not all of them have to be there.
+pub(super) fn files(path: &Path) -> Vec<PathBuf> {
+    let past = (1..=KEPT).map(|age| aged(path, age));
+    std::iter::once(path.to_owned()).chain(past).collect()
+}
+
 fn aged(path: &Path, age: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{age}"));

@@ -17,6 +17,7 @@ mod errors;
 mod families;
 mod files;
 mod firewalls;
+mod flows;
 mod forwarding;
 mod groups;
 mod host;

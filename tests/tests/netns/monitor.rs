@@ -7,9 +7,7 @@ use std::{
 };
 
 use bascule_tests::{
-    Agent, Container, Topology,
-    agent::Settings,
-    capture,
+    Agent, Container, capture,
     frame::Frame,
     topology::{HOST, OUTSIDE},
     traffic::{self, TcpServer},
@@ -27,9 +25,14 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     pub(crate) fn start(stage: &Stage, name: &str, args: &str) -> Self {
-        let log = stage.agent.places.root().join(name);
-        let mut command = stage.agent.bascule();
-        command.arg("monitor").args(args.split_whitespace());
+        Self::of("monitor", &stage.agent, name, args)
+    }
+
+    /// Starts another command that tells of events.
+    pub(crate) fn of(verb: &str, agent: &Agent, name: &str, args: &str) -> Self {
+        let log = agent.places.root().join(name);
+        let mut command = agent.bascule();
+        command.arg(verb).args(args.split_whitespace());
         let out = File::create(&log).expect("a log");
         command.stdin(Stdio::null()).stderr(out.try_clone().expect("a log")).stdout(out);
         Self { child: command.spawn().expect("bascule monitor"), log }
@@ -170,28 +173,6 @@ fn p80_drops_that_come_too_fast_are_counted_and_said() {
         told - told_before + lost
     });
     assert!(told().1 > 0, "a processor tells a thousand a second");
-}
-
-#[test]
-fn n48_p81_connections_that_have_ended_are_in_a_log_on_disk() {
-    let net = Topology::new();
-    let probe = bascule_tests::places::Places::new();
-    let log = probe.root().join("flows.jsonl");
-    let settings = Settings::default().arg(&["--flow-log", &log.display().to_string()]);
-    let stage = Stage { agent: Agent::start_with(&net.host, settings), net };
-    stage.agent.network("n1", "");
-    let web = stage.agent.container("web", "n1", "-p 8080:80");
-    let _server = TcpServer::start(&web.ns, 80);
-    wait::wait_until("a line for a connection", wait::START, || {
-        traffic::reaches(&stage.net.outside, at(HOST, 8080));
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        lines.any(|seen| {
-            is(&seen, &[("Type", "close"), ("From", "outside"), ("To", "web"), ("End", "closed")])
-                && seen["Opened"].is_string()
-        })
-    });
-    drop(stage);
 }
 
 #[test]

@@ -32,6 +32,23 @@ pub struct Monitor {
     /// Only questions about names and their answers, and what --type names
     #[arg(long)]
     pub dns: bool,
+    /// Whose.
+    #[command(flatten)]
+    pub whose: Whose,
+    /// End after so many events
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    pub count: Option<u64>,
+    /// Write the beginnings of packets that are dropped, or traced, into this file, for Wireshark; for root
+    #[arg(short, long, value_name = "FILE.pcapng")]
+    pub write: Option<PathBuf>,
+    /// `table` or `json`, as --output
+    #[arg(short = 'o', value_name = "FORMAT", value_enum, hide_possible_values = true)]
+    pub format: Option<Format>,
+}
+
+/// What `monitor` and `flows` leave out.
+#[derive(Debug, clap::Args)]
+pub struct Whose {
     /// Only what these send: names or addresses
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub from: Vec<String>,
@@ -56,13 +73,4 @@ pub struct Monitor {
     /// Only what was `allowed` or `dropped`
     #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
     pub verdict: Vec<String>,
-    /// End after so many events
-    #[arg(short = 'n', long, value_name = "NUMBER")]
-    pub count: Option<u64>,
-    /// Write the beginnings of packets that are dropped, or traced, into this file, for Wireshark; for root
-    #[arg(short, long, value_name = "FILE.pcapng")]
-    pub write: Option<PathBuf>,
-    /// `table` or `json`, as --output
-    #[arg(short = 'o', value_name = "FORMAT", value_enum, hide_possible_values = true)]
-    pub format: Option<Format>,
 }
