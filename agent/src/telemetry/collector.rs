@@ -66,7 +66,7 @@ impl Collector for MapCollector {
             ("verdicts", verdicts(&self.tables)),
             ("connections", self.census.get(&self.tables).map(|c| connections(&c, &names))),
             ("ports of masquerade", port_capacity(&self.tables)),
-            ("pressure", self.pressure()),
+            ("pressure", self.pressure(&names)),
         ] {
             match read {
                 Ok(read) => families.extend(read),
@@ -106,7 +106,11 @@ impl RuleName {
 
 fn of_names(names: &Names) -> Vec<MetricFamily> {
     let networks = names.networks.values();
-    let left_out = [("rules", names.rules.len()), ("denials", names.denials.len())];
+    let left_out = [
+        ("endpoints", names.endpoints.len()),
+        ("rules", names.rules.len()),
+        ("denials", names.denials.len()),
+    ];
     let left_out = left_out.map(|(kind, count)| (kind, count.saturating_sub(SHOWN)));
     vec![
         family::LEFT_OUT.with(left_out.map(|(kind, n)| (vec![kind.to_owned()], n as f64))),
@@ -127,7 +131,7 @@ fn of_names(names: &Names) -> Vec<MetricFamily> {
 
 fn endpoints(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> {
     let (mut packets, mut bytes) = (Samples::new(), Samples::new());
-    for (_, name, counters) in counters::endpoints(tables, names)? {
+    for (_, name, counters) in counters::endpoints(tables, names)?.into_iter().take(SHOWN) {
         for (direction, count) in
             [(Direction::In, counters.received), (Direction::Out, counters.sent)]
         {
@@ -146,15 +150,19 @@ fn drops(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> 
         into.0.push((labels.clone(), count.packets as f64));
         into.1.push((labels, count.bytes as f64));
     };
+    let last = names.endpoints.keys().take(SHOWN).last();
+    let is_shown = |endpoint| last.is_some_and(|last| endpoint <= *last);
     for (key, count) in counters::drops(tables)? {
         let reason = DropReason::from_number(key.reason).map_or("unknown", DropReason::label);
         let Some(direction) = Direction::from_number(key.direction) else { continue };
         let tail = [label(direction), reason.to_owned()];
         match names.endpoints.get(&key.endpoint) {
-            Some(name) => push(&mut of_endpoints, name.labels(tail), count),
+            Some(name) if is_shown(key.endpoint) => {
+                push(&mut of_endpoints, name.labels(tail), count);
+            }
             None if key.endpoint == 0 => push(&mut of_host, tail.to_vec(), count),
-            // Of an endpoint that is gone.
-            None => {}
+            // Of an endpoint that is gone, or one too many.
+            _ => {}
         }
     }
     Ok(vec![
@@ -172,7 +180,7 @@ fn podman(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError>
     for (key, count) in tables.drops.all()? {
         *dropped.entry((key.endpoint, key.direction)).or_default() += count.packets;
     }
-    for (index, name) in &names.endpoints {
+    for (index, name) in names.endpoints.iter().take(SHOWN) {
         let counters = tables.endpoint_counters.get(*index)?.unwrap_or_default();
         let labels = vec![name.container_id.clone(), name.container.clone()];
         let drops = |direction: Direction| {
@@ -322,7 +330,7 @@ fn port_capacity(tables: &Tables) -> Result<Vec<MetricFamily>, BpfError> {
 }
 
 impl MapCollector {
-    fn pressure(&self) -> Result<Vec<MetricFamily>, BpfError> {
+    fn pressure(&self, names: &Names) -> Result<Vec<MetricFamily>, BpfError> {
         let tables = &self.tables;
         let mut samples: Samples = tables
             .pressure()?
@@ -338,6 +346,33 @@ impl MapCollector {
         ] {
             samples.push((vec![name.to_owned()], used as f64 / f64::from(capacity.max(1))));
         }
+        // Arrays are as full as indices of theirs are given.
+        for (name, used, capacity) in [
+            (map::RULES, names.rules.len(), map::RULES_LEN),
+            (map::NETWORKS, names.networks.len(), map::NETWORKS_LEN),
+            (map::GENERATIONS, names.endpoints.len(), map::ENDPOINT_INDICES),
+        ] {
+            samples.push((vec![name.to_owned()], used as f64 / f64::from(capacity)));
+        }
         Ok(vec![family::MAP_PRESSURE.with(samples)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d8_who_has_no_series_is_counted() {
+        let endpoints = (1..=SHOWN as u32 + 7).map(|index| (index, EndpointName::default()));
+        let names = Names { endpoints: endpoints.collect(), ..Names::default() };
+        let families = of_names(&names);
+        let left_out = families.iter().find(|f| f.name() == "bascule_metrics_left_out");
+        let metrics = left_out.expect("a family").get_metric();
+        let of = |kind: &str| {
+            let found = metrics.iter().find(|m| m.get_label()[0].value() == kind);
+            found.expect(kind).get_gauge().get_value()
+        };
+        assert_eq!((of("endpoints"), of("rules"), of("denials")), (7.0, 0.0, 0.0));
     }
 }

@@ -208,6 +208,10 @@ fn d8_every_metric_of_the_contract_is_there_with_help() {
         let help = format!("# HELP {name} ");
         assert!(scrape.text.contains(&help), "{name} is missing:\n{}", scrape.text);
     }
+    for map in ["FLOWS4", "NEIGHBOURS4", "PORTS", "RULES", "NETWORKS", "GENERATIONS", "DROPS"] {
+        let pressure = scrape.sum("bascule_map_pressure_ratio", &[("map", map)]);
+        assert!(pressure > 0.0 && pressure < 0.1, "{map}: {pressure}");
+    }
     let port = [("host_port", "8080"), ("proto", "tcp"), ("container", "c1")];
     assert_eq!(scrape.select("bascule_port_active_connections", &port).count(), 1);
     let own = HOST.to_string();

@@ -31,8 +31,9 @@ use crate::sh;
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub struct Options {
+    /// `peers` where nothing is said
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
 }
 
 /// What is measured.
@@ -42,7 +43,7 @@ enum What {
     Attach,
     /// Drops per second: the deny list in XDP, the same list in iptables' raw table and in an nft set
     Deny(deny::Options),
-    /// Nanoseconds a packet by BPF_PROG_TEST_RUN, over an empty program, with 10 and 100,000 published ports
+    /// Nanoseconds a packet by BPF_PROG_TEST_RUN, over an empty program, with 10 to 100,000 published ports
     Datapath,
     /// Start, removal and memory of 500 published ports, connections a second with 1 and 10,000: Docker's own rules, and its networks taken over; how long a new port is open, and shut
     Docker(docker::Options),
@@ -63,13 +64,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         );
     }
     match &options.what {
-        What::Attach => attach::run(),
-        What::Deny(options) => deny::run(options),
-        What::Datapath => measure(&mut test("packet", "bench::datapath", &[])),
-        What::Docker(options) => docker::run(options),
-        What::Dns => dns(),
-        What::Peers(options) => peers::run(options),
-        What::Metrics => measure(&mut test("bpf", "telemetry::bench_scrape", &["--release"])),
+        Some(What::Attach) => attach::run(),
+        Some(What::Deny(options)) => deny::run(options),
+        Some(What::Datapath) => measure(&mut test("packet", "bench::datapath", &[])),
+        Some(What::Docker(options)) => docker::run(options),
+        Some(What::Dns) => dns(),
+        Some(What::Peers(options)) => peers::run(options),
+        None => peers::run(&peers::Options::default()),
+        Some(What::Metrics) => measure(&mut test("bpf", "telemetry::bench_scrape", &["--release"])),
     }
 }
 

@@ -10,7 +10,7 @@ use aya::Pod;
 use bascule_common::abi::{
     Address, Config, Count, Denied, DropKey, Endpoint, EndpointCounters, Flow, FlowKey, Ip4, Ip6,
     LinkKey, Local, Neighbour, NeighbourKey4, NeighbourKey6, Network, Rule, RuleCounters,
-    ServedKey, Stat, Subnet, TrustKey, Uplink, names::map,
+    ServedKey, Stat, Subnet, TrustKey, Uplink, names::map, service,
 };
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
@@ -385,8 +385,9 @@ impl Tables {
         self.events.as_fd()
     }
 
-    /// How full the hashes are that can fill up: entries in use and capacity, by map. The flows are
-    /// not among them: counting them reads the whole table.
+    /// How full the maps are that can fill up: entries in use and capacity, by map. The flows are not among them:
+    /// counting them reads the whole table. Nor are those that are always full, since what is old makes room (fragments,
+    /// sockets), and those whose indices are given by the control side (rules, networks, endpoints), which knows them.
     pub fn pressure(&self) -> Result<BTreeMap<&'static str, (usize, u32)>, BpfError> {
         fn of<K: Pod + Ord, V: Pod>(
             name: &'static str,
@@ -410,6 +411,7 @@ impl Tables {
             of(map::UPLINKS, &self.uplinks)?,
             of(map::LINKS, &self.links)?,
             of(map::QUESTIONS, &self.tallies.questions)?,
+            (map::PORTS, (self.ports.tables().len(), service::TABLES)),
             of(map::DENY4, &self.deny.v4)?,
             of(map::DENY6, &self.deny.v6)?,
             (map::DROPS, (self.drops.all()?.len(), self.drops.geometry().max_entries)),

@@ -15,7 +15,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use self::{
@@ -24,6 +24,8 @@ use self::{
 };
 use crate::{sh, ui};
 
+/// Rounds of which results are worth being kept.
+const ROUNDS: usize = 15;
 /// Rounds of a short run.
 const QUICK: usize = 3;
 
@@ -31,18 +33,27 @@ const QUICK: usize = 3;
 #[derive(clap::Args)]
 pub struct Options {
     /// Rounds, in each of which everything is measured once
-    #[arg(long, value_name = "N", default_value_t = 15)]
+    #[arg(long, value_name = "N", default_value_t = ROUNDS)]
     rounds: usize,
     /// Three rounds, and no waiting: to see that it works
     #[arg(long)]
     quick: bool,
     /// Writes the results into docs/benchmarks
-    #[arg(long)]
+    #[arg(long, conflicts_with = "quick")]
     record: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { rounds: ROUNDS, quick: false, record: false }
+    }
 }
 
 /// Measures, judges, and says how it went.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    if options.record && options.rounds < ROUNDS {
+        bail!("{} rounds are not worth a record: it takes {ROUNDS} at least", options.rounds);
+    }
     ui::step("build");
     sh::run(sh::command("cargo").args(["build", "--release", "--package", "bascule"]))?;
     let package = ["build", "--release", "--package", "bascule-tests", "--bin", "peers"];
