@@ -150,7 +150,7 @@ fn drops(tables: &Tables, names: &Names) -> Result<Vec<MetricFamily>, BpfError> 
         into.0.push((labels.clone(), count.packets as f64));
         into.1.push((labels, count.bytes as f64));
     };
-    let last = names.endpoints.keys().take(SHOWN).last();
+    let last = names.endpoints.keys().take(SHOWN).next_back();
     let is_shown = |endpoint| last.is_some_and(|last| endpoint <= *last);
     for (key, count) in counters::drops(tables)? {
         let reason = DropReason::from_number(key.reason).map_or("unknown", DropReason::label);
