@@ -7,13 +7,38 @@ use std::{
     time::Duration,
 };
 
-use bascule_tests::api::{self, Answer};
+use bascule_tests::{
+    Agent, Netns,
+    agent::Settings,
+    api::{self, Answer},
+};
 use serde_json::{Value, json};
 
 /// Calls a plugin as dockerd does.
 #[derive(Clone, Debug)]
 pub struct Caller {
     socket: PathBuf,
+}
+
+/// Starts an agent that is a network driver, and what speaks to it.
+#[track_caller]
+pub fn agent(host: &Netns) -> (Agent, Caller) {
+    let mut agent = Agent::prepare(host, Settings::default());
+    let socket = agent.places.root().join("plugins/bascule.sock");
+    let option = format!("--docker-plugin={}", socket.display());
+    agent.set(Settings::default().arg(&["--bridge", "none", &option]));
+    agent.launch();
+    agent.wait_ready();
+    (agent, Caller::new(&socket))
+}
+
+/// Takes an interface as dockerd does at the start of a container.
+pub fn take(host: &Netns, source: &str, sandbox: &Netns, address: &str, gateway: &str) {
+    host.sh(&format!("ip link set {source} netns {}", sandbox.path().display()));
+    sandbox.sh(&format!("ip link set {source} name eth0"));
+    sandbox.sh(&format!("ip addr add {address} dev eth0"));
+    sandbox.sh("ip link set eth0 up");
+    sandbox.sh(&format!("ip route add default via {gateway}"));
 }
 
 /// The id of a network.

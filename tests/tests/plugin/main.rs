@@ -2,5 +2,6 @@
 
 mod caller;
 mod docker;
+mod lives;
 mod protocol;
 mod stage;
