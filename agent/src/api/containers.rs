@@ -1,6 +1,6 @@
 //! Containers: listed and shown as Docker does, made and run as Bascule does.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use jiff::Timestamp;
 
@@ -46,6 +46,12 @@ pub(super) fn list(context: &Context, request: &Request) -> Result<Reply, Reject
     let filters = Filters::read(request.value("filters"), &FILTERS)?;
     if let Some(state) = filters.get("status").find(|state| !STATES.contains(state)) {
         return Err(Rejected::invalid(format!("invalid filter 'status={state}'")));
+    }
+    for key in ["expose", "publish"] {
+        if let Some(wrong) = filters.get(key).find(|wanted| ports_of(wanted).is_none()) {
+            let why = format!("invalid filter '{key}={wrong}': invalid port");
+            return Err(Rejected::invalid(why));
+        }
     }
     let limit = match request.value("limit").map(str::parse::<i64>) {
         None => None,
@@ -128,12 +134,18 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// Reads `PORT[-END][/PROTO]`.
+fn ports_of(wanted: &str) -> Option<(RangeInclusive<u16>, &str)> {
+    let (ports, proto) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let range = first.parse().ok()?..=last.parse().ok()?;
+    (!range.is_empty()).then_some((range, proto))
+}
+
 /// Compares with `PORT[-END][/PROTO]`.
 fn is_port(wanted: &str, port: u16, proto: &impl ToString) -> bool {
-    let (ports, wanted_proto) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { return false };
-    wanted_proto == proto.to_string() && (first..=last).contains(&port)
+    ports_of(wanted)
+        .is_some_and(|(ports, wanted)| wanted == proto.to_string() && ports.contains(&port))
 }
 
 /// Shows a container.

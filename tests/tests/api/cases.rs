@@ -106,6 +106,62 @@ fn moby_api_014_what_belongs_to_a_network_of_its_own_is_refused_with_anothers() 
     assert!(agent.refused("create --name x --network container:x").contains("o such container: x"));
 }
 
+/// Docker's request for a container is not served, in no version: ours has one of its own, and takes several networks.
+#[test]
+fn moby_api_018_a_container_is_made_on_several_networks() {
+    let (_net, agent) = stage();
+    agent.network("n1", "");
+    agent.network("n2", "");
+    let both = json!({"EndpointsConfig": {"n1": {}, "n2": {}}});
+    for version in ["1.24", "1.43", "1.44", "1.51"] {
+        let path = format!("/v{version}/containers/create");
+        let body = json!({"Image": "x", "NetworkingConfig": both});
+        let (status, text) = said(&agent, "POST", &path, Some(body));
+        assert!(status == 404 && text.starts_with("page not found"), "{version}: {text}");
+    }
+    assert_eq!(agent.ok("ps -aq"), "");
+    let body = json!({"Name": "c1", "Networks": [{"Network": "n1"}, {"Network": "n2"}]});
+    let made = agent.api("POST", "/bascule/v1/containers", Some(&body));
+    assert_eq!(made.status, 201, "{made:?}");
+    agent.ok("container start c1");
+    for version in ["1.43", "1.44"] {
+        let shown = agent.api("GET", &format!("/v{version}/containers/c1/json"), None).body;
+        for network in ["n1", "n2"] {
+            let place = &shown["NetworkSettings"]["Networks"][network];
+            let address = place["IPAddress"].as_str();
+            assert!(address.is_some_and(|text| !text.is_empty()), "{version} {network}: {place}");
+        }
+    }
+}
+
+#[test]
+fn moby_api_019_a_port_that_does_not_read_is_refused() {
+    let (_net, agent) = stage();
+    for key in ["Expose", "Publish"] {
+        let body = json!({"Name": "c1", key: ["19039;1230"]});
+        let (status, text) = said(&agent, "POST", "/bascule/v1/containers", Some(body));
+        assert!(status == 400 && text.contains("port"), "{key}: {text}");
+        assert!(text.contains("\"19039;1230\" is not a number from 1 to 65535"), "{key}: {text}");
+    }
+    assert_eq!(agent.ok("ps -aq"), "");
+}
+
+/// A binding that nobody has filled in is one, and a port that is exposed alone has no list: in no version is one empty.
+#[test]
+fn moby_pm_037_no_list_of_bindings_is_empty() {
+    let (_net, agent) = stage();
+    agent.network("n1", "");
+    agent.container("c1", "n1", "--expose 80 -p 81");
+    for version in ["1.24", "1.41", "1.51"] {
+        let shown = agent.api("GET", &format!("/v{version}/containers/c1/json"), None).body;
+        let wanted = &shown["HostConfig"]["PortBindings"];
+        assert_eq!(wanted, &json!({"81/tcp": [{"HostIp": "", "HostPort": ""}]}), "{version}");
+        let ports = &shown["NetworkSettings"]["Ports"];
+        assert_eq!(ports["80/tcp"], Value::Null, "{version}");
+        assert_eq!(ports["81/tcp"].as_array().map(Vec::len), Some(1), "{version}");
+    }
+}
+
 #[test]
 fn moby_api_020_a_bridge_is_one_networks() {
     let (_net, agent) = stage();

@@ -195,6 +195,8 @@ fn lists_of_containers_are_narrowed_by_filters() {
         ("--filter foo=x", "invalid filter 'foo'"),
         ("--filter status=well", "invalid filter 'status=well'"),
         ("--filter before=nosuch", "No such container: nosuch"),
+        ("--filter publish=19039;1230", "invalid filter 'publish=19039;1230': invalid port"),
+        ("--filter expose=90-80/udp", "invalid filter 'expose=90-80/udp': invalid port"),
     ] {
         let error = docker_refused(&agent, &format!("ps {filters}"));
         assert!(error.contains(words), "{error}");
