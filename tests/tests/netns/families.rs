@@ -1,6 +1,12 @@
 //! Families that are switched on and off: for a container, by a client of an older API, on lines that appear later.
 
+use std::thread;
+
 use bascule_tests::{Agent, Netns, Topology, agent::Settings, topology::OUTSIDE, traffic, wait};
+use nix::{
+    mount::{MsFlags, mount, umount},
+    sched::{CloneFlags, unshare},
+};
 use serde_json::json;
 
 use crate::Stage;
@@ -107,5 +113,74 @@ fn moby_icc_009_an_older_client_gets_ipv4_whatever_it_says() {
         assert_eq!(inside.contains("inet "), name == "old", "{inside}");
         assert!(inside.contains("inet6 fd"), "{inside}");
         assert!(container.ns.sh("ip -o addr show dev lo").contains("127.0.0.1/8"));
+    }
+}
+
+/// Has this thread, and whom it starts from now on, see mounts of its own.
+fn own_mounts() {
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
+        .expect("mounts that nobody else sees");
+}
+
+/// Makes all settings of the kernel read-only for whom this thread has started.
+fn lock_sysctls() {
+    let tree = "/proc/sys";
+    let bind = MsFlags::MS_BIND;
+    mount(Some(tree), tree, None::<&str>, bind, None::<&str>).expect("a mount of its own");
+    let locked = bind | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, tree, None::<&str>, locked, None::<&str>).expect("a read-only mount");
+}
+
+/// Of Docker's networks one without IPv6 has it switched off in its containers; ours leaves them the address of their link,
+/// and takes no router's word for another one.
+#[test]
+fn moby_lc_022_settings_that_cannot_be_made_refuse_a_start() {
+    // The mounts are those of a thread, which ends with them.
+    let whole = thread::spawn(|| {
+        own_mounts();
+        let stage = Stage::dual();
+        let agent = &stage.agent;
+        agent.network("n4", "");
+        agent.network("n6", &format!("--subnet {SUBNET}"));
+        a_sandbox_without_ipv6_is_without(agent);
+        let before = agent.container("before", "n4", "");
+        let brought = ["n4", "n6"].map(|network| (network, Netns::new(network)));
+        let interfaces = stage.net.host.interfaces();
+        lock_sysctls();
+        for (network, ns) in &brought {
+            let netns = ns.path().display().to_string();
+            let line = format!("container create --name {network} --network {network} --netns");
+            agent.ok(&format!("{line} {netns}"));
+            let why = agent.refused(&format!("container start {network}"));
+            assert!(why.contains("sysctl") && why.contains("read-only"), "{network}: {why}");
+            assert_eq!(ns.interfaces(), ["lo"], "{network}");
+        }
+        assert_eq!(stage.net.host.interfaces(), interfaces, "nothing is left of the attempts");
+        traffic::answers(&before.ns, OUTSIDE);
+        // As soon as they can be made, they are.
+        umount("/proc/sys").expect("the tree as it was");
+        for (network, ns) in &brought {
+            agent.ok(&format!("container start {network}"));
+            assert_eq!(ns.sysctl("net/ipv6/conf/eth0/accept_ra"), "0", "{network}");
+            let global = ns.sh("ip -6 -o addr show dev eth0 scope global");
+            assert_eq!(global.is_empty(), *network == "n4", "{global}");
+            traffic::answers(ns, OUTSIDE);
+        }
+    });
+    whole.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// In a sandbox the tree is read-only; the agent has made its settings from outside, and they stay.
+fn a_sandbox_without_ipv6_is_without(agent: &Agent) {
+    let look = "cat /proc/sys/net/ipv6/conf/eth0/accept_ra; ip -6 -o addr; \
+                echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
+    for network in ["n4", "n6"] {
+        let run = format!(
+            "run --rm --network {network} --sysctl net.ipv6.conf.all.disable_ipv6=1 -- sh -c"
+        );
+        let out = agent.cli(run.split_whitespace().chain([look]));
+        assert_eq!(out.stdout.trim(), "0", "{network}: {out:?}");
+        assert!(out.stderr.contains("Read-only file system"), "{network}: {out:?}");
     }
 }

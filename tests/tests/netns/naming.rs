@@ -75,6 +75,63 @@ fn s145_s148_s150_n29_moby_dns_019_moby_dns_021_a_name_follows_its_container() {
 }
 
 #[test]
+fn moby_dns_026_an_alias_of_two_is_found_until_both_are_gone() {
+    let stage = alone(Topology::dual(), &[]);
+    let agent = &stage.agent;
+    agent.network("n1", "--ipv6");
+    agent.network("n2", "");
+    let both = ["c1", "c2"].map(|name| agent.container(name, "n1", "--network-alias both"));
+    let c3 = agent.container("c3", "n1", "");
+    // One of another network has the name there.
+    agent.container("c4", "n2", "--network-alias both");
+    let addresses = both.each_ref().map(|c| [c.address().to_string(), c.address6().to_string()]);
+    let [all4, all6] = [0, 1].map(|family| {
+        let mut all: Vec<_> = addresses.iter().map(|of| of[family].clone()).collect();
+        all.sort();
+        all
+    });
+    let alias = |kind: &str| dig(&c3.ns, "127.0.0.11", &format!("both.n1 {kind}"));
+    // Who has an address by every name that it has, both families alike.
+    let reverse = |of: &[String; 2]| {
+        let [four, six] =
+            [0, 1].map(|family| dig(&c3.ns, "127.0.0.11", &format!("-x {}", of[family])));
+        assert_eq!(four, six);
+        four
+    };
+    let whole = || {
+        assert_eq!((alias("A"), alias("AAAA")), (all4.clone(), all6.clone()));
+        for (of, name) in addresses.iter().zip(["c1", "c2"]) {
+            let names = reverse(of);
+            for name in [format!("{name}.n1."), "both.".to_owned()] {
+                assert!(names.contains(&name), "{name} in {names:?}");
+            }
+        }
+    };
+    whole();
+    // Who is not there takes nothing along.
+    agent.refused("network disconnect n1 c4");
+    agent.refused("network disconnect n1 nosuch");
+    agent.ok("rm -f c4");
+    whole();
+    agent.ok("stop -t 0 c1");
+    assert_eq!(
+        (alias("A"), alias("AAAA")),
+        (vec![addresses[1][0].clone()], vec![addresses[1][1].clone()])
+    );
+    assert_eq!(reverse(&addresses[0]), [""; 0], "nobody has it");
+    assert!(reverse(&addresses[1]).contains(&"both.".to_owned()));
+    agent.ok("network disconnect n1 c2");
+    assert_eq!((alias("A"), alias("AAAA")), (vec![], vec![]));
+    for of in &addresses {
+        assert_eq!(reverse(of), [""; 0]);
+    }
+    // And it comes back with one of them.
+    agent.ok("start c1");
+    assert_eq!(alias("A").len(), 1);
+    assert_eq!(alias("A")[0], address(agent, "c1", "n1"));
+}
+
+#[test]
 fn s152_moby_dns_023_a_name_and_its_network_are_the_address_there() {
     let stage = alone(Topology::new(), &[]);
     let agent = &stage.agent;
