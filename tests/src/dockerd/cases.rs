@@ -4,9 +4,10 @@
 pub mod compose;
 pub mod lives;
 mod names;
-mod outside;
+pub mod outside;
 mod places;
 mod ports;
+mod requests;
 pub mod six;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -35,6 +36,7 @@ pub fn what_is_published_and_what_becomes_of_it(way: &Way<'_>) {
     way.network("blue", "--subnet 10.71.0.0/24");
     way.network("green", "--subnet 10.72.0.0/24");
     ports::all(way);
+    requests::all(way);
     lives::all(way);
     way.done();
 }

@@ -15,10 +15,17 @@ fn who_reaches_whom_on_dockers_networks() {
 
 #[test]
 fn what_is_published_of_dockers_networks_and_what_becomes_of_it() {
-    let stage = Stage::adopted(&["--live-restore"]);
+    let mut stage = Stage::adopted(&["--live-restore"]);
     cases::what_is_published_and_what_becomes_of_it(&stage.way());
     moby_icc_020_moby_inc_016_none_and_the_default_network(&stage);
     s88_a_container_of_dockers_on_a_network_of_ours(&stage);
+    cases::outside::moby_inc_011_moby_inc_012_what_the_agent_lets_in(
+        &mut stage.agent,
+        &stage.docker,
+        &stage.net,
+        "",
+        settle,
+    );
 }
 
 fn moby_icc_020_moby_inc_016_none_and_the_default_network(stage: &Stage) {

@@ -11,6 +11,7 @@ use crate::{
 pub(super) fn all(way: &Way<'_>) {
     moby_dns_019_a_link_is_a_name_of_ones_own(way);
     moby_dns_012_moby_dns_021_moby_dns_023_moby_dns_024_names_of_containers(way);
+    moby_dns_026_an_alias_of_two_until_both_are_gone(way);
     moby_dns_031_the_host_by_its_name(way);
 }
 
@@ -61,6 +62,47 @@ fn moby_dns_012_moby_dns_021_moby_dns_023_moby_dns_024_names_of_containers(way: 
     docker.ok("stop --time 0 first");
     assert!(!docker.pings("second", "first"));
     way.remove("first second");
+}
+
+fn moby_dns_026_an_alias_of_two_until_both_are_gone(way: &Way<'_>) {
+    let docker = way.docker;
+    let [one, two, asks] = way.containers([
+        ("one", "blue", "--network-alias both"),
+        ("two", "blue", "--network-alias both"),
+        ("asks", "blue", ""),
+    ]);
+    let addresses = [&one, &two].map(|container| container.address().to_string());
+    let reverse = addresses.each_ref().map(|address| format!("-x {address}"));
+    let found = |question: &str| {
+        let out = asks.ns.sh(&format!("dig +short +time=5 +tries=2 @127.0.0.11 {question}"));
+        let mut lines: Vec<_> = out.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    // What Docker does not know it asks of others, of whom there are none.
+    let is_gone = |question: &str| {
+        let out = asks.ns.try_sh(&format!("dig +short +time=1 +tries=1 @127.0.0.11 {question}"));
+        out.stdout.lines().all(|line| line.starts_with(';'))
+    };
+    let whole = || {
+        let mut both = addresses.clone();
+        both.sort();
+        assert_eq!(found("both"), both);
+        assert_eq!(reverse.each_ref().map(|of| found(of)), [["one.blue."], ["two.blue."]]);
+    };
+    whole();
+    // Who is not there takes nothing along.
+    docker.fails("network disconnect green one");
+    docker.fails("network disconnect blue nosuch");
+    whole();
+    way.remove("one");
+    assert_eq!(found("both"), [addresses[1].as_str()]);
+    assert_eq!(found(&reverse[1]), ["two.blue."]);
+    way.remove("two");
+    for question in ["both", &reverse[0], &reverse[1]] {
+        assert!(is_gone(question), "{question}");
+    }
+    way.remove("asks");
 }
 
 fn moby_dns_031_the_host_by_its_name(way: &Way<'_>) {

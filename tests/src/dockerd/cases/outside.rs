@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use super::{KEY, Way, at};
 use crate::{
-    topology::{HOST, NEIGHBOUR, OUTSIDE, ROUTER},
+    Agent, Dockerd, Topology,
+    foreign::Foreign,
+    topology::{HOST, NEIGHBOUR, OUTSIDE, ROUTER, UPLINK},
     traffic::{self, TcpServer},
 };
 
@@ -116,4 +118,37 @@ fn moby_inc_014_rules_of_others_drop_what_is_forwarded(way: &Way<'_>) {
     assert_eq!(*traffic::reaches(&web.ns, at(OUTSIDE, 80)).ip(), HOST);
     net.host.sh("iptables -D FORWARD -j DROP");
     way.remove("web");
+}
+
+/// What the agent's own switches let in, on a network that says nothing of it. The agent keeps them.
+pub fn moby_inc_011_moby_inc_012_what_the_agent_lets_in(
+    agent: &mut Agent,
+    docker: &Dockerd,
+    net: &Topology,
+    driver: &'static str,
+    settle: fn(&Agent, &Dockerd, &[&str]),
+) {
+    let switches = ["--allow-direct-routing", "--bridge-accept-fwmark", "2/3"];
+    agent.set(agent.settings().clone().arg(&switches));
+    agent.restart();
+    let way = Way { agent, docker, net, driver, settle };
+    way.network("direct", "--subnet 10.77.7.0/24");
+    net.route_to_host("10.77.7.0/24");
+    let web = way.container("web", "direct", "-p 8320:80");
+    let _servers = [80, 81].map(|port| TcpServer::start(&web.ns, port));
+    let (from, open, closed) = (&net.neighbour, at(web.address(), 80), at(web.address(), 81));
+    // MOBY-INC-011: what is published, and no more.
+    assert_eq!(*traffic::reaches(from, open).ip(), NEIGHBOUR);
+    traffic::unreachable(from, closed);
+    traffic::does_not_answer(from, web.address());
+    // MOBY-INC-012: everything, by a mark whose bits under the mask are those.
+    let marked = Foreign::marking(&net.host, UPLINK, 0xe);
+    traffic::answers(from, web.address());
+    assert_eq!(*traffic::reaches(from, closed).ip(), NEIGHBOUR);
+    drop(marked);
+    let other = Foreign::marking(&net.host, UPLINK, 0xd);
+    traffic::unreachable(from, closed);
+    drop(other);
+    way.remove("web");
+    docker.ok("network rm direct");
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{IDLE, KEY, Way, at, beside};
 use crate::{
+    Container,
     dockerd::IMAGE,
     topology::OUTSIDE,
     traffic::{self, TcpServer},
@@ -16,6 +17,7 @@ pub(super) fn all(way: &Way<'_>) {
     moby_icc_022_moby_icc_023_moby_icc_024_ethernet_addresses(way);
     moby_icc_011_an_address_that_another_one_gets(way);
     moby_icc_006_moby_icc_010_moby_icc_032_what_an_interface_is_like(way);
+    moby_lc_022_ipv6_that_stayed_on_opens_nothing(way);
     moby_icc_033_a_network_without_an_address_of_the_host(way);
     moby_api_010_moby_api_021_networks_by_another_one_and_of_any_name(way);
     what_is_sent_from_a_link_local_address_is_dropped(way);
@@ -131,6 +133,30 @@ fn moby_icc_006_moby_icc_010_moby_icc_032_what_an_interface_is_like(way: &Way<'_
     assert_eq!(traffic::ping_with(&n1.ns, OUTSIDE, 1, "-s 1372 -M do").received, 1);
     way.remove("n1 n2");
     way.docker.ok("network rm narrow");
+}
+
+/// As if Docker had not been able to switch it off: the policy of a network is that of the addresses of its links, too.
+fn moby_lc_022_ipv6_that_stayed_on_opens_nothing(way: &Way<'_>) {
+    way.network("apart", &format!("-o {KEY}.enable_icc=false"));
+    let [a1, a2, b1, b2] = way.containers([
+        ("a1", "apart", ""),
+        ("a2", "apart", ""),
+        ("b1", "blue", ""),
+        ("b2", "blue", ""),
+    ]);
+    let of_link = |container: &Container| {
+        for setting in ["accept_dad", "disable_ipv6"] {
+            container.ns.sysctl_set(&format!("net/ipv6/conf/eth0/{setting}"), "0");
+        }
+        let shown = container.ns.sh("ip -6 -o address show dev eth0 scope link");
+        let address = shown.split("inet6 ").nth(1).and_then(|rest| rest.split('/').next());
+        format!("{}%eth0", address.unwrap_or_else(|| panic!("{}: {shown}", container.name)))
+    };
+    let [_, to_a2, _, to_b2] = [&a1, &a2, &b1, &b2].map(of_link);
+    traffic::does_not_answer(&a1.ns, to_a2);
+    traffic::answers(&b1.ns, to_b2);
+    way.remove("a1 a2 b1 b2");
+    way.docker.ok("network rm apart");
 }
 
 fn moby_icc_033_a_network_without_an_address_of_the_host(way: &Way<'_>) {

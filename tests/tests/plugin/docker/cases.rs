@@ -2,7 +2,7 @@
 
 use bascule_tests::dockerd::cases;
 
-use crate::stage::Stage;
+use crate::stage::{DRIVER, Stage, settle};
 
 #[test]
 fn who_reaches_whom_on_networks_of_the_driver() {
@@ -14,5 +14,13 @@ fn who_reaches_whom_on_networks_of_the_driver() {
 
 #[test]
 fn what_is_published_of_the_driver_and_what_becomes_of_it() {
-    cases::what_is_published_and_what_becomes_of_it(&Stage::start(&[]).way());
+    let mut stage = Stage::start(&[]);
+    cases::what_is_published_and_what_becomes_of_it(&stage.way());
+    cases::outside::moby_inc_011_moby_inc_012_what_the_agent_lets_in(
+        &mut stage.agent,
+        &stage.docker,
+        &stage.net,
+        DRIVER,
+        settle,
+    );
 }
