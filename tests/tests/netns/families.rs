@@ -1,10 +1,10 @@
 //! Families that are switched on and off: for a container, by a client of an older API, on lines that appear later.
 
-use std::thread;
+use std::{fs, thread};
 
 use bascule_tests::{Agent, Netns, Topology, agent::Settings, topology::OUTSIDE, traffic, wait};
 use nix::{
-    mount::{MsFlags, mount, umount},
+    mount::{MntFlags, MsFlags, mount, umount, umount2},
     sched::{CloneFlags, unshare},
 };
 use serde_json::json;
@@ -121,6 +121,15 @@ fn own_mounts() {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
         .expect("mounts that nobody else sees");
+    // What other tests hold by a mount is to end when they let go of it.
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("own mounts");
+    for line in
+        mounts.lines().filter(|line| [" - nsfs ", " - bpf "].iter().any(|of| line.contains(of)))
+    {
+        let path = line.split(' ').nth(4).expect("a path");
+        // Some are gone by now.
+        umount2(path, MntFlags::MNT_DETACH).ok();
+    }
 }
 
 /// Makes all settings of the kernel read-only for whom this thread has started.
