@@ -95,7 +95,8 @@ fn moby_pm_009_moby_pm_036_a_network_that_publishes_at_one_address(way: &Way<'_>
     way.network("near", &format!("-o {KEY}.host_binding_ipv4=127.0.0.1"));
     let c1 = way.container("c1", "near", "-p 8400:80");
     let _server = TcpServer::start(&c1.ns, 80);
-    assert_eq!(way.ports("c1"), ["80/tcp -> 127.0.0.1:8400"]);
+    let wanted = vec!["80/tcp -> 127.0.0.1:8400".to_owned()];
+    wait::wait_equal("the port", wait::SOON, &wanted, || way.ports("c1"));
     traffic::reaches(&net.host, at(LOOPBACK, 8400));
     traffic::refused(&net.outside, at(HOST, 8400));
     way.remove("c1");
