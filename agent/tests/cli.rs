@@ -45,6 +45,10 @@ fn usage_errors_exit_with_two() {
         "policy deny ls --output yaml",
         "agent --bip 10.0.0.1/33",
         "agent --metrics-listen foo",
+        "connectivity",
+        "connectivity test --family 5",
+        "connectivity test --timeout 0",
+        "connectivity test --external example.com",
     ] {
         let output = bascule(line);
         assert_eq!(output.status.code(), Some(2), "{line}: {}", stderr(&output));
@@ -115,6 +119,7 @@ fn help_and_version_exit_with_zero() {
         "exec --help",
         "agent --help",
         "agent cleanup --help",
+        "connectivity test --help",
     ] {
         let output = bascule(line);
         assert_eq!(output.status.code(), Some(0), "{line}: {}", stderr(&output));

@@ -3,6 +3,7 @@
 //! Verbs and flags are spelled as `docker` spells them.
 
 mod agent;
+mod connectivity;
 mod container;
 mod docker;
 mod flows;
@@ -16,6 +17,7 @@ mod top;
 mod why;
 
 pub use agent::{Agent, AgentOptions, AgentVerb, LogFormat};
+pub use connectivity::{Connectivity, ConnectivityTest, External, Family};
 pub use container::{
     Container, ContainerList, ContainerRemove, ContainerStop, Create, Exec, Execution, Port,
     References, Run, Sandbox,
@@ -147,6 +149,9 @@ pub enum Verb {
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    /// Prove that the data plane works
+    #[command(subcommand, arg_required_else_help = true)]
+    Connectivity(Connectivity),
     /// Print the completion script of a shell
     Completion {
         /// The shell

@@ -5,6 +5,7 @@
 
 pub mod args;
 mod bugreport;
+mod connectivity;
 mod container;
 mod docker;
 mod endpoint;
@@ -73,6 +74,7 @@ pub fn main(args: Args) -> Result<u8, Failure> {
         Verb::Nat(args::Nat::Ls(list)) => inspection::translations(&context, &list),
         Verb::Map(verb) => inspection::map(&context, &verb),
         Verb::Bugreport { file } => bugreport::bugreport(&context, file),
+        Verb::Connectivity(verb) => connectivity::connectivity(&context, &verb),
         Verb::Monitor(args) => monitor::monitor(&context, *args),
         Verb::Flows(args) => flows::flows(&context, *args),
         Verb::Top(args) => top::top(&context, &args),

@@ -57,6 +57,18 @@ fn add(text: &mut String, part: &Part) {
     writeln!(text, "  => {}", part.text).ok();
 }
 
+/// Returns the end of an answer alone, in a line.
+pub fn short(answer: &Answer) -> String {
+    let mut text = verdict(answer);
+    for remark in &answer.remarks {
+        write!(text, " {remark}.").ok();
+    }
+    if !answer.remedy.is_empty() {
+        write!(text, " To allow it: {}.", answer.remedy).ok();
+    }
+    text
+}
+
 fn verdict(answer: &Answer) -> String {
     let end = match answer.verdict.as_str() {
         "dropped" => return format!("Dropped. {}: {}", answer.reason, answer.explanation),
