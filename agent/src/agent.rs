@@ -462,6 +462,7 @@ fn facts(
         started_at: Some(started_at),
         places: places.into_iter().chain(page).map(pair).collect(),
         features,
+        supported: plane.features.supported(),
         kernel: kernel.clone(),
         warnings,
     }

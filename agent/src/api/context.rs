@@ -46,6 +46,8 @@ pub struct Facts {
     pub places: proto::Map,
     /// What the kernel offers.
     pub features: proto::Map,
+    /// Helpers and types of maps that were looked for, and whether they are there.
+    pub supported: proto::Map,
     /// Release of the kernel.
     pub kernel: String,
     /// What the operator should know.

@@ -21,7 +21,7 @@ pub(super) async fn answer(
         Route::Info => Reply::json(200, &engine::info(context, request)),
         Route::Events => events::events(context, request),
         Route::OpenApi => Ok(Reply::Json(200, openapi::document())),
-        Route::Status => Reply::json(200, &status::status(context)),
+        Route::Status => status::show(context, request).await,
         Route::Networks => networks::list(context, request),
         Route::Network => networks::inspect(context, request),
         Route::NetworkCreate => networks::create(context, request).await,

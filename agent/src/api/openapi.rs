@@ -203,7 +203,9 @@ fn described(route: Route, shapes: &mut SchemaGenerator) -> Option<Described> {
         Route::DockerRelease => {
             new("Gives Docker's networks back", 200).gives(shape::<docker::Report>(shapes))
         }
-        Route::Status => new("Shows how the agent is", 200).gives(shape::<proto::Status>(shapes)),
+        Route::Status => new("Shows how the agent is", 200)
+            .asks(&[("verbose", "Whether details of the kernel's side are wanted")])
+            .gives(shape::<proto::Status>(shapes)),
         Route::OpenApi => new("Gives this description", 200).gives(json!({ "type": "object" })),
     })
 }

@@ -50,7 +50,7 @@ pub const DOCKER: &str = "/bascule/v1/docker";
 pub const DOCKER_ADOPT: &str = "/bascule/v1/docker/adopt";
 /// `POST`, for root: [`super::docker::Report`].
 pub const DOCKER_RELEASE: &str = "/bascule/v1/docker/release";
-/// `GET`: [`super::proto::Status`].
+/// `GET`, with `verbose=1` for its details: [`super::proto::Status`].
 pub const STATUS: &str = "/bascule/v1/status";
 /// `GET`: a description of what begins with `/bascule/v1`, in OpenAPI 3.1.
 pub const OPENAPI: &str = "/bascule/v1/openapi.json";

@@ -1,9 +1,23 @@
 //! `GET /bascule/v1/status`: how the agent is.
 
+mod details;
+
 use std::time::Instant;
 
-use super::{context::Context, proto};
-use crate::plan::Subject;
+use super::{context::Context, maps, proto, reply::Reply, request::Request};
+use crate::{plan::Subject, state::Rejected};
+
+/// Answers with how the agent is; `verbose` asks the kernel too, which waits.
+pub(super) async fn show(context: &Context, request: &Request) -> Result<Reply, Rejected> {
+    if !request.switch("verbose") {
+        return Reply::json(200, &status(context));
+    }
+    maps::read(context, |context| {
+        let details = Some(details::details(context)?);
+        Ok(proto::Status { details, ..status(context) })
+    })
+    .await
+}
 
 /// Shows how the agent is.
 pub(super) fn status(context: &Context) -> proto::Status {
@@ -70,5 +84,6 @@ pub(super) fn status(context: &Context) -> proto::Status {
         pending: context.handle.waiting(),
         failures: failures.collect(),
         warnings,
+        details: None,
     }
 }

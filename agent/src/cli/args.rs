@@ -124,7 +124,11 @@ pub enum Verb {
     /// Explain what would become of a packet, and why
     Why(Why),
     /// Show how the agent and its data plane are
-    Status,
+    Status {
+        /// Programs, maps, addresses, connections and versions, too
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// Show drops and connections as they happen
     #[command(after_help = monitor::EXAMPLES)]
     Monitor(Box<Monitor>),

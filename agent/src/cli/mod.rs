@@ -78,7 +78,7 @@ pub fn main(args: Args) -> Result<u8, Failure> {
         Verb::Monitor(args) => monitor::monitor(&context, *args),
         Verb::Flows(args) => flows::flows(&context, *args),
         Verb::Top(args) => top::top(&context, &args),
-        Verb::Status => status::status(&context),
+        Verb::Status { verbose } => status::status(&context, verbose),
         Verb::Completion { shell } => completion(shell),
         Verb::Man { dir } => man(dir.as_deref()),
     }

@@ -1,5 +1,7 @@
 //! `bascule status`: the agent and its data plane at a glance.
 
+mod verbose;
+
 use std::fmt::Write;
 
 use super::{Context, output};
@@ -9,13 +11,15 @@ use crate::{
 };
 
 /// Prints how the agent is. The exit code is 1 where something is not as it should be.
-pub fn status(context: &Context) -> Result<u8, Failure> {
+pub fn status(context: &Context, verbose: bool) -> Result<u8, Failure> {
     let client = context.client()?;
-    let status: proto::Status = client.get(paths::STATUS)?;
+    let path = paths::query(paths::STATUS, &[("verbose", if verbose { "1" } else { "" })]);
+    let status: proto::Status = client.get(&path)?;
     if context.wants_json() {
         output::json(&status)?;
     } else {
-        output::print(&text(&status))?;
+        let details = status.details.as_ref().map(verbose::text).unwrap_or_default();
+        output::print(&(text(&status) + &details))?;
     }
     Ok(if status.failures.is_empty() { exit::OK } else { exit::REFUSED })
 }

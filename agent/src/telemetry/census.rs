@@ -19,11 +19,11 @@ const PATIENCE: u32 = 200;
 
 /// What masquerade takes of the ports of an address, for one protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PortUse {
+pub struct PortUse {
     /// Connections that are masqueraded.
-    pub(super) connections: u64,
+    pub connections: u64,
     /// Ports towards the destination that takes most of them: two connections to one destination have two ports.
-    pub(super) busiest: u64,
+    pub busiest: u64,
 }
 
 /// The numbers of one reading.

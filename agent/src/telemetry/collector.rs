@@ -324,8 +324,7 @@ fn connections(counted: &Counted, names: &Names) -> Vec<MetricFamily> {
 }
 
 fn port_capacity(tables: &Tables) -> Result<Vec<MetricFamily>, BpfError> {
-    let config = tables.config()?.unwrap_or_default();
-    let ports = u32::from(config.masquerade_last) + 1 - u32::from(config.masquerade_first);
+    let ports = counters::masquerade_ports(tables)?;
     Ok(vec![family::NAT_PORTS_CAPACITY.with([(Vec::new(), f64::from(ports))])])
 }
 

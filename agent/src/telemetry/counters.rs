@@ -1,13 +1,13 @@
 //! The data plane's counters, read for whoever shows them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use bascule_common::abi::{
     Count, Direction, DropKey, DropReason, EndpointCounters, RuleCounters, deny,
 };
 
 use super::{
-    census::Counted,
+    census::{Counted, PortUse},
     names::{EndpointName, Names, RuleName},
 };
 use crate::kernel::bpf::{BpfError, Sum as _, Tables};
@@ -55,10 +55,26 @@ impl Counters {
         self.counted.of_rules.get(&index).copied().unwrap_or_default()
     }
 
+    /// Connections that are tracked, by protocol and state.
+    pub fn stages(&self) -> &BTreeMap<(String, &'static str), u64> {
+        &self.counted.stages
+    }
+
+    /// Use of ports by masquerade address and protocol.
+    pub fn ports(&self) -> &BTreeMap<(IpAddr, String), PortUse> {
+        &self.counted.ports
+    }
+
     /// All connections that are tracked.
     pub fn connections(&self) -> u64 {
         self.counted.stages.values().sum()
     }
+}
+
+/// Reads how many ports masquerade has towards one destination, for each address and protocol.
+pub fn masquerade_ports(tables: &Tables) -> Result<u32, BpfError> {
+    let config = tables.config()?.unwrap_or_default();
+    Ok(u32::from(config.masquerade_last) + 1 - u32::from(config.masquerade_first))
 }
 
 /// Reads the counters of endpoints.

@@ -23,8 +23,9 @@ mod serve;
 mod traffic;
 mod watch;
 
+pub use census::PortUse;
 pub use connections::{Both, Connection, connections};
-pub use counters::Counters;
+pub use counters::{Counters, masquerade_ports};
 pub use dns::{By, DnsMetrics, Questions, Refusal, code_name};
 pub use events::{Events, EventsError, PacketWatcher, QuestionWatcher, Watcher, proto_number};
 pub use filter::{DNS, Filter, POLICY, TRACE};

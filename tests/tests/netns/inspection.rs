@@ -136,6 +136,45 @@ fn p87_maps_are_listed_and_dumped_by_name() {
 }
 
 #[test]
+fn p94_the_status_tells_everything_where_it_is_asked_for() {
+    let (stage, c1) = Stage::with_one("");
+    let _world = UdpServer::start(&stage.net.outside, 53);
+    traffic::exchange(&c1.ns, at(OUTSIDE, 53), 10);
+    assert!(json(&stage, "status")["Details"].is_null(), "nobody asked for it");
+    // The census is as old as a second.
+    let details = wait::wait_for("a masqueraded connection", wait::SOON, || {
+        let details = json(&stage, "status --verbose")["Details"].clone();
+        details["Nat"].as_array().is_some_and(|nat| !nat.is_empty()).then_some(details)
+    });
+    let nat = &details["Nat"][0];
+    assert_eq!((text(nat, "Address"), text(nat, "Proto")), (HOST.to_string().as_str(), "udp"));
+    assert_eq!((&nat["Connections"], &nat["PortsInUse"]), (&1.into(), &1.into()), "{nat}");
+    assert!(nat["Ports"].as_u64() > Some(1_000), "{nat}");
+    let of = |list: &str, key: &str, value: &str| -> Value {
+        let found = details[list].as_array().expect("a list").iter().find(|e| e[key] == value);
+        found.cloned().unwrap_or_else(|| panic!("no {value} in {list} of {details:#}"))
+    };
+    let program = of("Programs", "Program", "from_uplink");
+    assert_eq!((text(&program, "Interface"), text(&program, "Hook")), ("up0", "ingress"));
+    assert!(["tcx", "clsact"].contains(&text(&program, "Mode")), "{program}");
+    assert_eq!(of("Maps", "Name", "NEIGHBOURS4")["Entries"], 2);
+    let network = of("Networks", "Network", "n1");
+    // The first and the last, which nobody can have, the gateway's, and the container's.
+    assert_eq!((&network["AddressesInUse"], &network["Connections"]), (&4.into(), &1.into()));
+    assert_eq!(of("Tracked", "Proto", "udp")["Connections"], 1);
+    assert_eq!(text(&details["Versions"], "agent"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(text(&details["Supported"], "helper redirect_neigh"), "yes");
+
+    // People get tables below what they get without it.
+    let brief = stage.agent.ok("status");
+    let told = stage.agent.ok("status -v");
+    assert!(told.starts_with("Agent: ") && !brief.contains("\nPrograms\n"), "{brief}\n{told}");
+    for part in ["\nVersions\n", "\nPrograms\nINTERFACE ", "\nMaps\nNAME ", " 1 of "] {
+        assert!(told.contains(part), "no {part:?} in:\n{told}");
+    }
+}
+
+#[test]
 fn p94_a_bugreport_has_everything_but_secrets() {
     let stage = Stage::new();
     stage.agent.network("n1", "--label token=hunter2");

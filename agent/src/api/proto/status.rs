@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Map;
+use super::{super::maps, Map};
 
 /// Reply of `GET /bascule/v1/status`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +49,8 @@ pub struct Status {
     pub failures: Vec<Failure>,
     /// What the operator should know.
     pub warnings: Vec<String>,
+    /// Everything else, where the request asks for it by `verbose`.
+    pub details: Option<StatusDetails>,
 }
 
 /// An uplink in [`Status`].
@@ -97,4 +99,84 @@ pub struct Failure {
     pub attempts: u32,
     /// Seconds until it is tried again.
     pub retry_seconds: f64,
+}
+
+/// What is in the kernel, and what is in use of it, in [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct StatusDetails {
+    /// Versions of the agent, its API, its tables and the kernel.
+    pub versions: Map,
+    /// Helpers and types of maps that were looked for in the kernel, and whether they are there.
+    pub supported: Map,
+    /// Programs at work.
+    pub programs: Vec<AttachedProgram>,
+    /// Maps with their entries and capacities.
+    pub maps: Vec<maps::Map>,
+    /// What is in use of each network.
+    pub networks: Vec<NetworkUse>,
+    /// Connections that are tracked.
+    pub tracked: Vec<TrackedUse>,
+    /// Ports that masquerade takes of each address.
+    pub nat: Vec<NatUse>,
+}
+
+/// A program at work, in [`StatusDetails`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AttachedProgram {
+    /// Interface, or path of the cgroup.
+    pub interface: String,
+    /// `ingress`, `egress`, `xdp`, or the cgroup's hook.
+    pub hook: String,
+    /// `tcx`, `clsact` or `cgroup`; of XDP, `native` or `generic`.
+    pub mode: String,
+    /// The program.
+    pub program: String,
+}
+
+/// What is in use of a network, in [`StatusDetails`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkUse {
+    /// Its name.
+    pub network: String,
+    /// The subnet of it that is meant.
+    pub subnet: String,
+    /// Its bridge.
+    pub bridge: String,
+    /// Addresses that are taken, with the gateway's and those that nobody can have.
+    pub addresses_in_use: u64,
+    /// Addresses that are free.
+    pub addresses_free: u64,
+    /// Connections of its endpoints that are tracked; those within a network are not.
+    pub connections: u64,
+}
+
+/// Connections that are tracked, in [`StatusDetails`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TrackedUse {
+    /// Protocol.
+    pub proto: String,
+    /// State.
+    pub state: String,
+    /// How many.
+    pub connections: u64,
+}
+
+/// Ports that masquerade takes of an address, in [`StatusDetails`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NatUse {
+    /// The host's address.
+    pub address: String,
+    /// Protocol.
+    pub proto: String,
+    /// Connections that leave with it.
+    pub connections: u64,
+    /// Ports towards the destination that takes most of them: two connections to one destination have two ports.
+    pub ports_in_use: u64,
+    /// Ports that there are towards one destination.
+    pub ports: u64,
 }

@@ -103,6 +103,20 @@ impl Features {
         }
     }
 
+    /// Everything that was looked for by name, and `yes` or `no`.
+    pub fn supported(&self) -> BTreeMap<String, String> {
+        let kinds = [
+            ("helper", &self.helpers),
+            ("helper of cgroups", &self.cgroup_helpers),
+            ("map", &self.maps),
+        ];
+        let kind = |(kind, found): (&str, &BTreeMap<&'static str, bool>)| -> Vec<_> {
+            let answer = |there| if there { "yes" } else { "no" }.to_owned();
+            found.iter().map(|(name, there)| (format!("{kind} {name}"), answer(*there))).collect()
+        };
+        kinds.into_iter().flat_map(kind).collect()
+    }
+
     /// The mechanism to attach by: TCX where it is there and not forbidden.
     pub fn mode(&self, force_clsact: bool) -> Mode {
         if self.tcx && !force_clsact { Mode::Tcx } else { Mode::Clsact }
