@@ -160,8 +160,10 @@ impl Seen {
         let (kind, verdict, reason, explanation) = fate(event.reason);
         let of_endpoint = names.endpoints.get(&event.endpoint);
         let interface = around.interface(event.ifindex);
+        // What goes on from there has its Ethernet header by then.
         let is_raw = |name: &String| {
-            names.programs.iter().any(|p| p.iface == *name && p.program.ends_with("_l3"))
+            kind == "drop"
+                && names.programs.iter().any(|p| p.iface == *name && p.program.ends_with("_l3"))
         };
         let (src, dst) = (address(event.family, event.src), address(event.family, event.dst));
         let end = |ip: Option<IpAddr>, port| ip.map(|ip| end(event.proto, ip, port));

@@ -3,6 +3,7 @@
 //! The command line without an agent is tested beside it, in `agent/tests/cli.rs`.
 
 mod connectivity;
+mod monitor;
 mod networks;
 mod rights;
 mod top;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -73,6 +73,21 @@ impl Drop for Monitor {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// What Wireshark reads of a file: some fields of each packet.
+pub(crate) fn packets<const N: usize>(file: &Path, fields: [&str; N]) -> Vec<[String; N]> {
+    let mut tshark = Command::new("tshark");
+    tshark.args(["-n", "-r"]).arg(file).args(["-T", "fields", "-E", "separator=|"]);
+    tshark.args(fields.iter().flat_map(|field| ["-e", field]));
+    let out = tshark.output().expect("tshark (Debian's package `tshark`)");
+    assert!(out.status.success(), "{out:?}");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let line = |line: &str| {
+        let mut values = line.split('|').map(str::to_owned);
+        std::array::from_fn(|_| values.next().unwrap_or_else(|| panic!("fields of {line}")))
+    };
+    text.lines().map(line).collect()
 }
 
 pub(crate) fn is(value: &Value, pairs: &[(&str, &str)]) -> bool {
@@ -243,20 +258,13 @@ fn p90_dropped_packets_are_written_for_wireshark_with_interface_and_reason() {
         drop(traffic::ping(&c1.ns, away, 1));
         monitor.child.try_wait().expect("a child").is_some()
     });
-    let mut tshark = Command::new("tshark");
-    tshark.args(["-n", "-r"]).arg(&file).args(["-T", "fields", "-E", "separator=|"]);
-    for field in ["frame.interface_name", "ip.src", "ip.dst", "icmp.type", "frame.comment"] {
-        tshark.args(["-e", field]);
-    }
-    let out = tshark.output().expect("tshark (Debian's package `tshark`)");
-    let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(out.status.success(), "{out:?}");
-    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split('|').collect()).collect();
-    assert_eq!(lines.len(), 3, "{said}");
+    let fields = ["frame.interface_name", "ip.src", "ip.dst", "icmp.type", "frame.comment"];
+    let lines = packets(&file, fields);
+    assert_eq!(lines.len(), 3, "{lines:?}");
     let own = c1.address().to_string();
-    for line in lines {
-        assert!(line[0].starts_with("bsc"), "{said}");
-        assert_eq!((line[1], line[2], line[3]), (own.as_str(), "10.88.0.9", "8"), "{said}");
-        assert!(line[4].starts_with("dropped out of c1: policy_isolation: "), "{said}");
+    for [interface, source, destination, kind, comment] in &lines {
+        assert!(interface.starts_with("bsc"), "{lines:?}");
+        assert_eq!([source, destination, kind], [&own, "10.88.0.9", "8"], "{lines:?}");
+        assert!(comment.starts_with("dropped out of c1: policy_isolation: "), "{lines:?}");
     }
 }

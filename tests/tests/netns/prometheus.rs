@@ -3,6 +3,8 @@
 use std::{collections::BTreeSet, fs, path::PathBuf, process::Stdio};
 
 use bascule_tests::{
+    Agent, Topology,
+    agent::Settings,
     process::Killed,
     topology::{HOST, OUTSIDE},
     traffic::{self, TcpServer},
@@ -223,6 +225,44 @@ fn d8_every_metric_of_the_contract_is_there_with_help() {
     wait::wait_until("no word of c1", wait::SOON, || {
         !stage.agent.metrics().text.contains("container=\"c1\"")
     });
+}
+
+#[test]
+fn p91_p92_what_podmans_exporter_and_dockers_daemon_tell_is_told_by_their_names() {
+    let net = Topology::new();
+    let settings = Settings::default().arg(&["--metrics-compat"]);
+    let agent = Agent::start_with(&net.host, settings);
+    agent.network("n1", "");
+    agent.network("n2", "--subnet 10.88.0.0/24");
+    let (c1, c2) = (agent.container("c1", "n1", ""), agent.container("c2", "n1", ""));
+    agent.ok("network connect n2 c2");
+    agent.ok("network disconnect n2 c2");
+    let _server = TcpServer::start(&c2.ns, 80);
+    traffic::reaches(&c1.ns, at(c2.address(), 80));
+    traffic::unreachable(&c1.ns, at(std::net::Ipv4Addr::new(10, 88, 0, 9), 80));
+    wait::wait_until("the drop is counted", wait::SOON, || {
+        agent.metrics().sum("podman_container_net_output_dropped_total", &[("name", "c1")]) >= 1.0
+    });
+    let scrape = agent.metrics();
+    let own = [("network", "n1"), ("container", "c1")];
+    for (podman, direction, ours) in [
+        ("input_total", "in", "bytes"),
+        ("input_packets_total", "in", "packets"),
+        ("output_total", "out", "bytes"),
+        ("output_packets_total", "out", "packets"),
+    ] {
+        let theirs = scrape.sum(&format!("podman_container_net_{podman}"), &[("name", "c1")]);
+        let labels = [&own[..], &[("direction", direction)]].concat();
+        let counted = scrape.sum(&format!("bascule_endpoint_{ours}_total"), &labels);
+        assert!(theirs > 0.0 && theirs == counted, "{podman}: {theirs}, ours {counted}");
+    }
+    for action in ["allocate", "connect", "disconnect"] {
+        let done = scrape.sum("engine_daemon_network_actions_seconds_count", &[("action", action)]);
+        assert!(done >= 1.0, "{action}: {}", scrape.text);
+    }
+    // Nobody who did not ask for them has them.
+    let plain = Stage::with_one("").0.agent.metrics().text;
+    assert!(!plain.contains("podman_") && !plain.contains("engine_daemon_"), "{plain}");
 }
 
 #[test]

@@ -12,8 +12,12 @@ use bascule_tests::{
     tunnel::Tunnel,
     wait,
 };
+use serde_json::Value;
 
-use crate::{Stage, at};
+use crate::{
+    Stage, at,
+    monitor::{Monitor, is, packets},
+};
 
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 99, 7, 1);
 const FAR: Ipv4Addr = Ipv4Addr::new(10, 99, 7, 2);
@@ -62,6 +66,44 @@ fn appendix_d5_a_vpn_is_an_uplink() {
     // No way to the container itself.
     office.sh("ip route add 172.16.0.0/12 dev vpn0");
     traffic::unreachable(&office, at(c1.address(), 80));
+}
+
+/// What is dropped on such a line has no Ethernet header, and what goes on into a container has one by then.
+#[test]
+fn p90_packets_of_a_vpn_are_written_as_they_are() {
+    let (stage, c1, office, _tunnel) = stage("-p 8080:80", 1500);
+    let _server = TcpServer::start(&c1.ns, 80);
+    office.sh("ip route add 172.16.0.0/12 dev vpn0");
+    let file = stage.agent.places.root().join("traced.pcapng");
+    let args = format!("--type trace,drop --port 80 -o json --write {}", file.display());
+    let monitor = Monitor::start(&stage, "monitor", &args);
+    let on_line = |seen: &Value, kind: &str| is(seen, &[("Type", kind), ("Interface", "vpn0")]);
+    monitor.expect(
+        "a packet that goes on",
+        || {
+            traffic::reaches(&office, at(OWN, 8080));
+        },
+        |seen| on_line(seen, "trace"),
+    );
+    monitor.expect(
+        "one that does not",
+        || traffic::unreachable(&office, at(c1.address(), 80)),
+        |seen| on_line(seen, "drop"),
+    );
+    drop(monitor);
+    let fields =
+        ["frame.interface_name", "frame.encap_type", "ip.src", "tcp.dstport", "frame.comment"];
+    let far = FAR.to_string();
+    for verdict in ["allowed into c1: ", "dropped into "] {
+        let all = packets(&file, fields);
+        let mut all = all.iter().filter(|p| p[0] == "vpn0" && p[4].starts_with(verdict)).peekable();
+        assert!(all.peek().is_some(), "{verdict}");
+        let [ethernet, raw_ip] = ["1", "7"];
+        let wanted = if verdict.starts_with("allowed") { ethernet } else { raw_ip };
+        for packet in all {
+            assert_eq!(packet[1..4], [wanted, &far, "80"], "{packet:?}");
+        }
+    }
 }
 
 #[test]
