@@ -91,13 +91,22 @@ fn status(agent: &Agent) -> Value {
 /// containers that are on none of them, by id.
 #[track_caller]
 pub fn settle(agent: &Agent, docker: &Dockerd, others: &[&str]) {
-    let ids = |list: &Value| -> BTreeSet<String> {
-        let ids = list.as_array().into_iter().flatten().filter_map(|c| c["Id"].as_str());
-        ids.filter(|id| !others.contains(id)).map(str::to_owned).collect()
+    // Each of them, and each of its published ports: a container that is being started is known before these are.
+    let known = |list: &Value| -> BTreeSet<String> {
+        let all = list.as_array().into_iter().flatten();
+        let all = all.filter_map(|c| Some((c["Id"].as_str()?, c["Ports"].as_array())));
+        let all = all.filter(|(id, _)| !others.contains(id));
+        all.flat_map(|(id, ports)| {
+            let ports = ports.into_iter().flatten().filter(|port| port["PublicPort"].is_u64());
+            let line =
+                |p: &Value| format!("{id} {} {} {}", p["PublicPort"], p["PrivatePort"], p["Type"]);
+            ports.map(line).chain([id.to_owned()]).collect::<Vec<_>>()
+        })
+        .collect()
     };
     wait_equal("what is not known yet", wait::SOON, &Vec::<String>::new(), || {
-        let running = ids(&docker.request("GET", "/containers/json", None).body);
-        let known = ids(&agent.api("GET", "/containers/json", None).body);
+        let running = known(&docker.request("GET", "/containers/json", None).body);
+        let known = known(&agent.api("GET", "/containers/json", None).body);
         let drift = status(agent)["Drift"].as_array().cloned().unwrap_or_default();
         let drift = drift.iter().map(Value::to_string);
         running.symmetric_difference(&known).cloned().chain(drift).collect()
