@@ -1,7 +1,7 @@
 //! `bascule connectivity test`: it proves that a data plane works, and names what does not.
 
 use std::{
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener},
     path::Path,
     process::{Child, Stdio},
 };
@@ -19,6 +19,9 @@ use serde_json::{Value, json};
 
 /// Everything that the test makes has this in its name.
 const OURS: &str = "bascule-test-";
+
+/// An address of the uplink's network that nobody has.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 200);
 
 fn stage(net: Topology) -> (Agent, Topology) {
     let agent = Agent::start(&net.host);
@@ -66,10 +69,11 @@ fn left(agent: &Agent) -> Vec<String> {
     left
 }
 
-/// Starts the test, and returns once it is at work.
+/// Starts the test, and returns once it is at work. It has much to do: nobody is there at the addresses outside.
 fn at_work(agent: &Agent) -> Child {
     let mut command = agent.bascule();
-    command.args(["connectivity", "test"]).stdin(Stdio::null());
+    command.args(["connectivity", "test", "--timeout", "1"]).stdin(Stdio::null());
+    command.args((1..=30).flat_map(|port| ["--external".to_owned(), format!("{NOBODY}:{port}")]));
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().expect("start the client");
     wait::wait_until("its containers", wait::SOON, || {
