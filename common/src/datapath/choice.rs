@@ -15,7 +15,6 @@ pub(super) struct Choice {
     first: u32,
     count: u32,
     hash: u32,
-    step: u32,
 }
 
 impl Choice {
@@ -23,7 +22,6 @@ impl Choice {
     pub(super) fn new<A: Family>(config: &Config, key: &FlowKey<A>, masquerade: bool) -> Self {
         let first = u32::from(config.masquerade_first);
         let count = u32::from(config.masquerade_last).wrapping_sub(first).wrapping_add(1);
-        let hash = hash(key);
         let may_change = match key.proto {
             proto::TCP | proto::UDP => true,
             // An echo request; a reply belongs to a flow already.
@@ -37,9 +35,7 @@ impl Choice {
             masquerade,
             first,
             count,
-            hash,
-            // Odd, so that 2^32 attempts would visit every value once.
-            step: hash.rotate_left(16) | 1,
+            hash: hash(key),
         }
     }
 
@@ -52,7 +48,8 @@ impl Choice {
         if !self.may_change {
             return None;
         }
-        let spread = self.hash.wrapping_add(attempt.wrapping_mul(self.step));
+        // Each anywhere: with steps of one length, those of some tuples would all end in one published range.
+        let spread = mix(self.hash, attempt);
         // The high part of a product instead of a remainder: no division, and no bias worth the name.
         let offset = (u64::from(spread).wrapping_mul(u64::from(self.count)) >> 32) as u32;
         Some(Port::new(self.first.wrapping_add(offset) as u16))

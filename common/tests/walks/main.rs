@@ -384,6 +384,17 @@ fn ports_of_the_host_are_left_alone() {
     assert_ne!(out(&world, frame).0.1, 50_000, "nor one that a socket of the host holds");
 }
 
+/// Whatever tuple a flow has, its attempts do not all end in the same part of the range.
+#[test]
+fn a_range_published_amid_the_ports_of_masquerade_leaves_every_flow_one() {
+    let world = World::new().publish(5, proto::TCP, (50_000, 10_000, 10_000), 2);
+    for port in 2_000..8_000 {
+        let frame = routed(Frame::tcp((C1, port), (WORLD, 443)).syn(), GATEWAY);
+        assert!(world.container_sends(1, &frame).0.is_ok(), "from port {port}");
+        world.forget_flows();
+    }
+}
+
 #[test]
 fn a_full_range_refuses_by_name_and_recovers() {
     let mut world = World::new();
