@@ -1,6 +1,9 @@
 //! Everything that is known, for a test that failed.
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use crate::{Agent, Dockerd, Netns, process};
 
@@ -10,6 +13,22 @@ const LINES: usize = 60;
 
 /// Prints the state of an agent and its host to standard error.
 pub fn agent(agent: &Agent) {
+    as_far_as_possible(|| tell_agent(agent));
+}
+
+/// Prints the end of a Docker daemon's log, and its host, to standard error.
+pub fn daemon(docker: &Dockerd) {
+    as_far_as_possible(|| tell_daemon(docker));
+}
+
+/// Who asks unwinds already: what panics now would end the process, and leave everything behind.
+fn as_far_as_possible(tell: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+        show("there is more to be told, but it cannot be found out");
+    }
+}
+
+fn tell_agent(agent: &Agent) {
     let mut text = format!("\n===== agent in {} =====\n{}\n", agent.host.name(), agent.log());
     for line in ["network ls", "container ls -a"] {
         let out = agent.cli(line.split(' '));
@@ -35,8 +54,7 @@ pub fn agent(agent: &Agent) {
     show(&text);
 }
 
-/// Prints the end of a Docker daemon's log, and its host, to standard error.
-pub fn daemon(docker: &Dockerd) {
+fn tell_daemon(docker: &Dockerd) {
     let log = docker.log();
     let lines: Vec<&str> = log.lines().collect();
     let tail = &lines[lines.len().saturating_sub(LINES)..];
