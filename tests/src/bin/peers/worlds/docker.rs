@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, net::Ipv4Addr, process::Stdio};
 
-use bascule_tests::{Dockerd, Netns};
+use bascule_tests::{Dockerd, Netns, process::Killed, wait};
 
 use super::{
     HOST, OUTSIDE, PORT, Worlds, at, bridge, container, enslave, host_and_outside, path, tire_not,
@@ -10,6 +10,7 @@ use super::{
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
 const FIRST: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
+const SECOND: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 3);
 /// First of the other published ports.
 const OTHERS: u16 = 20_000;
 
@@ -44,17 +45,42 @@ pub fn generated(worlds: &mut Worlds) {
         host.sysctl_set("net/ipv4/ip_forward", "1");
         bridge(&host, "docker0", GATEWAY);
         let first = container(&host, "c1", FIRST, GATEWAY);
+        let second = container(&host, "c2", SECOND, GATEWAY);
         enslave(&host, "c1", "docker0");
+        enslave(&host, "c2", "docker0");
         restore(&host, &rules(ports));
         worlds.serve(&first, None);
+        worlds.serve(&outside, None);
+        worlds.servers.extend(["tcp", "udp"].map(|proto| proxy(&host, proto)));
+        worlds.way(path::CONTAINERS, system, (&second, None), at(FIRST));
         worlds.way(path::PUBLISHED, system, (&outside, None), at(HOST));
+        worlds.way(path::LOOPBACK, system, (&host, None), at(Ipv4Addr::LOCALHOST));
+        worlds.way(path::OUTSIDE, system, (&first, None), at(OUTSIDE));
         worlds.keep(host);
     }
     worlds.notes.push(
         "docker-1000, docker-10000: no daemon; the rules that dockerd writes for so many ports of one container over TCP, \
-         generated, with the port that is measured, over UDP too, in their middle"
+         generated, with the port that is measured, over UDP too, in their middle; docker-proxy for that port alone"
             .to_owned(),
     );
+}
+
+/// What dockerd starts for a published port.
+fn proxy(host: &Netns, proto: &str) -> Killed {
+    // It tells its parent by descriptor 3, and closes it, whatever that is.
+    let line = format!(
+        "exec docker-proxy -proto {proto} -host-ip 0.0.0.0 -host-port {PORT} \
+         -container-ip {FIRST} -container-port {PORT} 3>/dev/null"
+    );
+    let mut command = host.command("sh");
+    command.args(["-c", &line]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let proxy = Killed(child.expect("start docker-proxy"));
+    wait::wait_until("docker-proxy listens", wait::SOON, || {
+        let listening = host.sh(&format!("ss -H -l -n --{proto} sport = :{PORT}"));
+        !listening.is_empty()
+    });
+    proxy
 }
 
 fn iptables(host: &Netns) -> String {

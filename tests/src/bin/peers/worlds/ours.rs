@@ -79,7 +79,7 @@ pub fn make(worlds: &mut Worlds) {
     );
 }
 
-/// A host with containers; on all paths if it is the first, else on the one where ports count.
+/// A host with containers, on all paths.
 fn one(worlds: &mut Worlds, system: &'static str) -> Ours {
     let (host, outside) = host_and_outside();
     // What is published is reserved, and the host's own connections need ports.
@@ -93,14 +93,13 @@ fn one(worlds: &mut Worlds, system: &'static str) -> Ours {
     assert!(tire_not(&first.ns), "a container keeps connections");
     worlds.serve(&first.ns, cgroup);
     worlds.way(path::PUBLISHED, system, (&outside, None), at(HOST));
-    if system != "bascule" {
-        return ours;
-    }
     let second = agent.container("c2", "n1", "");
     assert!(tire_not(&second.ns), "a container keeps connections");
     worlds.serve(&outside, None);
     worlds.way(path::CONTAINERS, system, (&second.ns, cgroup), at(first.address()));
-    worlds.way(path::LOOPBACK, "bascule-address", (&host, cgroup), at(first.address()));
+    if system == "bascule" {
+        worlds.way(path::LOOPBACK, "bascule-address", (&host, cgroup), at(first.address()));
+    }
     worlds.way(path::LOOPBACK, system, (&host, cgroup), at(Ipv4Addr::LOCALHOST));
     worlds.way(path::OUTSIDE, system, (&first.ns, cgroup), at(OUTSIDE));
     ours
