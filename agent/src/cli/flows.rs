@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    ops::ControlFlow::{self, Break},
+    ops::ControlFlow::{self, Break, Continue},
     path::{Path, PathBuf},
     thread,
     time::{Duration, SystemTime},
@@ -28,8 +28,8 @@ pub fn flows(context: &Context, args: args::Flows) -> Result<u8, Failure> {
     let lists = monitor::lists(&args.types, &args.whose);
     let filter = Filter::read(lists.iter().map(|(key, list)| (*key, list.as_str())))
         .map_err(Failure::usage)?;
-    let unreadable = |error| unreadable(&path, &error);
-    let mut past = Past::open(&path, args.since.map(SystemTime::from)).map_err(unreadable)?;
+    let mut past = Past::open(&path, args.since.map(SystemTime::from))
+        .map_err(|error| unreadable(&path, &error))?;
     let mut shown = Shown {
         json: args.format.unwrap_or(context.global.output) == args::Format::Json,
         paint: monitor::paints(),
@@ -37,54 +37,60 @@ pub fn flows(context: &Context, args: args::Flows) -> Result<u8, Failure> {
         strange: 0,
         args,
     };
-    let mut kept = VecDeque::new();
-    while let Some(line) = past.line().map_err(unreadable)? {
-        let Some(text) = shown.text(&line) else { continue };
-        match shown.args.last {
-            Some(last) => {
+    let mut goes_on = match shown.args.last {
+        Some(last) => {
+            let mut kept = VecDeque::new();
+            let _all = read(&mut past, &path, &mut shown, |text| {
                 kept.push_back(text);
                 if kept.len() > last {
                     kept.pop_front();
                 }
+                Ok(Continue(()))
+            })?;
+            tell(kept)?
+        }
+        None => read(&mut past, &path, &mut shown, output::told)?,
+    };
+    while goes_on.is_continue() && shown.args.follow {
+        goes_on = match output::is_left() {
+            true => Break(()),
+            false => {
+                thread::sleep(PAUSE);
+                read(&mut past, &path, &mut shown, output::told)?
             }
-            None if output::told(text)?.is_break() => return Ok(exit::OK),
-            None => {}
-        }
+        };
     }
-    for text in kept {
-        if output::told(text)?.is_break() {
-            return Ok(exit::OK);
-        }
-    }
-    if shown.args.follow && follow(&mut past, &mut shown, unreadable)?.is_break() {
-        return Ok(exit::OK);
-    }
-    if shown.strange > 0 {
+    if goes_on.is_continue() && shown.strange > 0 {
         let path = path.display();
         output::complain(format!("left out of {path}: {} lines that are no events", shown.strange));
     }
     Ok(exit::OK)
 }
 
-/// Prints what comes, until its reader has gone.
-fn follow(
+/// Does something with each line that is there now and asked for, as long as that goes on.
+fn read(
     past: &mut Past,
+    path: &Path,
     shown: &mut Shown,
-    unreadable: impl Fn(io::Error) -> Failure,
+    mut each: impl FnMut(String) -> io::Result<ControlFlow<()>>,
 ) -> Result<ControlFlow<()>, Failure> {
-    loop {
-        while let Some(line) = past.line().map_err(&unreadable)? {
-            if let Some(text) = shown.text(&line)
-                && output::told(text)?.is_break()
-            {
-                return Ok(Break(()));
-            }
-        }
-        if output::is_left() {
+    while let Some(line) = past.line().map_err(|error| unreadable(path, &error))? {
+        if let Some(text) = shown.text(&line)
+            && each(text)?.is_break()
+        {
             return Ok(Break(()));
         }
-        thread::sleep(PAUSE);
     }
+    Ok(Continue(()))
+}
+
+fn tell(lines: VecDeque<String>) -> io::Result<ControlFlow<()>> {
+    for text in lines {
+        if output::told(text)?.is_break() {
+            return Ok(Break(()));
+        }
+    }
+    Ok(Continue(()))
 }
 
 /// What is shown, and how.

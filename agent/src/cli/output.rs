@@ -26,11 +26,7 @@ pub fn line(text: impl AsRef<str>) -> io::Result<()> {
 
 /// Writes a line of many; breaks off when nobody reads them any more.
 pub fn told(text: impl AsRef<str>) -> io::Result<ControlFlow<()>> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
-        result => result.map(ControlFlow::Continue),
-    }
+    write(&format!("{}\n", text.as_ref()))
 }
 
 /// Tells whether nobody reads what is printed any more: the other end of a pipe is closed.
@@ -43,10 +39,15 @@ pub fn is_left() -> bool {
 
 /// Writes text as it is.
 pub fn print(text: &str) -> io::Result<()> {
+    write(text).map(drop)
+}
+
+/// Writes text, and tells whether somebody reads it.
+fn write(text: &str) -> io::Result<ControlFlow<()>> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        result => result.map(ControlFlow::Continue),
     }
 }
 

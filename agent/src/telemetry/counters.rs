@@ -12,8 +12,8 @@ use super::{
 };
 use crate::kernel::bpf::{BpfError, Sum as _, Tables};
 
-/// Rules, and prefixes of the deny list, that are shown, and endpoints that have series: those with the lowest numbers. There may be hundreds of
-/// thousands, which nobody should carry.
+/// Rules, and prefixes of the deny list, that are shown, and endpoints that have series: those with the lowest numbers.
+/// There may be hundreds of thousands, which nobody should carry.
 pub(super) const SHOWN: usize = 10_000;
 
 /// What is counted, by the indices of the data plane.

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bascule_common::wire::checksum;
 use socket2::{Protocol, Socket, Type};
 
 use super::probe::{domain, inside, rest, words};
@@ -79,21 +80,9 @@ fn request(numbers: &Numbers, length: usize) -> Vec<u8> {
     packet.extend([0, 1]);
     packet.extend(std::iter::repeat_with(rand::random::<u8>).take(length));
     // That of ICMPv6 covers addresses too, and the kernel makes it.
-    let sum = checksum(&packet).to_be_bytes();
-    packet[2..4].copy_from_slice(&sum);
+    let sum = !checksum::fold(checksum::sum(&packet));
+    packet[2..4].copy_from_slice(&sum.to_ne_bytes());
     packet
-}
-
-/// The checksum of RFC 1071.
-fn checksum(bytes: &[u8]) -> u16 {
-    let word = |pair: &[u8]| {
-        u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or_default()]))
-    };
-    let mut sum: u32 = bytes.chunks(2).map(word).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).unwrap_or_default()
 }
 
 /// Waits for the answer; an error that comes in its place is told.
@@ -174,7 +163,7 @@ mod tests {
         for length in [0, 1, 56, 57] {
             let packet = request(&V4, length);
             assert_eq!(packet.len(), HEADER + length);
-            assert_eq!(checksum(&packet), 0, "{packet:?}");
+            assert_eq!(!checksum::fold(checksum::sum(&packet)), 0, "{packet:?}");
         }
     }
 }
